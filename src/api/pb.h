@@ -1,0 +1,116 @@
+/* Protobuf, table-driven: one runtime reads the tables that tools/protogen makes from proto/.
+ *
+ * A message is a plain C struct, `struct envoy_Cluster` for envoy.config.cluster.v3.Cluster: the
+ * family (first word of the package: envoy, xds, google, istio, grpc, opentelemetry, weft) and the message's name, nested
+ * names joined by '_' (envoy_Cluster_CommonLbConfig). The few names that occur twice in a family
+ * have an alias, listed at the top of tools/protogen. Members have the .proto names:
+ *
+ *   string, bytes          sv f;                     view into the packed bytes or the arena
+ *   bool, ints, floats     plain;                    enum: int32_t, constants envoy_Cluster_EDS
+ *   message                const struct T *f;        NULL = absent
+ *   optional/oneof scalar  additionally bool has_f;
+ *   oneof o                members as above, plus uint32_t which_o = number of the set field, 0
+ *   repeated               struct { T *v; uint32_t n; } f;   messages: const struct T **v
+ *   map                    repeated struct T_FEntry *{ key; value; }
+ *
+ * Everything decoded lives in one arena, except views into the packed bytes, which must outlive
+ * it. Unknown fields, wrong wire types and bad UTF-8 are errors with a path
+ * ("static_resources.clusters[2].lb_policy"), unless opts say otherwise.
+ * Decoding is bounded: depth 100, sizes by the input. Thread: any (tables are read-only). */
+#ifndef WEFT_API_PB_H
+#define WEFT_API_PB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/strbuf.h"
+#include "base/sv.h"
+
+enum pb_kind {
+    PB_BOOL, PB_INT32, PB_INT64, PB_UINT32, PB_UINT64, PB_SINT32, PB_SINT64, PB_FIXED32, PB_FIXED64,
+    PB_SFIXED32, PB_SFIXED64, PB_FLOAT, PB_DOUBLE, PB_STRING, PB_BYTES, PB_ENUM, PB_MESSAGE
+};
+enum pb_label { PB_SINGULAR, PB_OPTIONAL, PB_ONEOF, PB_REPEATED, PB_MAP };
+
+struct pb_message;
+struct pb_enum_value {
+    const char *name;
+    int32_t number;
+};
+struct pb_enum {
+    const char *full_name;
+    const struct pb_enum_value *values;
+    uint32_t n;
+};
+struct pb_field {
+    const char *name;  /* proto name */
+    const char *json;  /* lowerCamelCase name */
+    uint32_t number;
+    uint8_t kind, label;
+    bool packed;
+    uint16_t offset;     /* of the member */
+    uint16_t has_offset; /* has_f (bool) or which_o (uint32_t) when PB_ONEOF; 0 = none */
+    const void *type;    /* struct pb_message * or struct pb_enum * */
+};
+struct pb_message {
+    const char *full_name; /* "envoy.config.cluster.v3.Cluster" */
+    uint32_t size;
+    uint32_t n_fields;
+    const struct pb_field *fields; /* by ascending number */
+    bool is_map_entry;
+};
+
+/* What the tolerant modes of Envoy's flags ask for. Unknown fields that are let pass are reported
+ * to on_unknown (path is valid during the call). */
+struct pb_opts {
+    bool allow_unknown;
+    void (*on_unknown)(void *arg, const char *path);
+    void *arg;
+    const char *path; /* prefix of paths in errors, or NULL */
+};
+
+/* Decodes bytes into a new struct in `a`. Views borrow from `bytes`. */
+int pb_decode(const struct pb_message *m, sv bytes, struct arena *a, const struct pb_opts *o,
+              void **out, struct error *err) MUST_CHECK;
+/* Appends the packed form: fields by number, defaults left out: deterministic, map entries sorted
+ * by key, so equal messages have equal bytes. */
+void pb_encode(const struct pb_message *m, const void *msg, struct strbuf *out);
+sv pb_encode_arena(const struct pb_message *m, const void *msg, struct arena *a);
+/* Message by full name ("envoy.config.cluster.v3.Cluster") over all of proto/; NULL. */
+const struct pb_message *pb_find(sv full_name);
+const struct pb_field *pb_field_by_name(const struct pb_message *m, sv proto_or_json_name);
+/* "EDS", or the number as text in a small per-thread buffer when it is unknown. */
+const char *pb_enum_name(const struct pb_enum *e, int32_t number);
+int pb_enum_number(const struct pb_enum *e, sv name, int32_t *out);
+
+/* ---- google.protobuf.Any ---- */
+struct google_Any;
+/* Decodes the value of `any` as `want`. E_INVALID naming both types when the type URL differs. */
+int pb_any_unpack(const struct google_Any *any, const struct pb_message *want, struct arena *a,
+                  const struct pb_opts *o, void **out, struct error *err) MUST_CHECK;
+/* The full name after the last '/' of a type URL. */
+sv pb_any_type(sv type_url);
+/* Packs msg as an Any in `a` with "type.googleapis.com/" + full name. */
+const struct google_Any *pb_any_pack(const struct pb_message *m, const void *msg, struct arena *a);
+
+/* ---- JSON and YAML (see node.h for the tree) ---- */
+struct node;
+/* By descriptor: camelCase and snake_case names, enums by name or number, well-known types as the
+ * protobuf JSON mapping says, Any with "@type" (its content is packed). Unknown fields are errors
+ * that carry file, line and field path. */
+int pb_from_node(const struct pb_message *m, const struct node *n, struct arena *a,
+                 const struct pb_opts *o, void **out, struct error *err) MUST_CHECK;
+/* Text -> tree -> message. `file` names the source in errors. JSON is YAML here. */
+int pb_from_text(const struct pb_message *m, sv text, const char *file, struct arena *a,
+                 const struct pb_opts *o, void **out, struct error *err) MUST_CHECK;
+struct pb_json_opts {
+    bool snake_case;   /* proto names (admin's config_dump), else camelCase */
+    bool pretty;
+    bool redact_secrets; /* private keys and tokens become "[redacted]" */
+};
+/* Any is expanded with "@type" when its type is known, else shown as base64. */
+void pb_to_json(const struct pb_message *m, const void *msg, const struct pb_json_opts *o,
+                struct strbuf *out);
+
+#endif

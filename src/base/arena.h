@@ -1,0 +1,49 @@
+/* Arena: everything of one lifetime is allocated from it and dies with it in one step.
+ *
+ *   arena -> [chunk 4 KB] -> [chunk 4 KB] -> [big allocation] ...
+ *
+ * Chunks of the usual size come from a free list of the thread that creates the arena; an arena is
+ * created, used and freed on one thread (config arenas are handed over read-only inside a
+ * snapshot; they then use arena_init_malloc). Allocations are 16-byte aligned and not zeroed
+ * unless said so. Memory exhaustion aborts: what a peer can size is bounded by arena_limit. */
+#ifndef WEFT_BASE_ARENA_H
+#define WEFT_BASE_ARENA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/error.h"
+#include "base/sv.h"
+
+struct arena_chunk;
+
+struct arena {
+    struct arena_chunk *head;
+    char *cur, *end;
+    size_t used;    /* bytes handed out since init or reset */
+    bool on_malloc; /* chunks are malloc'd, so that another thread may free the arena */
+    void *cleanups; /* private: list of arena_on_free() calls */
+};
+
+/* An empty arena that holds no memory until the first allocation. */
+void arena_init(struct arena *a);
+/* The same, with chunks that any thread may free (snapshots). */
+void arena_init_malloc(struct arena *a);
+/* Runs the cleanups in reverse order, frees all; the arena is empty and usable again. */
+void arena_free(struct arena *a);
+
+/* n bytes, aligned to 16; n == 0 gives a valid pointer. */
+void *arena_alloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
+void *arena_zalloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
+#define arena_new(a, type)        ((type *)arena_zalloc((a), sizeof(type)))
+#define arena_array(a, type, n)   ((type *)arena_zalloc((a), sizeof(type) * (size_t)(n)))
+/* A copy of the bytes, followed by a NUL that is not counted. */
+sv arena_sv(struct arena *a, sv v);
+char *arena_cstr(struct arena *a, sv v);
+sv arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Calls fn(arg) when the arena is freed: for references that what lives here holds. */
+void arena_on_free(struct arena *a, void (*fn)(void *arg), void *arg);
+
+/* The calling thread's free list of chunks: gives memory back to the system (tests, idle). */
+void arena_trim(void);
+
+#endif

@@ -1,0 +1,36 @@
+/* A listening socket on one loop: accepts edge-triggered in batches, backs off when descriptors
+ * run out (attack case 13). Thread: owner. */
+#ifndef WEFT_NET_LISTENER_H
+#define WEFT_NET_LISTENER_H
+
+#include "net/conn.h"
+
+struct net_listener;
+/* fd: accepted, non-blocking, owned by the callee. */
+typedef void (*accept_fn)(void *user, int fd, const struct addr *local, const struct addr *remote);
+
+struct listen_opts {
+    bool reuse_port;
+    bool transparent; /* IP_TRANSPARENT */
+    bool free_bind;
+    bool v6_only;
+    int backlog; /* 0: 4096 */
+    uint32_t unix_mode; /* permissions of a Unix socket, 0: leave */
+};
+
+/* Makes, binds and listens; accepting starts with net_listener_start. Errors name the address. */
+struct net_listener *net_listener_new(struct loop *l, const struct addr *a,
+                                      const struct listen_opts *o, accept_fn fn, void *user,
+                                      struct error *err);
+/* The same on a descriptor that already listens (shared by workers; dup'ed by the caller). */
+struct net_listener *net_listener_from_fd(struct loop *l, int fd, accept_fn fn, void *user,
+                                          struct error *err);
+void net_listener_start(struct net_listener *n);
+void net_listener_stop(struct net_listener *n); /* stop accepting; the socket stays bound */
+void net_listener_free(struct net_listener *n);
+int net_listener_fd(const struct net_listener *n);
+const struct addr *net_listener_addr(const struct net_listener *n); /* with the port it got */
+/* Accept failures by cause since start (EMFILE…), for stats. */
+uint64_t net_listener_failures(const struct net_listener *n);
+
+#endif
