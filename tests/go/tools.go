@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package peers pins the Go programs that the conformance tests run.
+package peers
+
+import _ "github.com/summerwind/h2spec/cmd/h2spec"
