@@ -5,7 +5,7 @@
  * Chunks of the usual size come from a free list of the thread that creates the arena; an arena is
  * created, used and freed on one thread (config arenas are handed over read-only inside a
  * snapshot; they then use arena_init_malloc). Allocations are 16-byte aligned and not zeroed
- * unless said so. Memory exhaustion aborts: what a peer can size is bounded by arena_limit. */
+ * unless said so. Memory exhaustion aborts: what a peer can size is bounded by its parser's limits. */
 #ifndef WEFT_BASE_ARENA_H
 #define WEFT_BASE_ARENA_H
 
@@ -45,5 +45,10 @@ void arena_on_free(struct arena *a, void (*fn)(void *arg), void *arg);
 
 /* The calling thread's free list of chunks: gives memory back to the system (tests, idle). */
 void arena_trim(void);
+/* Gives back part of the chunks that were not needed since the last call; returns the bytes.
+ * The loop calls it about once a second while the list holds more than a working minimum
+ * (arena_pool_idle is false). */
+size_t arena_age(void);
+bool arena_pool_idle(void);
 
 #endif

@@ -4,8 +4,8 @@
  *           |        |        |
  *         block    block    (same block, another range)
  *
- * A block is a pooled piece of memory (BUF_BLOCK bytes, or one exact size for big ones) with a
- * reference count; a slice is a range of one block. Bodies are read once into a block and written
+ * A block is a pooled piece of memory (BUF_BLOCK bytes; a small one for a few bytes between bigger
+ * slices; or one exact size for big ones) with a reference count; a slice is a range of one block. Bodies are read once into a block and written
  * once from it: moving bytes between chains moves slices, never copies. Reference counts are not
  * atomic: blocks belong to the thread whose pool made them.
  * Empty chains hold no memory, so an idle connection holds none.
@@ -59,8 +59,12 @@ void buf_append_static(struct buf *b, sv v);
 
 /* Room for writing in place: *room gets at least min_bytes (min_bytes <= BUF_BLOCK) of writable
  * memory at the end of the chain; nothing counts until buf_commit(n) says how much was written.
- * At most one reservation is open on a chain. */
+ * At most one reservation is open on a chain, and the chain is not used for anything else until
+ * the commit; buf_commit(b, 0) gives an unused one back. */
 void *buf_reserve(struct buf *b, size_t min_bytes, size_t *room);
+/* The same over several blocks, for readv: room for up to want_bytes in at most max entries (the
+ * rest of the last block first). Returns the number of entries; buf_commit follows as above. */
+int buf_reserve_iov(struct buf *b, struct iovec *iov, int max, size_t want_bytes);
 void buf_commit(struct buf *b, size_t n);
 
 /* ---- taking from the front ---- */
@@ -88,5 +92,8 @@ void buf_block_unref(struct buf_block *blk); /* NULL is fine */
 /* Statistics and trimming of the calling thread's pool. */
 size_t buf_pool_blocks_in_use(void);
 void buf_pool_trim(size_t keep_blocks);
+/* As arena_age and arena_pool_idle, for the blocks and slices. */
+size_t buf_pool_age(void);
+bool buf_pool_idle(void);
 
 #endif

@@ -86,6 +86,8 @@ int sv_to_i64(sv v, int64_t *out);
 /* Seeded 64-bit hash (xxh3); the seed is drawn once per process, so a peer cannot aim at a
  * bucket (attack case 46). Not for anything that other programs must reproduce. */
 uint64_t sv_hash(sv v);
+/* Replaces the seed: simulations, before any map exists. */
+void sv_hash_set_seed(uint64_t seed);
 /* A malloc'd NUL-terminated copy; the caller frees it. */
 char *sv_dup(sv v);
 
