@@ -12,7 +12,7 @@
  * (SDS) have arrived; until then the previous one of that name serves.
  *
  * Sources of later data are given by the proxy as small tables (struct eds_source below and
- * tls_secret_source in src/tls), so this room does not know xDS.
+ * tls_secret_store in src/tls), so this room does not know xDS.
  * Thread: said at each part. */
 #ifndef WEFT_UPSTREAM_UPSTREAM_H
 #define WEFT_UPSTREAM_UPSTREAM_H
@@ -28,7 +28,7 @@ struct upstream_worker;
 struct upstream_cluster; /* worker-local handle on one cluster; valid while a reference is held */
 struct upstream_host;    /* one endpoint, worker-local handle */
 struct resolver;
-struct tls_secret_source;
+struct tls_secret_store;
 
 /* ---------------- main thread: configuration ---------------- */
 
@@ -45,7 +45,7 @@ struct cluster_manager_opts {
     struct loop *main;
     struct stats *stats;
     const struct eds_source *eds;            /* NULL: EDS clusters are refused by name */
-    struct tls_secret_source *secrets;       /* NULL: SDS references are refused by name */
+    struct tls_secret_store *secrets;        /* NULL: SDS references are refused by name */
     const char *dns_servers;                 /* NULL: /etc/resolv.conf; for STRICT_DNS */
     struct resolver *resolver;               /* simulation: use this one, else NULL */
     sv local_zone, local_region, local_sub_zone; /* of this node */
