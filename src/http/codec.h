@@ -33,14 +33,14 @@ struct http_stream;
 /* Why a stream was reset. */
 #define HTTP_RESETS(X)                                                                             \
     X(NONE, "none")                                                                                \
-    X(REMOTE, "remote_reset")                 /* the peer's RST_STREAM, CANCEL … */               \
-    X(REMOTE_REFUSED, "remote_refused")       /* REFUSED_STREAM, or GOAWAY below its id: not
-                                                 processed, safe to retry */                       \
-    X(LOCAL, "local_reset")                   /* we gave up */                                    \
-    X(PROTOCOL, "protocol_error")             /* the peer broke the protocol */                   \
+    X(REMOTE, "remote_reset")           /* the peer's RST_STREAM, CANCEL … */                    \
+    X(REMOTE_REFUSED, "remote_refused") /* REFUSED_STREAM, or GOAWAY below its id: not             \
+                                           processed, safe to retry */                             \
+    X(LOCAL, "local_reset")             /* we gave up */                                           \
+    X(PROTOCOL, "protocol_error")       /* the peer broke the protocol */                          \
     X(CONN_TERMINATION, "connection_termination")                                                  \
     X(CONN_FAILURE, "connection_failure")                                                          \
-    X(OVERFLOW, "overflow")                   /* a limit */                                        \
+    X(OVERFLOW, "overflow") /* a limit */                                                          \
     X(TIMEOUT, "timeout")                                                                          \
     X(NO_ERROR, "no_error") /* HTTP/2 NO_ERROR after a whole response: stop sending the request */
 
@@ -60,7 +60,7 @@ struct http_stream_events {
     /* 1xx other than 101 (client side). */
     void (*on_info)(void *user, struct http_head *head);
     void (*on_data)(void *user, struct buf *data, bool end);
-    void (*on_trailers)(void *user, struct http_headers *trailers); /* implies end */
+    void (*on_trailers)(void *user, struct http_headers *trailers);         /* implies end */
     void (*on_reset)(void *user, enum http_reset why, const char *details); /* static text */
     void (*on_high)(void *user);
     void (*on_low)(void *user);
@@ -153,8 +153,8 @@ struct http_codec {
     enum http_codec_state state;
     enum http_protocol protocol;
     bool server;
-    bool switched; /* HTTP/1: after 101 or CONNECT 2xx, bytes only */
-    bool want_read; /* false: paused; the glue leaves bytes in the socket */
+    bool switched;        /* HTTP/1: after 101 or CONNECT 2xx, bytes only */
+    bool want_read;       /* false: paused; the glue leaves bytes in the socket */
     uint32_t streams;     /* active */
     uint32_t max_streams; /* client: what the peer allows now (HTTP/1: 1) */
     uint64_t streams_total;

@@ -61,15 +61,15 @@ enum http_name {
 #define X(id, text) HTTP_H_##id,
     HTTP_NAMES(X)
 #undef X
-    HTTP_H_COUNT
+        HTTP_H_COUNT
 };
 
 struct http_header {
-    sv name;  /* lower case */
-    sv value; /* without outer whitespace */
+    sv name;         /* lower case */
+    sv value;        /* without outer whitespace */
     const char *raw; /* name.n bytes in the peer's spelling, or NULL = as name */
-    uint16_t id; /* enum http_name */
-    uint16_t flags; /* HTTP_HF_* */
+    uint16_t id;     /* enum http_name */
+    uint16_t flags;  /* HTTP_HF_* */
 };
 #define HTTP_HF_NEVER_INDEX 1 /* HPACK: never indexed (kept from hop to hop) */
 
@@ -121,7 +121,7 @@ struct http_head {
     sv connect_protocol; /* extended CONNECT (RFC 8441) or the HTTP/1 Upgrade token, else empty */
     uint16_t status;     /* 100..599 for a response */
     enum http_protocol protocol; /* spoken by the peer that sent it */
-    bool upgrade;        /* HTTP/1 Upgrade or extended CONNECT was asked for / 101 granted */
+    bool upgrade;           /* HTTP/1 Upgrade or extended CONNECT was asked for / 101 granted */
     int64_t content_length; /* -1: none */
 };
 

@@ -7,25 +7,25 @@
 #include <stdint.h>
 
 struct http_limits {
-    uint32_t max_head_bytes;    /* names + values, decoded; Envoy: 60 KiB */
-    uint32_t max_headers;       /* fields in a head or trailers; Envoy: 100 */
-    uint32_t max_uri_bytes;     /* request target; bounded by max_head_bytes */
-    uint32_t max_chunk_ext_bytes; /* a chunk-size line */
+    uint32_t max_head_bytes;                /* names + values, decoded; Envoy: 60 KiB */
+    uint32_t max_headers;                   /* fields in a head or trailers; Envoy: 100 */
+    uint32_t max_uri_bytes;                 /* request target; bounded by max_head_bytes */
+    uint32_t max_chunk_ext_bytes;           /* a chunk-size line */
     uint32_t high_watermark, low_watermark; /* queued output of a stream; Envoy: 1 MiB limit */
     /* HTTP/1 */
-    bool allow_http10;          /* accept_http_10 */
+    bool allow_http10; /* accept_http_10 */
     bool allow_absolute_url;
-    bool allow_chunked_length;  /* allow_chunked_length: both TE and CL, CL removed */
+    bool allow_chunked_length; /* allow_chunked_length: both TE and CL, CL removed */
     bool preserve_case;
-    bool allow_underscores;     /* names with '_' pass */
-    bool reject_underscores;    /* else they are dropped when !allow_underscores */
-    bool enable_trailers;       /* HTTP/1 trailers are kept, else dropped */
+    bool allow_underscores;  /* names with '_' pass */
+    bool reject_underscores; /* else they are dropped when !allow_underscores */
+    bool enable_trailers;    /* HTTP/1 trailers are kept, else dropped */
     /* HTTP/2 */
     uint32_t max_concurrent_streams; /* ours as server */
     uint32_t initial_stream_window, initial_conn_window;
-    uint32_t max_frame_size;    /* ours, 16384..2^24-1 */
+    uint32_t max_frame_size; /* ours, 16384..2^24-1 */
     uint32_t hpack_table_size;
-    bool allow_connect;         /* extended CONNECT (RFC 8441) is announced and taken */
+    bool allow_connect;                   /* extended CONNECT (RFC 8441) is announced and taken */
     uint32_t max_outbound_frames;         /* 10000 */
     uint32_t max_outbound_control_frames; /* 1000 */
     uint32_t max_empty_frames;            /* consecutive inbound frames with empty payload: 1 */
