@@ -18,12 +18,12 @@ enum node_kind { NODE_NULL, NODE_SCALAR, NODE_MAP, NODE_SEQ };
 
 struct node {
     enum node_kind kind;
-    bool quoted; /* scalar: written with quotes or as a block: always a string */
+    bool quoted;           /* scalar: written with quotes or as a block: always a string */
     uint32_t line, column; /* from 1 */
     const char *file;
-    sv text;     /* scalar */
-    uint32_t n;  /* children */
-    sv *keys;    /* map: n keys */
+    sv text;    /* scalar */
+    uint32_t n; /* children */
+    sv *keys;   /* map: n keys */
     uint32_t *key_lines;
     struct node **v; /* map: n values; seq: n items */
 };
@@ -33,8 +33,8 @@ struct node {
 int node_parse_next(sv text, size_t *pos, uint32_t *line, const char *file, struct arena *a,
                     struct node **out, struct error *err) MUST_CHECK;
 /* Exactly one document. */
-int node_parse(sv text, const char *file, struct arena *a, struct node **out, struct error *err)
-    MUST_CHECK;
+int node_parse(sv text, const char *file, struct arena *a, struct node **out,
+               struct error *err) MUST_CHECK;
 /* Member of a map, or NULL (also when n is NULL or no map). */
 const struct node *node_get(const struct node *n, const char *key);
 /* node_path(n, "metadata.labels") */

@@ -1,17 +1,26 @@
 /* Protobuf, table-driven: one runtime reads the tables that tools/protogen makes from proto/.
  *
  * A message is a plain C struct, `struct envoy_Cluster` for envoy.config.cluster.v3.Cluster: the
- * family (first word of the package: envoy, xds, google, istio, grpc, opentelemetry, weft) and the message's name, nested
- * names joined by '_' (envoy_Cluster_CommonLbConfig). The few names that occur twice in a family
- * have an alias, listed at the top of tools/protogen. Members have the .proto names:
+ * family (first word of the package: envoy, xds, google, istio, grpc, opentelemetry, weft) and the
+ * message's name, nested names joined by '_' (envoy_Cluster_CommonLbConfig). The few names that
+ * occur twice in a family have an alias, listed at the top of tools/protogen. Members have the
+ * .proto names:
  *
  *   string, bytes          sv f;                     view into the packed bytes or the arena
- *   bool, ints, floats     plain;                    enum: int32_t, constants envoy_Cluster_EDS
+ *   bool, ints, floats     plain;                    enum: int32_t
  *   message                const struct T *f;        NULL = absent
- *   optional/oneof scalar  additionally bool has_f;
- *   oneof o                members as above, plus uint32_t which_o = number of the set field, 0
+ *   optional scalar        additionally bool has_f;
+ *   oneof o                members as above, plus uint32_t which_o: 0, or the number of the set
+ *                          field, envoy_RouteMatch_prefix_tag; the other members are zero
  *   repeated               struct { T *v; uint32_t n; } f;   messages: const struct T **v
- *   map                    repeated struct T_FEntry *{ key; value; }
+ *   map                    repeated of struct T_FEntry { key; value; }, FEntry as protoc names it:
+ *                          google_Struct_FieldsEntry
+ *
+ * A member whose name C takes has a trailing underscore (`default_`).
+ * Enum constants stand in the scope of the message as in C++: envoy_Cluster_EDS; those of an enum
+ * outside any message in a scope named like the enum: envoy_HealthStatus_HEALTHY. The table of a
+ * message or enum is envoy_Cluster_pb. Methods of services have their path:
+ * envoy_AggregatedDiscoveryService_DeltaAggregatedResources_PATH.
  *
  * Everything decoded lives in one arena, except views into the packed bytes, which must outlive
  * it. Unknown fields, wrong wire types and bad UTF-8 are errors with a path
@@ -28,8 +37,23 @@
 #include "base/sv.h"
 
 enum pb_kind {
-    PB_BOOL, PB_INT32, PB_INT64, PB_UINT32, PB_UINT64, PB_SINT32, PB_SINT64, PB_FIXED32, PB_FIXED64,
-    PB_SFIXED32, PB_SFIXED64, PB_FLOAT, PB_DOUBLE, PB_STRING, PB_BYTES, PB_ENUM, PB_MESSAGE
+    PB_BOOL,
+    PB_INT32,
+    PB_INT64,
+    PB_UINT32,
+    PB_UINT64,
+    PB_SINT32,
+    PB_SINT64,
+    PB_FIXED32,
+    PB_FIXED64,
+    PB_SFIXED32,
+    PB_SFIXED64,
+    PB_FLOAT,
+    PB_DOUBLE,
+    PB_STRING,
+    PB_BYTES,
+    PB_ENUM,
+    PB_MESSAGE
 };
 enum pb_label { PB_SINGULAR, PB_OPTIONAL, PB_ONEOF, PB_REPEATED, PB_MAP };
 
@@ -44,14 +68,29 @@ struct pb_enum {
     uint32_t n;
 };
 struct pb_field {
-    const char *name;  /* proto name */
-    const char *json;  /* lowerCamelCase name */
+    const char *name; /* proto name */
+    const char *json; /* lowerCamelCase name */
     uint32_t number;
     uint8_t kind, label;
-    bool packed;
+    bool packed;         /* repeated number: how it is encoded (both forms are decoded) */
+    bool sensitive;      /* secrets below it: see pb_json_opts.redact_secrets */
     uint16_t offset;     /* of the member */
-    uint16_t has_offset; /* has_f (bool) or which_o (uint32_t) when PB_ONEOF; 0 = none */
+    uint16_t has_offset; /* has_f (bool) when PB_OPTIONAL, which_o (uint32_t) when PB_ONEOF */
+    const char *oneof;   /* name of the oneof, or NULL */
     const void *type;    /* struct pb_message * or struct pb_enum * */
+};
+/* Messages that JSON writes in a form of their own. */
+enum pb_well_known {
+    PB_WKT_NONE,
+    PB_WKT_ANY,
+    PB_WKT_DURATION,
+    PB_WKT_TIMESTAMP,
+    PB_WKT_WRAPPER,
+    PB_WKT_STRUCT,
+    PB_WKT_VALUE,
+    PB_WKT_LIST,
+    PB_WKT_FIELD_MASK,
+    PB_WKT_EMPTY
 };
 struct pb_message {
     const char *full_name; /* "envoy.config.cluster.v3.Cluster" */
@@ -59,6 +98,9 @@ struct pb_message {
     uint32_t n_fields;
     const struct pb_field *fields; /* by ascending number */
     bool is_map_entry;
+    const uint8_t *index; /* by number < n_index: 1 + position in fields, 0 = no such field */
+    uint16_t n_index;
+    uint8_t well_known; /* enum pb_well_known */
 };
 
 /* What the tolerant modes of Envoy's flags ask for. Unknown fields that are let pass are reported
@@ -105,7 +147,7 @@ int pb_from_node(const struct pb_message *m, const struct node *n, struct arena 
 int pb_from_text(const struct pb_message *m, sv text, const char *file, struct arena *a,
                  const struct pb_opts *o, void **out, struct error *err) MUST_CHECK;
 struct pb_json_opts {
-    bool snake_case;   /* proto names (admin's config_dump), else camelCase */
+    bool snake_case; /* proto names (admin's config_dump), else camelCase */
     bool pretty;
     bool redact_secrets; /* private keys and tokens become "[redacted]" */
 };
