@@ -43,6 +43,15 @@ sv arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Calls fn(arg) when the arena is freed: for references that what lives here holds. */
 void arena_on_free(struct arena *a, void (*fn)(void *arg), void *arg);
 
+/* Moves all that src holds to dst, which must hold nothing; src is empty and usable. For who has to
+ * keep another's arena longer than that one would: what points into the memory stays valid, what
+ * points to the struct src does not follow. */
+static inline void arena_take(struct arena *dst, struct arena *src)
+{
+    *dst = *src;
+    *src = (struct arena){.on_malloc = dst->on_malloc};
+}
+
 /* The calling thread's free list of chunks: gives memory back to the system (tests, idle). */
 void arena_trim(void);
 /* Gives back part of the chunks that were not needed since the last call; returns the bytes.

@@ -8,7 +8,9 @@
  *
  * Stream life: two independent halves, received and sent. A stream is over when both ended, or on
  * reset; then events->on_close comes exactly once, last, and the stream's memory is freed by the
- * codec after it returns (the user must drop the pointer). Any event callback may call any op of
+ * codec after it returns (the user must drop the pointer). A user that needs heads or views of the
+ * stream longer takes its memory over in on_close: arena_take(&mine, s->arena); the codec then
+ * frees an empty arena, and touches nothing that lived in it. Any event callback may call any op of
  * any stream, also reset. After reset() by the user no event but on_close follows.
  * Reset by the peer or by a connection error: on_reset (once), then on_close.
  *
