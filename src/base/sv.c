@@ -29,6 +29,11 @@ uint64_t sv_hash(sv v)
     return XXH3_64bits_withSeed(v.n ? v.p : "", v.n, hash_seed);
 }
 
+uint64_t sv_hash_stable(sv v)
+{
+    return XXH3_64bits(v.n ? v.p : "", v.n);
+}
+
 static inline unsigned char lower(char c)
 {
     unsigned char u = (unsigned char)c;

@@ -88,6 +88,9 @@ int sv_to_i64(sv v, int64_t *out);
 uint64_t sv_hash(sv v);
 /* Replaces the seed: simulations, before any map exists. */
 void sv_hash_set_seed(uint64_t seed);
+/* The same for every process and host (xxh3 without a seed): versions of resources, checksums. Never
+ * for a table whose keys a peer chooses. */
+uint64_t sv_hash_stable(sv v);
 /* A malloc'd NUL-terminated copy; the caller frees it. */
 char *sv_dup(sv v);
 

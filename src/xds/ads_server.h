@@ -1,0 +1,90 @@
+/* ADS server as a machine: one session a stream. It does no I/O; the control plane runs it over
+ * gRPC, tests run it against ads_client.h in memory.
+ *
+ *   receive()  <---- stream            subscriptions, ACKs, NACKs
+ *   changed()  ----> [ session ] ---send()---> stream
+ *                        |  source.list / source.find: what this proxy should have now
+ *
+ * Resources are encoded once: a blob is immutable, refcounted, and shared by every session that
+ * gets the same one. A session remembers name -> version of what it sent. At most one response of
+ * a type is on its way: what changes meanwhile is gathered and sent, as one difference, when the
+ * ACK or NACK comes. Types are pushed in the order of enum xds_type (make before break).
+ * A NACK is kept with its sentence until a later response of that type is ACKed; the refused
+ * versions count as sent, so a bad resource is not sent again until it changes.
+ * Both variants (delta, state of the world), by which method the stream was opened with.
+ * Bounds: names a session may subscribe (opts.max_names), bytes of a request (the transport's).
+ * Thread: main. */
+#ifndef WEFT_XDS_ADS_SERVER_H
+#define WEFT_XDS_ADS_SERVER_H
+
+#include <stdint.h>
+#include "base/error.h"
+#include "base/refcount.h"
+#include "base/sv.h"
+#include "xds/xds_type.h"
+
+struct ads_session;
+struct envoy_Node;
+
+struct xds_blob {
+    struct refcount refs;
+    uint64_t version; /* hash of the bytes */
+    sv name;
+    sv any; /* packed google.protobuf.Any with type URL and value */
+};
+/* A blob with a copy of the packed resource. */
+struct xds_blob *xds_blob_new(enum xds_type t, sv name, sv packed);
+struct xds_blob *xds_blob_ref(struct xds_blob *b);
+void xds_blob_unref(struct xds_blob *b); /* NULL is fine */
+
+struct ads_source {
+    /* Calls add for every resource of the type that the proxy should have (wildcard). add takes no
+     * reference: the session refs what it keeps. */
+    void (*list)(void *self, struct ads_session *s, enum xds_type t,
+                 void (*add)(void *arg, struct xds_blob *b), void *arg);
+    /* One by name, borrowed for the call's duration; NULL when it does not exist. */
+    struct xds_blob *(*find)(void *self, struct ads_session *s, enum xds_type t, sv name);
+    /* The first request came: the node is known (it lives during the call). An error sentence
+     * ends the stream with INVALID_ARGUMENT or PERMISSION_DENIED. */
+    int (*hello)(void *self, struct ads_session *s, const struct envoy_Node *node,
+                 struct error *err);
+    void (*acked)(void *self, struct ads_session *s, enum xds_type t); /* may be NULL */
+    void (*nacked)(void *self, struct ads_session *s, enum xds_type t, sv sentence);
+    void *self;
+};
+
+struct ads_session_opts {
+    bool delta;
+    const struct ads_source *source; /* lives as long as the session */
+    void (*send)(void *arg, sv message);
+    void *arg;
+    uint32_t max_names; /* 0: 100000 */
+    sv control_plane;   /* control_plane.identifier, lives as long as the session */
+};
+
+struct ads_session *ads_session_new(const struct ads_session_opts *o);
+void ads_session_free(struct ads_session *s);
+void ads_session_set_user(struct ads_session *s, void *user);
+void *ads_session_user(const struct ads_session *s);
+
+/* A packed (Delta)DiscoveryRequest. An error ends the stream. */
+int ads_session_receive(struct ads_session *s, sv message, struct error *err) MUST_CHECK;
+/* Resources of the types in the mask (bit 1 << enum xds_type) may have changed: sends what differs
+ * from what the session has, at once or when the outstanding response is acknowledged. */
+void ads_session_changed(struct ads_session *s, uint32_t types);
+/* The same, when it is known which names of one type changed. */
+void ads_session_changed_names(struct ads_session *s, enum xds_type t, const sv *names, uint32_t n);
+
+/* ---- what proxy-status shows ---- */
+struct ads_type_status {
+    bool subscribed;
+    bool in_sync;                 /* nothing outstanding, nothing refused */
+    uint32_t resources;           /* sent */
+    uint64_t sent, acked, nacked; /* responses */
+    sv nack;                      /* the sentence of the last NACK if it still stands, else empty */
+};
+void ads_session_status(const struct ads_session *s, enum xds_type t, struct ads_type_status *out);
+/* The blobs a session has, for `weft proxy-config` from the control plane's side. */
+bool ads_session_subscribed(const struct ads_session *s, enum xds_type t, sv name);
+
+#endif
