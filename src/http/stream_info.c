@@ -1,5 +1,4 @@
 #include "http/stream_info.h"
-#include <math.h>
 #include <stdio.h>
 
 static const sv flag_short[] = {
@@ -142,7 +141,8 @@ void stream_info_meta_set_number(struct stream_info *si, sv ns, sv key, double v
     struct stream_meta *m = meta_slot(si, ns, key);
     m->kind = STREAM_META_NUMBER;
     m->number = v;
-    if (v == floor(v) && fabs(v) < 9007199254740992.0)
+    /* Whole numbers print without a fraction as long as a double holds them exactly. */
+    if (v > -9007199254740992.0 && v < 9007199254740992.0 && v == (double)(int64_t)v)
         m->text = arena_printf(si->arena, "%.0f", v);
     else
         m->text = arena_printf(si->arena, "%.17g", v);
