@@ -44,12 +44,12 @@ struct eds_source {
 struct cluster_manager_opts {
     struct loop *main;
     struct stats *stats;
-    const struct eds_source *eds;            /* NULL: EDS clusters are refused by name */
-    struct tls_secret_store *secrets;        /* NULL: SDS references are refused by name */
-    const char *dns_servers;                 /* NULL: /etc/resolv.conf; for STRICT_DNS */
-    struct resolver *resolver;               /* simulation: use this one, else NULL */
+    const struct eds_source *eds;                /* NULL: EDS clusters are refused by name */
+    struct tls_secret_store *secrets;            /* NULL: SDS references are refused by name */
+    const char *dns_servers;                     /* NULL: /etc/resolv.conf; for STRICT_DNS */
+    struct resolver *resolver;                   /* simulation: use this one, else NULL */
     sv local_zone, local_region, local_sub_zone; /* of this node */
-    uint32_t socket_mark;                    /* SO_MARK of upstream sockets, 0 none */
+    uint32_t socket_mark;                        /* SO_MARK of upstream sockets, 0 none */
 };
 
 struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o);
@@ -88,8 +88,10 @@ void upstream_worker_drain(struct upstream_worker *w);
 
 /* ---------------- worker: choosing and opening ---------------- */
 
-/* Handle of a cluster by name, NULL when there is none. Holds a reference: release with
- * upstream_cluster_unref. A stream takes it once and keeps it to its end (rule 9). */
+/* Handle of a cluster by name, NULL when there is none (or it is not warm yet). Holds a reference:
+ * release with upstream_cluster_unref. A stream takes it once and keeps it to its end (rule 9).
+ * Every host that was handed out for this handle (on_ready, on_fail), and all views of its info,
+ * live at least until the handle's reference is released: also when the endpoint went away. */
 struct upstream_cluster *upstream_find(struct upstream_worker *w, sv name);
 void upstream_cluster_ref(struct upstream_cluster *c);
 void upstream_cluster_unref(struct upstream_cluster *c);
@@ -105,22 +107,24 @@ enum upstream_priority { UPSTREAM_DEFAULT, UPSTREAM_HIGH };
 struct upstream_ctx {
     enum upstream_priority priority;
     bool has_hash;
-    uint64_t hash;                  /* from the route's hash policy */
-    const struct addr *original_dst; /* ORIGINAL_DST clusters */
-    const struct http_head *request; /* header overrides (x-envoy-original-dst-host) */
+    uint64_t hash;                            /* from the route's hash policy */
+    const struct addr *original_dst;          /* ORIGINAL_DST clusters */
+    const struct http_head *request;          /* header overrides (x-envoy-original-dst-host) */
     const struct upstream_host *const *tried; /* previous hosts, avoided when others are left */
     uint32_t n_tried;
-    const void *metadata_match;     /* const struct envoy_Metadata *: subset selection, or NULL */
+    const void *metadata_match; /* const struct envoy_Metadata *: subset selection, or NULL */
     enum http_protocol downstream_protocol; /* use_downstream_protocol_config */
-    sv sni_override;                /* auto_sni: the authority */
+    sv sni_override;                        /* auto_sni: the authority */
+    const sv *alpn_override;                /* offered instead of the cluster's list (istio.alpn) */
+    uint32_t n_alpn_override;
 };
 
 /* Why no stream or connection came to be: response flag and details follow from it. */
 #define UPSTREAM_FAILS(X)                                                                          \
-    X(NO_HOST, "no_healthy_upstream")             /* UH */                                        \
-    X(OVERFLOW, "overflow")                       /* UO: circuit breaker */                       \
-    X(CONNECT, "connection_failure")              /* UF: refused, reset, unreachable, TLS */      \
-    X(CONNECT_TIMEOUT, "connection_timeout")      /* UF */                                        \
+    X(NO_HOST, "no_healthy_upstream")        /* UH */                                              \
+    X(OVERFLOW, "overflow")                  /* UO: circuit breaker */                             \
+    X(CONNECT, "connection_failure")         /* UF: refused, reset, unreachable, TLS */            \
+    X(CONNECT_TIMEOUT, "connection_timeout") /* UF */                                              \
     X(CANCELLED, "cancelled")
 enum upstream_fail {
 #define X(id, text) UPSTREAM_FAIL_##id,
@@ -132,7 +136,7 @@ const char *upstream_fail_text(enum upstream_fail f);
 /* About an endpoint, for logs, stats and headers. Views live as long as the host. */
 struct upstream_host_info {
     const struct addr *addr;
-    sv addr_text;     /* "10.0.0.1:80" */
+    sv addr_text; /* "10.0.0.1:80" */
     sv hostname;
     sv cluster;
     sv zone;
@@ -143,8 +147,13 @@ const struct upstream_host_info *upstream_host_info(const struct upstream_host *
 
 /* Outcome of a request at a host: feeds outlier detection, rq_success/rq_error and least-request
  * counts. Called by the router once per try. */
-enum upstream_result { UPSTREAM_OK, UPSTREAM_5XX, UPSTREAM_GATEWAY_ERROR, UPSTREAM_LOCAL_TIMEOUT,
-                       UPSTREAM_LOCAL_RESET };
+enum upstream_result {
+    UPSTREAM_OK,
+    UPSTREAM_5XX,
+    UPSTREAM_GATEWAY_ERROR,
+    UPSTREAM_LOCAL_TIMEOUT,
+    UPSTREAM_LOCAL_RESET
+};
 void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status);
 
 /* ---- HTTP ---- */
@@ -172,6 +181,9 @@ struct upstream_tcp_cb {
 struct upstream_open *upstream_tcp_open(struct upstream_cluster *c, const struct upstream_ctx *ctx,
                                         const struct upstream_tcp_cb *cb, void *user);
 void upstream_tcp_done(struct upstream_host *h);
+/* The same, just before the callee closes c: counts its bytes and length
+ * (upstream_cx_rx_bytes_total …) and by whom it was ended. */
+void upstream_tcp_finished(struct upstream_host *h, const struct conn *c, bool by_remote);
 void upstream_cancel(struct upstream_open *o);
 
 /* Retry circuit breaker (max_retries or budget): true takes one; give it back after the retry. */
