@@ -115,6 +115,8 @@ struct http_codec_events {
     void (*on_goaway)(void *user);
     /* The last stream ended; the connection is idle and, if can_reuse, takes another. */
     void (*on_idle)(void *user);
+    /* Client: the peer allows more concurrent streams than before (codec->max_streams). */
+    void (*on_max_streams)(void *user);
 };
 
 enum http_codec_state {
