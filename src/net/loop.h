@@ -49,12 +49,16 @@ struct io {
     int fd; /* -1: not registered */
     io_fn fn;
     struct loop *loop;
-    bool dead; /* private: removed during this turn; late events are dropped */
+    bool dead; /* private: not registered; events still on their way are dropped */
 };
 /* Registers fd for reading and writing, edge-triggered, once. io lives at least until io_del and
  * the end of that turn: free its holder with loop_defer. 0 or a negative code. */
 int io_add(struct loop *l, struct io *io, int fd, io_fn fn);
 void io_del(struct io *io); /* does not close the descriptor */
+/* As io_del, for who closes the descriptor right after: saves the system call. */
+void io_forget(struct io *io);
+/* As io_add with these epoll events instead of all (shared listening sockets). */
+int io_add_events(struct loop *l, struct io *io, int fd, io_fn fn, uint32_t events);
 
 /* ---- timers: hierarchical wheel, 1 ms ticks ---- */
 struct timer;
@@ -66,7 +70,8 @@ struct timer {
     struct loop *loop;
 };
 void timer_init(struct timer *t, struct loop *l, timer_fn fn);
-/* Starts, or moves, the timer to fire once in delay_ms (0: on the next turn). O(1). */
+/* Starts, or moves, the timer to fire once in delay_ms (0: on the next turn). Never early by
+ * loop_now_ns; O(1). The timer is inactive when its function runs: it may set it again or free it. */
 void timer_set(struct timer *t, uint64_t delay_ms);
 void timer_cancel(struct timer *t); /* fine when it is not set, and on a zeroed timer */
 bool timer_active(const struct timer *t);
@@ -79,18 +84,22 @@ struct deferred {
 };
 void loop_defer(struct loop *l, struct deferred *d, void (*fn)(struct deferred *d));
 /* Runs fn(arg) on the loop's thread soon. Any thread. Order of posts of one thread is kept.
- * After loop_free has begun the work is dropped. */
+ * Once loop_free has begun the work is dropped; who can post must have ended when it returns. */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
 
 /* ---- files ---- */
 struct file_watch;
-/* Calls fn after a file or any entry of a directory changed, was made, moved or removed (inotify;
- * follows Kubernetes' symlink swap of ..data). Bursts are merged over 20 ms. NULL + err on failure. */
+/* Calls fn after a file or any entry of a directory changed (its writer closed it), was made, moved
+ * or removed (inotify). Follows symbolic links on the way, such as Kubernetes' swap of ..data, and a
+ * path that does not exist yet. Bursts are merged over 20 ms. fn may free the watch. NULL + err on
+ * failure, always in simulation. */
 struct file_watch *file_watch_new(struct loop *l, const char *path, void (*fn)(void *arg),
                                   void *arg, struct error *err);
 void file_watch_free(struct file_watch *w);
 
-/* ---- signals (main loop only): fn runs on the loop, outside signal context ---- */
+/* ---- signals (main loop only): fn runs on the loop, outside signal context ----
+ * Blocks the signal in the calling thread: call before other threads start, which inherit the mask.
+ * fn NULL ends the watching (the signal stays blocked). A child must unblock before exec. */
 int loop_on_signal(struct loop *l, int signo, void (*fn)(int signo, void *arg), void *arg);
 
 #endif

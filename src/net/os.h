@@ -26,8 +26,9 @@ struct os_ops {
 
     int (*poll_new)(void *os);
     void (*poll_free)(void *os, int poll);
-    int (*poll_add)(void *os, int poll, int fd, uint32_t events, void *data); /* edge-triggered */
-    int (*poll_del)(void *os, int poll, int fd);
+    /* events as epoll's, with EPOLLET; data comes back in os_event, never NULL. */
+    int (*poll_add)(void *os, int poll, int fd, uint32_t events, void *data);
+    int (*poll_del)(void *os, int poll, int fd); /* closing does it, too */
     /* timeout_ns: UINT64_MAX waits for ever. Returns the number of events. */
     int (*poll_wait)(void *os, int poll, struct os_event *ev, int max, uint64_t timeout_ns);
     void (*poll_wake)(void *os, int poll); /* from any thread: poll_wait returns */
@@ -42,6 +43,7 @@ struct os_ops {
     int (*setsockopt)(void *os, int fd, int level, int opt, const void *v, socklen_t n);
     ssize_t (*readv)(void *os, int fd, const struct iovec *iov, int n);
     ssize_t (*writev)(void *os, int fd, const struct iovec *iov, int n); /* no SIGPIPE */
+    ssize_t (*peek)(void *os, int fd, void *p, size_t n); /* MSG_PEEK: takes nothing */
     ssize_t (*recvfrom)(void *os, int fd, void *p, size_t n, struct sockaddr_storage *peer);
     ssize_t (*sendto)(void *os, int fd, const void *p, size_t n, const struct sockaddr *a,
                       socklen_t alen);
