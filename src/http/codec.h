@@ -108,8 +108,10 @@ struct http_codec_events {
     /* Server: a new request begins. The callee calls http_stream_set_user before it returns;
      * on_head follows at once. false refuses the stream (HTTP/2: REFUSED_STREAM; HTTP/1: 503). */
     bool (*on_stream)(void *user, struct http_stream *s);
-    /* Bytes were added to codec->out, or it closes after flush: write when convenient (at the
-     * latest at the end of the loop turn). May come often; must be cheap. */
+    /* Bytes were added to codec->out, a stream ended, want_read turned true, or the state changed:
+     * come back when convenient (at the latest at the end of the loop turn; never from inside this
+     * call): write, call ops->wrote(n) — also with n = 0: ended streams are closed there —, feed
+     * what is left of the input if want_read, look at state. May come often; must be cheap. */
     void (*on_output)(void *user);
     /* Client: the peer will take no new streams (GOAWAY, Connection: close). */
     void (*on_goaway)(void *user);
@@ -127,10 +129,11 @@ enum http_codec_state {
 };
 
 struct http_codec_ops {
-    /* Consumes bytes from the front of `in`. Returns 0 (bytes may be left: paused, or HTTP/1
-     * pipelining waits for the response before it), or E_PROTOCOL / E_LIMIT: codec->error_text
-     * and codec->error_flag tell; `out` holds what is to be flushed before the close (400, GOAWAY).
-     * Reentrancy: never called from its own callbacks. */
+    /* Consumes bytes from the front of `in`. Returns 0 (bytes may be left: an unfinished head,
+     * paused, or HTTP/1 pipelining waits for the response before it; keep them and append what is
+     * read next), or E_PROTOCOL / E_LIMIT: codec->error_text and error_reason tell; `out` holds
+     * what is to be flushed before the close (400, GOAWAY). Reentrancy: never called from its own
+     * callbacks. */
     int (*feed)(struct http_codec *c, struct buf *in);
     /* The peer closed its side. HTTP/1 responses without length end here; all else is a reset.
      * After it state is FLUSH or DEAD unless the protocol lets sending go on. */
@@ -162,7 +165,9 @@ struct http_codec {
     uint32_t streams;     /* active */
     uint32_t max_streams; /* client: what the peer allows now (HTTP/1: 1) */
     uint64_t streams_total;
-    const char *error_text; /* static, "http1.codec_error" style, as in response code details */
+    const char *error_text;   /* static, "http1.codec_error" style, as in response code details */
+    const char *error_reason; /* static, the cause in words, for logs; NULL when there is none */
+    uint16_t error_status;    /* HTTP/1 server: the status that was answered for it; 0: none */
     uint64_t (*now_ms)(void *user); /* set by the glue; rates of abuse counters */
     struct http_codec_stats *stats; /* shared counters, may be NULL */
 };
