@@ -162,6 +162,8 @@ struct http_codec {
     bool server;
     bool switched;        /* HTTP/1: after 101 or CONNECT 2xx, bytes only */
     bool want_read;       /* false: paused; the glue leaves bytes in the socket */
+    bool shut_write;      /* switched, and our half ended: conn_shutdown_write once `out` is
+                             written; the other half may go on */
     uint32_t streams;     /* active */
     uint32_t max_streams; /* client: what the peer allows now (HTTP/1: 1) */
     uint64_t streams_total;
