@@ -156,9 +156,12 @@ struct model_store *model_store_new(sv trust_domain, sv domain_suffix /* cluster
 void model_store_free(struct model_store *s);
 /* Takes the reference. `source` says who owns the object ("file", "run", "kube"): a source
  * replaces and deletes only its own; when two sources name the same object the first keeps it
- * and a Conflict problem is recorded. True when something changed. */
-bool model_store_put(struct model_store *s, const char *source, struct model_object *o);
-bool model_store_del(struct model_store *s, const char *source, enum model_kind k, sv ns, sv name);
+ * and a Conflict problem is recorded. */
+enum model_put { MODEL_PUT_SAME, MODEL_PUT_CHANGED, MODEL_PUT_CONFLICT };
+enum model_put model_store_put(struct model_store *s, const char *source, struct model_object *o);
+/* Deletes what `source` put, and only if it came from `file` when one is given. True if it did. */
+bool model_store_del(struct model_store *s, const char *source, enum model_kind k, sv ns, sv name,
+                     sv file);
 /* A problem about a document of `source` and `file`; cleared with that file's next reading. */
 void model_store_problem(struct model_store *s, const char *source, const struct model_problem *p);
 void model_store_clear_problems(struct model_store *s, const char *source, sv file);

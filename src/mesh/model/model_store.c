@@ -79,7 +79,7 @@ static void conflict(struct model_store *s, const struct stored *first, const ch
     model_store_problem(s, source, &p);
 }
 
-bool model_store_put(struct model_store *s, const char *source, struct model_object *o)
+enum model_put model_store_put(struct model_store *s, const char *source, struct model_object *o)
 {
     char *key = key_of(o->ns, o->name);
     struct map *m = &s->objects[o->kind];
@@ -91,31 +91,32 @@ bool model_store_put(struct model_store *s, const char *source, struct model_obj
         st->source = source;
         st->key = key;
         map_put(m, sv_of(st->key), st);
-        return true;
+        return MODEL_PUT_CHANGED;
     }
     free(key);
     /* Two files of one source, or two sources, that name the same object. */
     if (strcmp(st->source, source) != 0 || !sv_eq(st->object->file, o->file)) {
         conflict(s, st, source, o);
         model_object_unref(o);
-        return false;
+        return MODEL_PUT_CONFLICT;
     }
     if (st->object->version == o->version && st->object->line == o->line) {
         model_object_unref(o);
-        return false;
+        return MODEL_PUT_SAME;
     }
     /* Without a timestamp of its own an object keeps the time it was first seen. */
     bool changed = st->object->version != o->version;
     model_object_unref(st->object);
     st->object = o;
-    return changed;
+    return changed ? MODEL_PUT_CHANGED : MODEL_PUT_SAME;
 }
 
-bool model_store_del(struct model_store *s, const char *source, enum model_kind k, sv ns, sv name)
+bool model_store_del(struct model_store *s, const char *source, enum model_kind k, sv ns, sv name,
+                     sv file)
 {
     char *key = key_of(ns, name);
     struct stored *st = map_get(&s->objects[k], sv_of(key));
-    bool gone = st && strcmp(st->source, source) == 0;
+    bool gone = st && strcmp(st->source, source) == 0 && (!file.n || sv_eq(st->object->file, file));
 
     if (gone) {
         map_del(&s->objects[k], sv_of(key));

@@ -1,0 +1,423 @@
+#include "mesh/source/file_source.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "api/node.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "mesh/source/object_reader.h"
+
+LOG_COMPONENT(source);
+
+#define SOURCE    "file"
+#define FILE_MAX  (64u << 20)
+#define DEPTH_MAX 8
+#define KEY_MAX   700
+
+/* One file, what its last reading defined, and its stamp, so that an unchanged file is not read. */
+struct source_file {
+    char *path;
+    uint64_t hash;
+    struct map defined; /* "kind/ns/name" -> struct defined */
+    bool seen, broken;
+    bool shadowed; /* an object of it is defined elsewhere too, and that one is in force */
+};
+
+struct defined {
+    enum model_kind kind;
+    bool seen;
+    char *ns, *name;
+};
+
+struct watched {
+    struct watched *next;
+    char *path;
+    struct file_watch *watch;
+    bool seen;
+};
+
+struct file_source {
+    struct loop *loop;
+    char *dir;
+    struct model_store *store;
+    void (*changed)(void *arg);
+    void *arg;
+    struct map files; /* path -> struct source_file */
+    struct watched *watches;
+    struct timer rescan; /* a directory that appeared is read once more after its watch stands */
+    bool dirty;
+    bool freed; /* a name became free that a shadowed file may claim */
+};
+
+static void defined_free(struct defined *d)
+{
+    if (!d)
+        return;
+    free(d->ns);
+    free(d->name);
+    free(d);
+}
+
+static void on_change(void *arg)
+{
+    file_source_refresh(arg);
+}
+
+static void report(struct file_source *f, const struct model_problem *p)
+{
+    model_store_problem(f->store, SOURCE, p);
+    f->dirty = true;
+    log_at(&log_source, p->severity == MODEL_ERROR ? LOG_ERROR : LOG_WARNING,
+           "%s file=%.*s line=%u object=%s/%.*s/%.*s field=%.*s: %.*s",
+           p->severity == MODEL_ERROR ? "configuration refused" : "configuration not used",
+           SV_ARG(p->file), p->line, p->has_object ? model_kind_name(p->kind) : "-", SV_ARG(p->ns),
+           SV_ARG(p->name), SV_ARG(p->field), SV_ARG(p->text));
+}
+
+/* Marks an object as still defined by its file, whether or not its new form can be read. */
+static struct defined *mark(struct source_file *sf, enum model_kind kind, sv ns, sv name)
+{
+    char key[KEY_MAX];
+    struct defined *d;
+
+    snprintf(key, sizeof key, "%d/%.*s/%.*s", (int)kind, SV_ARG(ns), SV_ARG(name));
+    d = map_get(&sf->defined, sv_of(key));
+    if (!d) {
+        d = mem_new(struct defined);
+        d->kind = kind;
+        d->ns = sv_dup(ns);
+        d->name = sv_dup(name);
+        map_put(&sf->defined, sv_of(key), d);
+    }
+    d->seen = true;
+    return d;
+}
+
+static void read_document(struct file_source *f, struct source_file *sf, const struct node *doc,
+                          struct arena *a)
+{
+    struct model_problem problem;
+    struct model_object *o;
+    enum model_kind kind;
+    sv ignored, ns, name;
+    const struct node *items = node_get(doc, "items");
+
+    if (sv_ends(node_str(doc, "kind"), SV("List")) && items && items->kind == NODE_SEQ) {
+        for (uint32_t i = 0; i < items->n; i++)
+            read_document(f, sf, items->v[i], a);
+        return;
+    }
+    if (object_identify(doc, &kind, &ns, &name))
+        mark(sf, kind, ns, name);
+    if (object_read(doc, sv_of(sf->path), a, &o, &ignored, &problem)) {
+        report(f, &problem);
+        return;
+    }
+    if (!o) {
+        problem.severity = MODEL_WARNING;
+        problem.code = SV("KindNotUsed");
+        problem.text = arena_printf(a, "%.*s is not used by the mesh", SV_ARG(ignored));
+        report(f, &problem);
+        return;
+    }
+    switch (model_store_put(f->store, SOURCE, o)) {
+    case MODEL_PUT_CONFLICT:
+        sf->shadowed = f->dirty = true;
+        break;
+    case MODEL_PUT_CHANGED:
+        f->dirty = true;
+        break;
+    case MODEL_PUT_SAME:
+        break;
+    }
+}
+
+/* What the file no longer defines goes. */
+static void sweep(struct file_source *f, struct source_file *sf)
+{
+    for (uint32_t i = 0; i < sf->defined.n;) {
+        struct map_entry *e = &sf->defined.entries[i];
+        struct defined *d = e->val;
+        if (d->seen) {
+            d->seen = false;
+            i++;
+            continue;
+        }
+        if (model_store_del(f->store, SOURCE, d->kind, sv_of(d->ns), sv_of(d->name),
+                            sv_of(sf->path)))
+            f->dirty = f->freed = true;
+        map_del(&sf->defined, e->key);
+        defined_free(d);
+    }
+}
+
+static void parse_file(struct file_source *f, struct source_file *sf, sv text)
+{
+    struct error err = {0};
+    struct arena a;
+    size_t pos = 0;
+    uint32_t line = 1;
+    struct node *doc;
+    int rc;
+
+    arena_init(&a);
+    f->dirty |= sf->broken;
+    sf->broken = sf->shadowed = false;
+    model_store_clear_problems(f->store, SOURCE, sv_of(sf->path));
+    while ((rc = node_parse_next(text, &pos, &line, sf->path, &a, &doc, &err)) == 0)
+        read_document(f, sf, doc, &a);
+    if (rc != E_EOF) {
+        struct model_problem p = {.severity = MODEL_ERROR,
+                                  .file = sv_of(sf->path),
+                                  .line = line,
+                                  .text = sv_of(err.msg),
+                                  .code = SV("ParseError")};
+        report(f, &p);
+        /* What stood behind the error cannot be told apart from what was removed: keep it. */
+        map_each (e, &sf->defined)
+            ((struct defined *)e->val)->seen = true;
+        sf->broken = true;
+    }
+    sweep(f, sf);
+    arena_free(&a);
+}
+
+static int slurp(const char *path, struct strbuf *out)
+{
+    char chunk[65536];
+    ssize_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_from_errno(errno);
+    while ((n = read(fd, chunk, sizeof chunk)) > 0)
+        strbuf_add(out, chunk, (size_t)n);
+    close(fd);
+    return n < 0 ? E_IO : out->overflow ? E_LIMIT : 0;
+}
+
+static void read_file(struct file_source *f, const char *path)
+{
+    struct source_file *sf = map_get(&f->files, sv_of(path));
+    struct strbuf text;
+    uint64_t hash;
+
+    strbuf_init(&text, FILE_MAX);
+    if (slurp(path, &text)) { /* gone between listing and reading: the next event tells */
+        strbuf_fini(&text);
+        return;
+    }
+    hash = sv_hash_stable(strbuf_sv(&text)) | 1;
+    if (!sf) {
+        sf = mem_new(struct source_file);
+        sf->path = sv_dup(sv_of(path));
+        map_init(&sf->defined);
+        map_put(&f->files, sv_of(sf->path), sf);
+    }
+    sf->seen = true;
+    if (sf->hash != hash) {
+        sf->hash = hash;
+        parse_file(f, sf, text.n ? strbuf_sv(&text) : SV(""));
+    }
+    strbuf_fini(&text);
+}
+
+static void watch_dir(struct file_source *f, const char *path)
+{
+    struct error err = {0};
+    struct watched *w = f->watches;
+
+    if (!f->loop)
+        return;
+    while (w && strcmp(w->path, path) != 0)
+        w = w->next;
+    if (!w) {
+        w = mem_new(struct watched);
+        w->path = sv_dup(sv_of(path));
+        w->watch = file_watch_new(f->loop, path, on_change, f, &err);
+        w->next = f->watches;
+        f->watches = w;
+        if (!w->watch)
+            log_warn(&log_source, "directory is not watched dir=%s: %s", path, err.msg);
+    }
+    w->seen = true;
+}
+
+static bool wanted(sv name)
+{
+    return sv_ends(name, SV(".yaml")) || sv_ends(name, SV(".yml")) || sv_ends(name, SV(".json"));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* In the order of names, so that which of two objects of one name is the first does not depend on
+ * the file system. */
+static void scan(struct file_source *f, const char *dir, int depth)
+{
+    DIR *d = depth <= DEPTH_MAX ? opendir(dir) : NULL;
+    char **names = NULL, path[4096];
+    size_t n = 0, cap = 0;
+    struct dirent *e;
+    struct stat st;
+
+    if (!d)
+        return;
+    watch_dir(f, dir);
+    while ((e = readdir(d))) {
+        if (e->d_name[0] == '.')
+            continue;
+        if (n == cap) {
+            cap = cap ? cap * 2 : 16;
+            names = mem_realloc(names, cap * sizeof *names);
+        }
+        names[n++] = sv_dup(sv_of(e->d_name));
+    }
+    closedir(d);
+    if (n > 1)
+        qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 0; i < n; i++) {
+        int len = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (len > 0 && (size_t)len < sizeof path && stat(path, &st) == 0) {
+            if (S_ISDIR(st.st_mode))
+                scan(f, path, depth + 1);
+            else if (S_ISREG(st.st_mode) && wanted(sv_of(names[i])))
+                read_file(f, path);
+        }
+        free(names[i]);
+    }
+    free(names);
+}
+
+static void drop_file(struct file_source *f, struct source_file *sf)
+{
+    model_store_clear_problems(f->store, SOURCE, sv_of(sf->path));
+    f->dirty = true;
+    map_each (e, &sf->defined)
+        ((struct defined *)e->val)->seen = false;
+    sweep(f, sf);
+}
+
+static void file_free(struct source_file *sf)
+{
+    map_each (e, &sf->defined)
+        defined_free(e->val);
+    map_fini(&sf->defined);
+    free(sf->path);
+    free(sf);
+}
+
+static void read_all(struct file_source *f)
+{
+    f->dirty = false;
+    map_each (e, &f->files)
+        ((struct source_file *)e->val)->seen = false;
+    for (struct watched *w = f->watches; w; w = w->next)
+        w->seen = false;
+    scan(f, f->dir, 0);
+    for (uint32_t i = 0; i < f->files.n;) {
+        struct source_file *sf = f->files.entries[i].val;
+        if (sf->seen) {
+            i++;
+            continue;
+        }
+        drop_file(f, sf);
+        map_del(&f->files, sv_of(sf->path));
+        file_free(sf);
+    }
+    for (struct watched **at = &f->watches; *at;) {
+        struct watched *w = *at;
+        if (w->seen) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        file_watch_free(w->watch);
+        free(w->path);
+        free(w);
+    }
+}
+
+/* Files that lost a name to another one are read again once a name became free. */
+static void claim(struct file_source *f)
+{
+    f->freed = false;
+    map_each (e, &f->files) {
+        struct source_file *sf = e->val;
+        if (sf->shadowed)
+            sf->hash = 0;
+    }
+    bool dirty = f->dirty;
+    read_all(f);
+    f->dirty |= dirty;
+}
+
+void file_source_refresh(struct file_source *f)
+{
+    struct watched *before = f->watches;
+
+    read_all(f);
+    if (f->freed)
+        claim(f);
+    /* A new directory may have been filled before its watch stood. */
+    if (f->loop && f->watches != before)
+        timer_set(&f->rescan, 20);
+    if (f->dirty && f->changed)
+        f->changed(f->arg);
+}
+
+static void rescan(struct timer *t)
+{
+    file_source_refresh(container_of(t, struct file_source, rescan));
+}
+
+struct file_source *file_source_new(struct loop *l, const char *dir, struct model_store *store,
+                                    void (*changed)(void *arg), void *arg, struct error *err)
+{
+    struct file_source *f;
+    struct stat st;
+
+    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        error_set(err, E_NOT_FOUND, "configuration directory '%s' does not exist", dir);
+        return NULL;
+    }
+    f = mem_new(struct file_source);
+    f->loop = l;
+    f->dir = sv_dup(sv_of(dir));
+    f->store = store;
+    f->changed = changed;
+    f->arg = arg;
+    map_init(&f->files);
+    if (l)
+        timer_init(&f->rescan, l, rescan);
+    read_all(f);
+    return f;
+}
+
+void file_source_free(struct file_source *f)
+{
+    if (!f)
+        return;
+    if (f->loop)
+        timer_cancel(&f->rescan);
+    while (f->watches) {
+        struct watched *w = f->watches;
+        f->watches = w->next;
+        file_watch_free(w->watch);
+        free(w->path);
+        free(w);
+    }
+    map_each (e, &f->files)
+        file_free(e->val);
+    map_fini(&f->files);
+    free(f->dir);
+    free(f);
+}
