@@ -161,7 +161,8 @@ static void prepend(char *buf, char **at, const char *p, size_t n)
         n = room;
     }
     *at -= n;
-    memcpy(*at, p, n);
+    if (n)
+        memcpy(*at, p, n);
 }
 
 const char *pb_path(const struct pb_frame *fr, sv last, const struct pb_opts *o, char *buf,
@@ -220,4 +221,18 @@ bool pb_utf8_ok(sv v)
         p += more;
     }
     return true;
+}
+
+bool pb_is_default(const struct pb_field *f, const char *at)
+{
+    switch (pb_kind_size(f->kind)) {
+    case 1:
+        return !*(const bool *)at;
+    case 4:
+        return *(const uint32_t *)(const void *)at == 0;
+    case 8: /* numbers and pointers */
+        return *(const uint64_t *)(const void *)at == 0;
+    default:
+        return ((const sv *)(const void *)at)->n == 0;
+    }
 }

@@ -140,7 +140,8 @@ const struct google_Any *pb_any_pack(const struct pb_message *m, const void *msg
 struct node;
 /* By descriptor: camelCase and snake_case names, enums by name or number, well-known types as the
  * protobuf JSON mapping says, Any with "@type" (its content is packed). Unknown fields are errors
- * that carry file, line and field path. */
+ * that carry file, line and field path. Strings are views into the tree, which must outlive the
+ * message. */
 int pb_from_node(const struct pb_message *m, const struct node *n, struct arena *a,
                  const struct pb_opts *o, void **out, struct error *err) MUST_CHECK;
 /* Text -> tree -> message. `file` names the source in errors. JSON is YAML here. */
@@ -150,6 +151,7 @@ struct pb_json_opts {
     bool snake_case; /* proto names (admin's config_dump), else camelCase */
     bool pretty;
     bool redact_secrets; /* private keys and tokens become "[redacted]" */
+    bool defaults;       /* scalars and lists that have their default are written too */
 };
 /* Any is expanded with "@type" when its type is known, else shown as base64. */
 void pb_to_json(const struct pb_message *m, const void *msg, const struct pb_json_opts *o,

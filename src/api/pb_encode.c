@@ -166,21 +166,6 @@ static void put_list(struct enc *e, const struct pb_field *f, const struct pb_ar
     }
 }
 
-/* Whether a member without presence of its own has its default. Minus zero is not zero. */
-static bool is_default(const struct pb_field *f, const char *at)
-{
-    switch (pb_kind_size(f->kind)) {
-    case 1:
-        return !*(const bool *)at;
-    case 4:
-        return *(const uint32_t *)(const void *)at == 0;
-    case 8: /* numbers and pointers */
-        return *(const uint64_t *)(const void *)at == 0;
-    default:
-        return ((const sv *)(const void *)at)->n == 0;
-    }
-}
-
 static void put_field(struct enc *e, const struct pb_field *f, const char *msg)
 {
     const char *at = msg + f->offset;
@@ -199,10 +184,10 @@ static void put_field(struct enc *e, const struct pb_field *f, const char *msg)
         if (*(const uint32_t *)(const void *)(msg + f->has_offset) == f->number)
             put_value(e, f, at);
         else /* a pointer without its tag in which_o is a mistake of the code that built this */
-            assert(f->kind != PB_MESSAGE || is_default(f, at));
+            assert(f->kind != PB_MESSAGE || pb_is_default(f, at));
         break;
     default:
-        if (!is_default(f, at))
+        if (!pb_is_default(f, at))
             put_value(e, f, at);
         break;
     }

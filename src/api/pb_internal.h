@@ -41,6 +41,9 @@ bool pb_enum_has(const struct pb_enum *e, int32_t number);
 bool pb_utf8_ok(sv v);
 /* Zeroes the member of f, as when another member of its oneof is set. */
 void pb_clear(const struct pb_field *f, void *msg);
+/* Whether a member (at `at`) that has no presence of its own has its default. Minus zero is not
+ * zero: it has other bits. */
+bool pb_is_default(const struct pb_field *f, const char *at);
 /* A zeroed message. */
 void *pb_new(const struct pb_message *m, struct arena *a);
 /* The keys of map entries a and b (messages of type `entry`) in the order of their values. */
