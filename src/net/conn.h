@@ -30,7 +30,8 @@ enum conn_event {
                               handshake done. Plain server conns never get it */
     CONN_EV_READ = 2,      /* bytes or EOF can be read */
     CONN_EV_WRITE = 4,     /* room again after a short write */
-    CONN_EV_ERROR = 8,     /* dead: conn->error says why, conn->error_text more; close it */
+    CONN_EV_ERROR = 8,     /* dead: conn->error says why, conn->error_text more; close it. A reset
+                              comes as READ first, so that what arrived before it can be read */
 };
 /* `events` is a set. The callback may close the conn. */
 typedef void (*conn_fn)(struct conn *c, unsigned events, void *user);
@@ -42,7 +43,7 @@ struct conn_ops {
     /* Takes from the front of `from` what can be written now; >=0 bytes, 0 = no room now;
      * negative: dead. */
     ssize_t (*write)(struct conn *c, struct buf *from);
-    int (*shutdown_write)(struct conn *c); /* FIN / close_notify after what was written */
+    int (*shutdown_write)(struct conn *c);     /* FIN / close_notify after what was written */
     void (*close)(struct conn *c, bool reset); /* reset: RST instead of FIN */
     /* Makes CONN_EV_READ come again on the next turn if something may be unread. */
     void (*kick)(struct conn *c);
@@ -53,12 +54,13 @@ struct conn {
     struct loop *loop;
     conn_fn fn; /* the owner's; conn_set_owner changes it */
     void *user;
-    struct addr local, remote;
-    struct addr original_dst; /* len 0: not intercepted or not asked */
+    struct conn *under;         /* the conn this one is stacked on; NULL for sockets */
+    struct addr local, remote;  /* local: see conn_local */
+    struct addr original_dst;   /* len 0: not intercepted or not asked */
     const struct tls_info *tls; /* NULL without TLS; lives as long as the conn */
-    int error;                /* first cause of death, a weft_error, 0 while alive */
-    sv error_text;            /* detail for people ("TLS_error:..."); lives as long as the conn */
-    uint64_t id;              /* unique in the process */
+    int error;                  /* first cause of death, a weft_error, 0 while alive */
+    sv error_text;              /* detail for people ("TLS_error:..."); lives as long as the conn */
+    uint64_t id;                /* unique in the process */
     uint64_t bytes_read, bytes_written; /* of this layer */
     bool connected;
     bool readable; /* unread bytes may be in the transport */
@@ -96,6 +98,9 @@ static inline void conn_kick(struct conn *c)
     c->ops->kick(c);
 }
 uint64_t conn_next_id(void); /* any thread */
+/* c->local made concrete: of an accepted connection it is first the listener's address, which may
+ * be a wildcard, and of a connecting one nothing. Costs a system call once, then none. */
+const struct addr *conn_local(struct conn *c);
 
 /* ---- sockets ---- */
 struct sock_opts {
@@ -109,11 +114,12 @@ struct sock_opts {
  * this call. NULL + *code when no socket could be made. */
 struct conn *conn_connect(struct loop *l, const struct addr *to, const struct sock_opts *o,
                           conn_fn fn, void *user, int *code);
-/* Wraps an accepted descriptor (owned from now on). Events start on the next turn, or when
- * conn_kick is called. */
+/* Wraps an accepted descriptor (owned from now on), whose listener has set TCP_NODELAY. Events
+ * start on the next turn, or when conn_kick is called; conn_read may be tried at once. */
 struct conn *conn_from_fd(struct loop *l, int fd, const struct addr *local,
                           const struct addr *remote, conn_fn fn, void *user);
-/* SO_ORIGINAL_DST (IPv4, IPv6) into c->original_dst; E_NOT_FOUND when not redirected. */
+/* SO_ORIGINAL_DST (IPv4, IPv6) into c->original_dst; E_NOT_FOUND when not redirected (with TPROXY
+ * the original destination is conn_local). Asks the socket under a stack. */
 int conn_original_dst(struct conn *c);
 /* The socket under a stack of conns, -1 when simulated or gone. */
 int conn_fd(const struct conn *c);

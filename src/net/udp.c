@@ -1,0 +1,110 @@
+#include "net/udp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mem.h"
+
+#define DATAGRAM_MAX     65536
+#define DATAGRAMS_A_TURN 64
+
+struct udp_sock {
+    struct loop *loop;
+    struct io io;
+    struct timer again;
+    struct deferred gone;
+    udp_fn fn;
+    void *user;
+    int fd;
+    struct addr addr;
+    bool freed;
+};
+
+static void receive(struct udp_sock *u)
+{
+    struct os *os = loop_os(u->loop);
+    char p[DATAGRAM_MAX];
+    for (int i = 0; !u->freed; i++) {
+        struct sockaddr_storage ss;
+        struct addr from;
+        if (i == DATAGRAMS_A_TURN) {
+            timer_set(&u->again, 0);
+            return;
+        }
+        ssize_t n = os->ops->recvfrom(os->self, u->fd, p, sizeof p, &ss);
+        if (n == -EAGAIN)
+            return;
+        if (n < 0)
+            continue; /* an ICMP error of an earlier send; bounded by the turn's share */
+        addr_from_sockaddr(&from, (struct sockaddr *)&ss, sizeof ss);
+        u->fn(u->user, p, (size_t)n, &from);
+    }
+}
+
+static void on_io(struct io *io, uint32_t events)
+{
+    receive(container_of(io, struct udp_sock, io));
+}
+
+static void on_again(struct timer *t)
+{
+    receive(container_of(t, struct udp_sock, again));
+}
+
+struct udp_sock *udp_new(struct loop *l, const struct addr *a, udp_fn fn, void *user,
+                         struct error *err)
+{
+    struct os *os = loop_os(l);
+    struct sockaddr_storage ss;
+    char text[ADDR_TEXT_MAX];
+    int fd = os->ops->socket(os->self, a->sa.sa_family, SOCK_DGRAM);
+    int rc = fd < 0 ? fd : os->ops->bind(os->self, fd, &a->sa, a->len);
+    if (rc >= 0)
+        rc = os->ops->getsockname(os->self, fd, &ss);
+    struct udp_sock *u = mem_new(struct udp_sock);
+    u->loop = l;
+    u->fd = fd;
+    u->fn = fn;
+    u->user = user;
+    timer_init(&u->again, l, on_again);
+    int code = rc < 0 ? error_from_errno(-rc) : io_add(l, &u->io, fd, on_io);
+    if (code) {
+        addr_text(a, text);
+        error_set(err, code, "cannot receive datagrams on %s: %s", text, error_text(code));
+        if (fd >= 0)
+            os->ops->close(os->self, fd);
+        free(u);
+        return NULL;
+    }
+    addr_from_sockaddr(&u->addr, (struct sockaddr *)&ss, sizeof ss);
+    return u;
+}
+
+int udp_send(struct udp_sock *u, const struct addr *to, const void *p, size_t n)
+{
+    struct os *os = loop_os(u->loop);
+    ssize_t r = os->ops->sendto(os->self, u->fd, p, n, &to->sa, to->len);
+    return r < 0 ? error_from_errno((int)-r) : 0;
+}
+
+const struct addr *udp_addr(const struct udp_sock *u)
+{
+    return &u->addr;
+}
+
+static void free_sock(struct deferred *d)
+{
+    free(container_of(d, struct udp_sock, gone));
+}
+
+void udp_free(struct udp_sock *u)
+{
+    if (!u || u->freed)
+        return;
+    struct os *os = loop_os(u->loop);
+    u->freed = true;
+    timer_cancel(&u->again);
+    io_forget(&u->io);
+    os->ops->close(os->self, u->fd);
+    loop_defer(u->loop, &u->gone, free_sock);
+}
