@@ -184,9 +184,9 @@ void stat_text_set(struct stat_group *g, unsigned id, sv text);
 uint64_t stat_get(const struct stat_group *g, unsigned id);
 
 /* ---- counts by HTTP status: PREFIX.upstream_rq_503 ---- */
-struct stat_code;
+struct stat_code_list;
 struct stat_codes {
-    _Atomic(struct stat_code *) head; /* the scope's list of this stem once touched */
+    _Atomic(struct stat_code_list *) list; /* the scope's list of this stem once touched */
     struct stats_scope *scope;
     const char *stem; /* "upstream_rq", static */
 };
