@@ -1,0 +1,124 @@
+/* Load balancers: which endpoint gets the next stream.
+ *
+ *   lb_pick:  priority_load chooses a priority and a group (healthy, degraded; all when in panic)
+ *             -> with locality weights, a locality of it (EDF)
+ *             -> the policy chooses in that list
+ *
+ * A policy is one file: it keeps state per list (made on the list's first use) and picks from it;
+ * all else is common. Consistent-hashing policies have one list a priority. To add a policy:
+ * write its file, declare it below, put it into the table of lb.c, and let cluster_config.c read
+ * its options.
+ *
+ * The state is a worker's own; it is made anew when endpoints or their health change. A pick does
+ * not allocate (but the first one of a list does).
+ * Thread: worker (owning loop). */
+#ifndef WEFT_UPSTREAM_LB_LB_H
+#define WEFT_UPSTREAM_LB_LB_H
+
+#include "base/rand.h"
+#include "telemetry/stats.h"
+#include "upstream/endpoint.h"
+#include "upstream/lb/edf.h"
+#include "upstream/lb/priority_load.h"
+
+#define LB_NONE UINT32_MAX
+
+struct lb_policy;
+
+/* A cluster's options, read once from its configuration. */
+struct lb_config {
+    const struct lb_policy *policy;
+    bool locality_weighted;
+    uint32_t panic_percent;     /* healthy_panic_threshold, 50 */
+    bool fail_traffic_on_panic; /* no host rather than any */
+    /* least request */
+    uint32_t choice_count;      /* 2 */
+    double active_request_bias; /* 1.0 */
+    bool full_scan;
+    /* ring hash, Maglev */
+    uint64_t min_ring_size, max_ring_size; /* 1024, 8 Mi */
+    bool murmur2;
+    bool hash_hostname;  /* instead of the address */
+    uint32_t table_size; /* 65537, a prime */
+};
+/* Envoy's defaults with this policy. */
+void lb_config_default(struct lb_config *c, const struct lb_policy *policy);
+
+/* Endpoints of one source: a priority's healthy ones, those of a locality … */
+struct lb_list {
+    uint32_t *v; /* indices into the table */
+    uint32_t n;
+    bool weighted; /* not all weights are the same */
+    void *state;   /* the policy's; NULL until the first pick */
+};
+
+struct lb_locality {
+    uint32_t weight; /* configured */
+    struct lb_list all, healthy, degraded;
+};
+
+struct lb_priority {
+    struct lb_list all, healthy, degraded;
+    struct lb_locality *localities; /* only when localities are weighted */
+    uint32_t n_localities;
+    struct edf healthy_localities, degraded_localities; /* indices into localities */
+    struct priority_load load;
+    struct lb_list hashed; /* hashing policies: healthy, or all in panic; v is not used */
+};
+
+struct lb {
+    const struct lb_config *cfg;
+    const struct endpoint_table *table;
+    struct rand_state *rand;
+    struct lb_priority *prio;
+    uint32_t n_prio;
+    struct priority_load *loads; /* the same as in prio, in a row */
+    struct stat_group *stats;    /* NULL, or where lb_healthy_panic is counted */
+    unsigned stat_panic;
+};
+
+struct lb_policy {
+    const char *name; /* as in load_balancing_policy: "round_robin" */
+    bool hashing;
+    /* Makes list->state. Hashing policies get the priority for its weights. */
+    void (*init)(struct lb *lb, struct lb_list *list, const struct lb_priority *p);
+    void (*fini)(struct lb_list *list);
+    /* An index into the table; list->n > 0. `hash` is the request's, or random; attempt > 0:
+     * the same pick again, another host is wanted. */
+    uint32_t (*pick)(struct lb *lb, struct lb_list *list, uint64_t hash, uint32_t attempt);
+};
+
+extern const struct lb_policy lb_round_robin, lb_random, lb_least_request, lb_ring_hash, lb_maglev;
+/* ORIGINAL_DST clusters: worker_cluster asks original_dst.c instead of lb_pick. */
+extern const struct lb_policy lb_cluster_provided;
+const struct lb_policy *lb_policy_find(sv name); /* NULL: there is none */
+
+/* `rand` must outlive it; so must cfg and, until the next lb_update, the table. */
+void lb_init(struct lb *lb, const struct lb_config *cfg, struct rand_state *rand);
+void lb_fini(struct lb *lb);
+/* To be called after every change of the endpoints or of their health. */
+void lb_update(struct lb *lb, const struct endpoint_table *t);
+
+struct lb_ask {
+    bool has_hash;
+    uint64_t hash;
+    /* Endpoints that are only taken when there is no other. May be NULL. */
+    bool (*avoid)(void *arg, const struct endpoint *e);
+    void *arg;
+};
+/* An index into the table or LB_NONE. */
+uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask);
+
+/* ---- for hashing policies ---- */
+struct lb_weighted {
+    uint32_t index;
+    double weight; /* share of the whole; all add up to 1 */
+};
+/* The endpoints that a hashing structure is made of, with their normalised weights (locality and
+ * endpoint). Returns how many; *out is malloc'd. */
+uint32_t lb_normalized(const struct lb *lb, const struct lb_priority *p, struct lb_weighted **out,
+                       double *min, double *max);
+/* What of an endpoint is hashed: metadata's hash_key, host name or address. */
+sv lb_hash_key(const struct lb *lb, uint32_t index);
+
+#endif

@@ -1,0 +1,43 @@
+/* Round robin: in turn, or by earliest deadline when weights differ. Begins at a random place, so
+ * that workers and proxies started together do not march in step. */
+#include "base/mem.h"
+#include "upstream/lb/lb.h"
+
+struct round_robin {
+    uint32_t next;
+    struct edf edf; /* when weights differ */
+};
+
+static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
+{
+    struct round_robin *rr = mem_new(struct round_robin);
+    rr->next = (uint32_t)rand_below(lb->rand, l->n);
+    l->state = rr;
+    if (!l->weighted)
+        return;
+    edf_init(&rr->edf, l->n);
+    for (uint32_t i = 0; i < l->n; i++)
+        edf_add(&rr->edf, l->v[i], lb->table->v[l->v[i]].weight);
+    for (uint32_t i = 0; i < rr->next; i++)
+        edf_pick(&rr->edf);
+}
+
+static void fini(struct lb_list *l)
+{
+    struct round_robin *rr = l->state;
+    edf_fini(&rr->edf);
+    free(rr);
+}
+
+static uint32_t pick(struct lb *lb, struct lb_list *l, uint64_t hash, uint32_t attempt)
+{
+    struct round_robin *rr = l->state;
+    if (l->weighted)
+        return edf_pick(&rr->edf);
+    if (rr->next >= l->n)
+        rr->next = 0;
+    return l->v[rr->next++];
+}
+
+const struct lb_policy lb_round_robin = {
+    .name = "round_robin", .init = init, .fini = fini, .pick = pick};
