@@ -9,16 +9,20 @@
 struct resolver;
 struct resolve_query;
 
+/* AUTO: IPv6, and IPv4 when that gives nothing. V4_PREFERRED: the other way round. */
 enum resolve_family { RESOLVE_AUTO, RESOLVE_V4, RESOLVE_V6, RESOLVE_V4_PREFERRED, RESOLVE_ALL };
 
 /* code: 0, E_NOT_FOUND (NXDOMAIN or no address), E_TIMEOUT, E_REFUSED, E_PROTOCOL. addrs (port 0)
- * live during the call. ttl_s: smallest TTL. Not called after resolve_cancel. */
+ * live during the call. ttl_s: smallest TTL of the answer, aliases included; 0 also when none is
+ * known (hosts file, literals, static table). Not called after resolve_cancel; once it is called the
+ * query is gone. It may free the resolver. */
 typedef void (*resolve_fn)(void *user, int code, const struct addr *addrs, size_t n,
                            uint32_t ttl_s);
 
 /* servers: comma separated "ip[:port]", NULL: /etc/resolv.conf. Never NULL back unless err. */
 struct resolver *resolver_new(struct loop *l, const char *servers, struct error *err);
-/* Answers from a fixed table of "name=ip,ip" entries (tests, simulation). */
+/* Answers from a fixed table of "name=ip,ip" entries (tests, simulation), which is copied; entries
+ * that are not of that form are left out. */
 struct resolver *resolver_new_static(struct loop *l, const char *const *entries, size_t n);
 void resolver_free(struct resolver *r); /* cancels what is under way */
 /* The callback never runs inside this call. /etc/hosts is honoured. IP literals answer at once
