@@ -128,8 +128,9 @@ int h2_on_priority(struct h2_session *h, const uint8_t *p)
         return 0;
     enum h2_error code = bad_size ? H2_FRAME_SIZE_ERROR : H2_PROTOCOL_ERROR;
     struct h2_stream *s = h2_stream_find(h, id);
-    /* RST_STREAM must not be sent for an idle stream (6.4). */
-    if (h2_is_idle(h, id))
+    /* RST_STREAM must not be sent for an idle stream (6.4), and a closed one has nothing left to
+     * end: a frame of the wrong size is then the connection's fault. */
+    if (h2_is_idle(h, id) || (!s && bad_size))
         return h2_conn_error(h, code, "http2.invalid_priority");
     if (!s)
         return 0;
