@@ -178,7 +178,7 @@ static bool looks_like_json(sv doc)
 {
     for (size_t i = 0; i < doc.n; i++)
         if (!strchr(" \t\r\n", doc.p[i]))
-            return doc.p[i] == '{' || doc.p[i] == '[';
+            return strchr("{[\"", doc.p[i]) != NULL;
     return false;
 }
 

@@ -8,9 +8,9 @@
 struct writer {
     const struct pb_json_opts *o;
     struct strbuf *out;
-    struct arena scratch; /* unpacked Anys */
+    struct arena scratch;  /* unpacked Anys */
     unsigned indent, anys; /* anys: how many Anys this one is inside of */
-    bool secret; /* inside a sensitive field, and secrets are to be hidden */
+    bool secret;           /* inside a sensitive field, and secrets are to be hidden */
 };
 
 static void write_message(struct writer *w, const struct pb_message *m, const void *msg);
@@ -171,8 +171,8 @@ static void write_any(struct writer *w, const struct google_Any *any)
     void *msg = NULL;
     const struct pb_message *m = pb_find(pb_any_type(any->type_url));
     const struct pb_opts tolerant = {.allow_unknown = true};
-    if (m && (w->anys == MAX_ANYS ||
-              pb_decode(m, any->value, &w->scratch, &tolerant, &msg, NULL) < 0)) {
+    if (m &&
+        (w->anys == MAX_ANYS || pb_decode(m, any->value, &w->scratch, &tolerant, &msg, NULL) < 0)) {
         m = NULL; /* it may still hold a key: what cannot be looked into is hidden whole */
         w->secret = secret || w->o->redact_secrets;
     }
@@ -184,10 +184,10 @@ static void write_any(struct writer *w, const struct google_Any *any)
     }
     if (m && m->well_known == PB_WKT_NONE) {
         write_fields(w, m, msg, &first);
-    } else if (m) {
+    } else if (m && m->well_known != PB_WKT_EMPTY) {
         write_key(w, SV("value"), &first);
         write_message(w, m, msg);
-    } else if (any->value.n) {
+    } else if (!m && any->value.n) {
         write_key(w, SV("value"), &first);
         write_text(w, PB_BYTES, any->value);
     }
