@@ -39,9 +39,10 @@ struct tls_secret {
 struct tls_secret *tls_secret_ref(struct tls_secret *s);
 void tls_secret_unref(struct tls_secret *s);
 
-/* Whoever fetches secrets. want() is called when the first user of (name, config) appears and no
- * value is there, unwant() when the last is gone; both may answer at once through
- * tls_secret_store_set. Embedded in or pointed to by the supplier; outlives the store. */
+/* Whoever fetches secrets. want() is called when the first user of (name, config) appears,
+ * unwant() when the last is gone; want() may answer at once through tls_secret_store_set_...; a
+ * supplier that stops following a secret in unwant() also removes its value, so that the next user
+ * does not get a stale one. The views live during the call. Outlives the store. */
 struct tls_secret_source {
     void (*want)(void *self, sv name, sv config);
     void (*unwant)(void *self, sv name, sv config);
