@@ -17,16 +17,18 @@ struct anchor {
 struct yaml {
     yaml_parser_t parser;
     struct node_build b;
-    uint32_t line; /* of the document's first line */
-    bool want_key; /* the next scalar is a map's key */
+    uint32_t line, last_line; /* of the document */
+    bool want_key;            /* the next scalar is a map's key */
     struct anchor *anchors;
     uint32_t n_anchors, expanded;
     int32_t anchor_of[NODE_MAX_DEPTH]; /* index of the anchor of an open node, or -1 */
 };
 
+/* At the end of the text libyaml counts a line that is not there. */
 static uint32_t line_of(const struct yaml *y, const yaml_mark_t *m)
 {
-    return y->line + (uint32_t)m->line;
+    uint32_t line = y->line + (uint32_t)m->line;
+    return line < y->last_line ? line : y->last_line;
 }
 
 static int fail(struct yaml *y, const yaml_mark_t *m, int code, const char *text)
@@ -41,9 +43,8 @@ static int syntax_error(struct yaml *y)
     if (p->error == YAML_MEMORY_ERROR)
         return node_error(y->b.err, y->b.file, y->line, E_NO_MEMORY, "out of memory");
     if (p->error == YAML_READER_ERROR) {
-        uint32_t line = y->line + (uint32_t)p->mark.line;
-        return node_error(y->b.err, y->b.file, line, E_INVALID, "not valid UTF-8 text (%s)",
-                          problem);
+        return node_error(y->b.err, y->b.file, line_of(y, &p->mark), E_INVALID,
+                          "not valid UTF-8 text (%s)", problem);
     }
     if (p->context)
         return node_error(y->b.err, y->b.file, line_of(y, &p->problem_mark), E_INVALID,
@@ -282,10 +283,17 @@ static int on_event(struct yaml *y, const yaml_event_t *e)
     }
 }
 
+static uint32_t last_line(sv text, uint32_t line)
+{
+    for (size_t i = 0; i + 1 < text.n; i++)
+        line += text.p[i] == '\n';
+    return line;
+}
+
 int node_parse_yaml(sv text, uint32_t line, const char *file, struct arena *a, struct node **out,
                     struct error *err)
 {
-    struct yaml y = {.line = line};
+    struct yaml y = {.line = line, .last_line = last_line(text, line)};
     yaml_event_t e;
     int rc = 0;
     bool end = false;
