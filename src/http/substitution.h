@@ -69,14 +69,21 @@ sv substitution_eval_arena(const struct substitution *f, const struct substituti
 bool substitution_eval_json(const struct substitution *f, const struct substitution_ctx *c,
                             struct strbuf *out);
 
+/* The status of a gRPC call: from trailers, else the response head, else made from the HTTP status.
+ * False when it is no gRPC request or nothing was answered. */
+bool substitution_grpc_status(const struct substitution_ctx *c, uint64_t *status);
+
 /* Escapes v for a log line as above. Exposed for other writers of lines. */
 void substitution_escape(struct strbuf *out, sv v);
 
 /* ---- what other rooms answer ---- */
-#define SUBSTITUTION_TLS_FIELDS(X)                                                                 \
+/* %DOWNSTREAM_TLS_VERSION%, %UPSTREAM_TLS_VERSION% … */
+#define SUBSTITUTION_TLS_SESSION(X)                                                                \
     X(VERSION)                                                                                     \
     X(CIPHER)                                                                                      \
-    X(SESSION_ID)                                                                                  \
+    X(SESSION_ID)
+/* %DOWNSTREAM_PEER_URI_SAN%, %UPSTREAM_PEER_URI_SAN% … */
+#define SUBSTITUTION_TLS_CERT(X)                                                                   \
     X(PEER_URI_SAN)                                                                                \
     X(PEER_DNS_SAN)                                                                                \
     X(PEER_IP_SAN)                                                                                 \
@@ -87,13 +94,17 @@ void substitution_escape(struct strbuf *out, sv v);
     X(PEER_FINGERPRINT_256)                                                                        \
     X(PEER_FINGERPRINT_1)                                                                          \
     X(PEER_CERT)                                                                                   \
-    X(PEER_CERT_V_START) /* seconds since 1970, as text */                                         \
-    X(PEER_CERT_V_END)                                                                             \
     X(LOCAL_URI_SAN)                                                                               \
     X(LOCAL_DNS_SAN)                                                                               \
     X(LOCAL_IP_SAN)                                                                                \
     X(LOCAL_EMAIL_SAN)                                                                             \
     X(LOCAL_SUBJECT)
+/* %DOWNSTREAM_PEER_CERT_V_START(format)%: the hook gives seconds since 1970, as text. */
+#define SUBSTITUTION_TLS_DATES(X)                                                                  \
+    X(PEER_CERT_V_START)                                                                           \
+    X(PEER_CERT_V_END)
+#define SUBSTITUTION_TLS_FIELDS(X)                                                                 \
+    SUBSTITUTION_TLS_SESSION(X) SUBSTITUTION_TLS_CERT(X) SUBSTITUTION_TLS_DATES(X)
 enum substitution_tls_field {
 #define X(id) SUBSTITUTION_TLS_##id,
     SUBSTITUTION_TLS_FIELDS(X)
