@@ -12,6 +12,7 @@
 #include "base/mem.h"
 
 #define ANSWERS_MAX    1024 /* addresses of one name; more are cut */
+#define ASKED_MAX      64   /* queries under way; with more a burst would overflow socket buffers */
 #define NAME_MAX_BYTES 255
 
 /* A socket of c-ares. It wants to be told while bytes are left; the loop tells about changes. So a
@@ -32,6 +33,7 @@ struct resolver {
     struct map table; /* name -> struct answer, of a static resolver */
     struct timer timeout, again;
     struct list ios, queries;
+    struct list waiting; /* queries, by `turn`, until c-ares holds fewer */
     struct deferred gone;
     uint32_t asked; /* queries that c-ares holds */
     bool renew;     /* the servers did not answer: look at resolv.conf again */
@@ -44,11 +46,13 @@ struct answer {
 };
 
 struct resolve_query {
-    struct list link;
+    struct list link, turn;
     struct resolver *r;
     struct timer done;
     resolve_fn fn; /* NULL: cancelled */
     void *user;
+    bool held;  /* by c-ares: freed with its answer */
+    int family; /* to ask for when its turn comes */
     int second; /* address family to ask for when the first gives nothing; 0: none */
     int code;
     uint32_t ttl_s;
@@ -62,6 +66,7 @@ struct resolve_query {
 static void query_free(struct resolve_query *q)
 {
     list_del(&q->link);
+    list_del(&q->turn);
     timer_cancel(&q->done);
     free(q->addrs);
     free(q);
@@ -140,6 +145,9 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     struct resolver *r = q->r;
     int second = q->second;
     r->asked--;
+    q->held = false;
+    if (!list_empty(&r->waiting) && !r->freed)
+        timer_set(&r->again, 0);
     if (info && q->fn)
         take_nodes(q, info);
     ares_freeaddrinfo(info);
@@ -158,10 +166,26 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 
 static void ask(struct resolve_query *q, int family)
 {
+    struct resolver *r = q->r;
     const struct ares_addrinfo_hints hints = {
         .ai_flags = ARES_AI_NOSORT, .ai_family = family, .ai_socktype = SOCK_STREAM};
-    q->r->asked++;
-    ares_getaddrinfo(q->r->channel, q->name, NULL, &hints, on_answer, q);
+    if (r->asked >= ASKED_MAX) {
+        q->family = family;
+        list_push(&r->waiting, &q->turn);
+        return;
+    }
+    r->asked++;
+    q->held = true;
+    ares_getaddrinfo(r->channel, q->name, NULL, &hints, on_answer, q);
+}
+
+static void ask_waiting(struct resolver *r)
+{
+    while (!list_empty(&r->waiting) && r->asked < ASKED_MAX) {
+        struct resolve_query *q = container_of(r->waiting.next, struct resolve_query, turn);
+        list_del(&q->turn);
+        ask(q, q->family);
+    }
 }
 
 /* ---- c-ares on the loop ---- */
@@ -231,6 +255,8 @@ static void on_again(struct timer *t)
         if (d && !d->drained)
             timer_set(&r->again, 0);
     }
+    ask_waiting(r);
+    arm_timeout(r);
 }
 
 static void free_io(struct deferred *d)
@@ -368,6 +394,7 @@ static struct resolver *new_resolver(struct loop *l)
     r->loop = l;
     list_init(&r->ios);
     list_init(&r->queries);
+    list_init(&r->waiting);
     map_init(&r->table);
     timer_init(&r->timeout, l, on_timeout);
     timer_init(&r->again, l, on_again);
@@ -495,6 +522,7 @@ struct resolve_query *resolve_start(struct resolver *r, sv name, enum resolve_fa
     q->fn = fn;
     q->user = user;
     timer_init(&q->done, r->loop, on_done);
+    list_init(&q->turn);
     list_push(&r->queries, &q->link);
     int first = first_family(family, &q->second);
     if (addr_ip(&literal, name, 0) == 0) {
@@ -523,7 +551,6 @@ void resolve_cancel(struct resolve_query *q)
         return;
     q->fn = NULL;
     list_del(&q->link);
-    /* What c-ares holds is freed with its answer. */
-    if (timer_active(&q->done) || !q->r->channel)
+    if (!q->held)
         query_free(q);
 }
