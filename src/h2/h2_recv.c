@@ -376,6 +376,8 @@ int h2_recv(struct h2_session *h, struct buf *in)
             r = skip_step(h, in);
             break;
         }
+        if (h->depth == 1)
+            h2_reap(h);
     }
     if (!h2_alive(h))
         buf_reset(in);

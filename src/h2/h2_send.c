@@ -330,13 +330,11 @@ static int op_send_data(struct http_stream *hs, struct buf *data, bool end)
         finish(h, s);
     else
         h2_schedule(h, s);
-    if (s->pending.len > h->lim.high_watermark && !s->high) {
-        h2_pump(h);
-        if (!s->closed && s->pending.len > h->lim.high_watermark && !s->high) {
-            s->high = true;
-            if (s->s.ev && s->s.ev->on_high)
-                s->s.ev->on_high(s->s.user);
-        }
+    h2_pump(h);
+    if (!s->closed && !s->high && s->pending.len > h->lim.high_watermark) {
+        s->high = true;
+        if (s->s.ev && s->s.ev->on_high)
+            s->s.ev->on_high(s->s.user);
     }
     h2_leave(h);
     return 0;

@@ -108,8 +108,7 @@ void h2_send_settings(struct h2_session *h)
 
 /* ---- entering and leaving ---- */
 
-/* on_close and the end of the memory, for what was closed during this entry. */
-static bool reap(struct h2_session *h)
+bool h2_reap(struct h2_session *h)
 {
     struct list *it = list_first(&h->dead);
     if (!it)
@@ -141,7 +140,7 @@ void h2_leave(struct h2_session *h)
     }
     do
         h2_pump(h);
-    while (reap(h));
+    while (h2_reap(h));
     check_drained(h);
     h->depth = 0;
     if (h->telling)

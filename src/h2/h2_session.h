@@ -9,7 +9,8 @@
  * Events run inside; they may call any op. Streams that ended wait in `dead`; only the outermost
  * h2_leave frames pending DATA, calls on_close, frees, and then tells the glue (on_output,
  * on_idle). So a pointer to a stream stays valid within one entry, even when an event closed the
- * stream: look at s->closed after each event.
+ * stream: look at s->closed after each event. feed reaps between frames, so that a burst of resets
+ * does not pile up dead streams.
  *
  * Windows. peer_window is the peer's SETTINGS_INITIAL_WINDOW_SIZE; a stream keeps only the
  * difference `send_credit`, so a change of the setting costs nothing per stream:
@@ -175,6 +176,9 @@ static inline void h2_enter(struct h2_session *h)
     h->depth++;
 }
 void h2_leave(struct h2_session *h);
+/* on_close, and the end of the memory, for what was closed. Only when no event and no op is on the
+ * stack: from h2_leave, and between frames. True when there was any. */
+bool h2_reap(struct h2_session *h);
 /* Ends the connection: GOAWAY, every stream reset. Returns the code that feed returns. Safe to
  * call again. details: static text. */
 int h2_conn_error(struct h2_session *h, enum h2_error code, const char *details);
