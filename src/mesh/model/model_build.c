@@ -286,11 +286,30 @@ static int by_host(const void *pa, const void *pb)
     return sv_cmp(a->host, b->host);
 }
 
+/* A service without an address of its own gets one of 240.240.0.0/16, which no network routes: the
+ * sidecar's DNS answers with it and its listeners match it. By the host's hash, so that it stays
+ * the same while services come and go; a taken one moves on to the next. */
+static sv automatic_vip(struct builder *b, struct map *taken, sv host)
+{
+    uint32_t n = (uint32_t)(sv_hash_stable(host) % 65000) + 257;
+    sv ip;
+
+    for (uint32_t tries = 0; tries < 65000; tries++, n = n == 65534 ? 257 : n + 1) {
+        ip = arena_printf(&b->m->arena, "240.240.%u.%u", n >> 8 & 255, n & 255);
+        if (!map_has(taken, ip)) {
+            map_put(taken, ip, b);
+            return ip;
+        }
+    }
+    return (sv){NULL, 0};
+}
+
 static void build_services(struct builder *b)
 {
     struct model *m = b->m;
     uint32_t n = m->n_objects[MODEL_SERVICE];
     const struct model_service **list = arena_array(&m->arena, const struct model_service *, n + 1);
+    struct map taken;
 
     for (uint32_t i = 0; i < n; i++) {
         const struct model_object *o = m->objects[MODEL_SERVICE][i];
@@ -310,6 +329,13 @@ static void build_services(struct builder *b)
         qsort(list, n, sizeof(*list), by_host);
     m->service_list = list;
     m->n_services = n;
+    map_init_borrow(&taken);
+    for (uint32_t i = 0; i < n; i++) {
+        struct model_service *svc = map_get(&m->services, list[i]->host);
+        if (!svc->vip.n && !svc->spec->headless && !svc->spec->external_name.n)
+            svc->vip = automatic_vip(b, &taken, svc->host);
+    }
+    map_fini(&taken);
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t p = 0; p < list[i]->spec->n_ports; p++)
             build_port(b, list[i], &list[i]->spec->ports[p]);

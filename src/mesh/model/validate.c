@@ -22,6 +22,8 @@ static const struct {
     const char *message, *field, *reason;
 } not_carried_out[] = {
     {"HTTPRoute", "delegate", "delegation between VirtualServices is not supported"},
+    {"HTTPRoute", "fault", "fault injection is not supported"},
+    {"HTTPRoute", "corsPolicy", "CORS policies are not supported"},
     {"HTTPMatchRequest", "statPrefix", "a stat prefix per match is not supported"},
     {"HTTPFaultInjection.Delay", "exponentialDelay", "use fixedDelay"},
     {"HTTPFaultInjection.Abort", "http2Error", "use httpStatus or grpcStatus"},

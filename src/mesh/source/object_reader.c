@@ -1,5 +1,6 @@
 #include "mesh/source/object_reader.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -1,0 +1,450 @@
+/* From a directory of YAML to resources: sources, model, checks and translation together. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "api/envoy.pb.h"
+#include "api/istio.pb.h"
+#include "api/pb.h"
+#include "base/strbuf.h"
+#include "mesh/source/file_source.h"
+#include "mesh/translate/translate.h"
+
+struct fixture {
+    char dir[64];
+    struct model_store *store;
+    struct file_source *files;
+    struct translate *t;
+    struct model *m;
+    const struct model_delta *delta;
+    struct arena a;
+    struct translate_proxy proxy;
+    struct strbuf json; /* what was emitted, as JSON lines "name {...}" */
+    const struct pb_message *type;
+};
+
+static void write_file(struct fixture *f, const char *name, const char *text)
+{
+    char path[200];
+    FILE *out;
+    snprintf(path, sizeof path, "%s/%s", f->dir, name);
+    out = fopen(path, "w");
+    assert_non_null(out);
+    fputs(text, out);
+    fclose(out);
+}
+
+static void remove_file(struct fixture *f, const char *name)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", f->dir, name);
+    unlink(path);
+}
+
+static char *books(void)
+{
+    static char text[16384];
+    FILE *in = fopen(WEFT_SRC "/mesh/testdata/books/books.yaml", "r");
+    size_t n;
+    assert_non_null(in);
+    n = fread(text, 1, sizeof text - 1, in);
+    text[n] = 0;
+    fclose(in);
+    return text;
+}
+
+static void rebuild(struct fixture *f)
+{
+    struct model *prev = f->m;
+    file_source_refresh(f->files);
+    f->m = model_store_build(f->store, prev, &f->delta);
+    model_unref(prev);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err = {0};
+    struct translate_options o = {.access_log_path = SV("/dev/stdout")};
+
+    strcpy(f->dir, "/tmp/weft-mesh-test-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    write_file(f, "books.yaml", books());
+    f->store = model_store_new(SV("cluster.local"), SV("cluster.local"));
+    f->files = file_source_new(NULL, f->dir, f->store, NULL, NULL, &err);
+    assert_non_null(f->files);
+    f->t = translate_new(&o, &err);
+    if (!f->t)
+        fail_msg("%s", err.msg);
+    arena_init(&f->a);
+    strbuf_init(&f->json, 1 << 22);
+    f->proxy = (struct translate_proxy){.ns = SV("books"),
+                                        .workload = SV("client"),
+                                        .ip = SV("10.0.0.9"),
+                                        .outbound_port = 15001,
+                                        .inbound_port = 15006};
+    rebuild(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    char cmd[100];
+    strbuf_fini(&f->json);
+    arena_free(&f->a);
+    translate_free(f->t);
+    model_unref(f->m);
+    file_source_free(f->files);
+    model_store_free(f->store);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", f->dir);
+    assert_int_equal(system(cmd), 0);
+    free(f);
+    return 0;
+}
+
+static void emit(void *arg, sv name, sv packed)
+{
+    struct fixture *f = arg;
+    struct error err = {0};
+    void *msg;
+    if (pb_decode(f->type, packed, &f->a, NULL, &msg, &err))
+        fail_msg("%.*s: %s", SV_ARG(name), err.msg);
+    strbuf_addf(&f->json, "%.*s ", SV_ARG(name));
+    pb_to_json(f->type, msg, &(struct pb_json_opts){.snake_case = true}, &f->json);
+    strbuf_add_ch(&f->json, '\n');
+}
+
+static bool has(struct fixture *f, const char *text)
+{
+    return f->json.p && strstr(f->json.p, text) != NULL;
+}
+
+static void clusters(struct fixture *f)
+{
+    strbuf_reset(&f->json);
+    f->type = &envoy_Cluster_pb;
+    translate_clusters_outbound(f->t, f->m, &f->proxy, &f->a, emit, f);
+    translate_clusters_inbound(f->t, f->m, &f->proxy, &f->a, emit, f);
+}
+
+static void listeners(struct fixture *f)
+{
+    strbuf_reset(&f->json);
+    f->type = &envoy_Listener_pb;
+    translate_listeners(f->t, f->m, &f->proxy, &f->a, emit, f);
+}
+
+static void routes(struct fixture *f, const char *name)
+{
+    sv packed;
+    strbuf_reset(&f->json);
+    f->type = &envoy_RouteConfiguration_pb;
+    assert_true(translate_routes(f->t, f->m, &f->proxy, sv_of(name), &f->a, &packed));
+    emit(f, sv_of(name), packed);
+}
+
+static bool endpoints(struct fixture *f, const char *name)
+{
+    sv packed;
+    strbuf_reset(&f->json);
+    f->type = &envoy_ClusterLoadAssignment_pb;
+    if (!translate_endpoints(f->t, f->m, &f->proxy, sv_of(name), &f->a, &packed))
+        return false;
+    emit(f, sv_of(name), packed);
+    return true;
+}
+
+#define FLASK "flaskapp.books.svc.cluster.local"
+
+static void test_model(void **state)
+{
+    struct fixture *f = *state;
+    const struct model_service *svc = model_service_find(f->m, SV(FLASK));
+    const struct model_endpoints *eps = model_endpoints_find(f->m, SV(FLASK), 80);
+
+    assert_int_equal(f->m->n_problems, 0);
+    assert_non_null(svc);
+    assert_true(sv_starts(svc->vip, SV("240.240.")));
+    assert_int_equal(eps->n, 2);
+    assert_true(sv_eq(eps->v[0].address, SV("10.0.0.1")));
+    assert_int_equal(eps->v[0].port, 8080);
+    assert_true(eps->v[0].tls);
+    assert_true(sv_eq(model_host_resolve(f->m, SV("flaskapp"), SV("books"), &f->a), SV(FLASK)));
+    assert_true(sv_eq(model_host_resolve(f->m, SV("flaskapp.books"), SV("x"), &f->a), SV(FLASK)));
+    assert_true(sv_eq(model_host_resolve(f->m, SV("www.x.org"), SV("x"), &f->a), SV("www.x.org")));
+}
+
+static void test_protocols(void **state)
+{
+    const struct {
+        const char *app, *name;
+        enum model_protocol p;
+    } cases[] = {
+        {"", "http", MODEL_HTTP},         {"", "http-web", MODEL_HTTP}, {"", "https", MODEL_HTTPS},
+        {"", "grpc-web", MODEL_GRPC_WEB}, {"", "grpc-x", MODEL_GRPC},   {"", "web", MODEL_AUTO},
+        {"http2", "tcp", MODEL_HTTP2},    {"", "httpx", MODEL_AUTO},    {"", "", MODEL_AUTO},
+        {"", "mysql", MODEL_TCP},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(model_protocol_of(sv_of(cases[i].app), sv_of(cases[i].name), SV("TCP")),
+                         cases[i].p);
+    assert_int_equal(model_protocol_of(SV("http"), SV("http"), SV("UDP")), MODEL_UDP);
+}
+
+static void test_clusters(void **state)
+{
+    struct fixture *f = *state;
+    clusters(f);
+    assert_true(has(f, "outbound|80||" FLASK));
+    assert_true(has(f, "outbound|80|subset-v1|" FLASK));
+    assert_true(has(f, "outbound|80|subset-v2|" FLASK));
+    assert_true(has(f, "outbound|3306||db.books.svc.cluster.local"));
+    assert_true(has(f, "outbound_.80_.subset-v1_." FLASK));
+    assert_true(has(f, "spiffe://cluster.local/ns/books/sa/v1"));
+    assert_true(has(f, "PassthroughCluster"));
+    assert_true(has(f, "BlackHoleCluster"));
+    assert_false(has(f, "inbound|"));
+    f->proxy.ip = SV("10.0.0.1");
+    clusters(f);
+    assert_true(has(f, "inbound|8080||"));
+}
+
+static void test_endpoints(void **state)
+{
+    struct fixture *f = *state;
+    assert_true(endpoints(f, "outbound|80||" FLASK));
+    assert_true(has(f, "10.0.0.1") && has(f, "10.0.0.2"));
+    assert_true(endpoints(f, "outbound|80|subset-v2|" FLASK));
+    assert_true(!has(f, "10.0.0.1") && has(f, "10.0.0.2") && has(f, "tlsMode"));
+    assert_true(endpoints(f, "outbound|3306||db.books.svc.cluster.local"));
+    assert_true(has(f, "10.0.0.3") && !has(f, "tlsMode"));
+    assert_false(endpoints(f, "outbound|80|none|" FLASK));
+    assert_false(endpoints(f, "outbound|81||" FLASK));
+    assert_false(endpoints(f, "nonsense"));
+}
+
+static void test_listeners(void **state)
+{
+    struct fixture *f = *state;
+    f->proxy.ip = SV("10.0.0.1");
+    listeners(f);
+    assert_true(has(f, "virtualOutbound") && has(f, "virtualInbound"));
+    assert_true(has(f, "\n0.0.0.0_80 "));
+    assert_true(has(f, "\n10.1.2.3_3306 "));
+    assert_true(has(f, "\n10.1.2.3_9000 "));
+    assert_true(has(f, "\"route_config_name\":\"80\""));
+    assert_true(has(f, "inbound|8080||"));
+    assert_true(has(f, "\"route_config_name\":\"db.books.svc.cluster.local:9000\""));
+}
+
+static void test_routes(void **state)
+{
+    struct fixture *f = *state;
+    char *jason, *rest;
+    routes(f, "80");
+    jason = strstr(f->json.p, "\"name\":\"books/flaskapp-policy/http[0]\"");
+    rest = strstr(f->json.p, "\"name\":\"books/flaskapp-policy/http[1]\"");
+    assert_true(jason && rest && jason < rest);
+    assert_true(has(f, "\"cluster\":\"outbound|80|subset-v2|" FLASK "\""));
+    assert_true(has(f, "\"domains\":[\"" FLASK "\",\"flaskapp\",\"flaskapp.books\""));
+    assert_true(has(f, "allow_any"));
+    f->proxy.ns = SV("other");
+    routes(f, "80");
+    assert_true(has(f, "\"domains\":[\"" FLASK "\",\"flaskapp.books\""));
+}
+
+static void test_weights_change(void **state)
+{
+    struct fixture *f = *state;
+    char *text = strdup(books()), *vs = strstr(text, "apiVersion: networking.istio.io/v1beta1");
+    *vs = 0;
+    write_file(f, "books.yaml", text);
+    write_file(f, "vs.yaml",
+               "apiVersion: networking.istio.io/v1\n"
+               "kind: VirtualService\n"
+               "metadata: {name: flaskapp-policy, namespace: books}\n"
+               "spec:\n"
+               "  hosts: [flaskapp]\n"
+               "  http:\n"
+               "  - name: split\n"
+               "    route:\n"
+               "    - {destination: {host: flaskapp, subset: subset-v1}, weight: 90}\n"
+               "    - {destination: {host: flaskapp, subset: subset-v2}, weight: 10}\n");
+    free(text);
+    rebuild(f);
+    assert_int_equal(f->m->n_problems, 0);
+    assert_true(f->delta->config);
+    assert_int_equal(f->delta->n_hosts, 0);
+    routes(f, "80");
+    assert_true(has(f, "\"name\":\"split\"") && has(f, "\"weight\":90") && has(f, "\"weight\":10"));
+}
+
+/* A bad object never takes down a good one; its last good form stays; the problem says where. */
+static void test_bad_input(void **state)
+{
+    struct fixture *f = *state;
+    char *text = strdup(books()), *host = strstr(text, "  - match: [{headers");
+    const struct model_problem *p;
+
+    memcpy(host, "  - matcj: [{headers", 20);
+    write_file(f, "books.yaml", text);
+    rebuild(f);
+    assert_int_equal(f->m->n_problems, 1);
+    p = &f->m->problems[0];
+    assert_int_equal(p->kind, MODEL_VIRTUAL_SERVICE);
+    assert_true(sv_eq(p->name, SV("flaskapp-policy")));
+    assert_true(sv_find_sv(p->text, SV("matcj")) >= 0);
+    assert_true(sv_find_sv(p->text, SV("spec.http[0]")) >= 0);
+    assert_int_equal(f->m->n_objects[MODEL_VIRTUAL_SERVICE], 1);
+    routes(f, "80");
+    assert_true(has(f, "books/flaskapp-policy/http[0]"));
+
+    /* Broken YAML: everything of the file stays. */
+    write_file(f, "books.yaml", "a: [\n");
+    rebuild(f);
+    assert_int_equal(f->m->n_problems, 1);
+    assert_int_equal(f->m->n_services, 2);
+
+    /* Repaired: no problem is left. Then removed: nothing is left. */
+    write_file(f, "books.yaml", books());
+    rebuild(f);
+    assert_int_equal(f->m->n_problems, 0);
+    remove_file(f, "books.yaml");
+    rebuild(f);
+    assert_int_equal(f->m->n_services, 0);
+    free(text);
+}
+
+static void test_refused_fields(void **state)
+{
+    struct fixture *f = *state;
+    const struct {
+        const char *yaml, *text;
+    } cases[] = {
+        {"hosts: [a]\n  http: [{delegate: {name: x}, route: [{destination: {host: a}}]}]\n",
+         "spec.http[0].delegate: not supported by weft"},
+        {"hosts: [a]\n  http: [{route: [{destination: {host: a}, weight: -1}]}]\n",
+         "spec.http[0].route[0].weight: must not be negative"},
+        {"hosts: [a]\n  http: [{route: [{destination: {}}]}]\n",
+         "spec.http[0].route[0].destination.host: a destination needs a host"},
+        {"hosts: []\n  http: [{route: [{destination: {host: a}}]}]\n", "at least one host"},
+        {"hosts: ['a b']\n  http: [{route: [{destination: {host: a}}]}]\n", "is no host name"},
+        {"hosts: [a]\n  http: [{match: [{uri: {regex: '('}}], route: [{destination: {host: "
+         "a}}]}]\n",
+         "spec.http[0].match[0].uri.regex"},
+        {"hosts: [a]\n  http: [{redirect: {uri: /x}, route: [{destination: {host: a}}]}]\n",
+         "exactly one of route, redirect and directResponse"},
+        {"hosts: [a]\n", "at least one of http, tcp and tls"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1000];
+        snprintf(text, sizeof text,
+                 "apiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+                 "metadata: {name: bad, namespace: books}\nspec:\n  %s",
+                 cases[i].yaml);
+        write_file(f, "bad.yaml", text);
+        rebuild(f);
+        if (f->m->n_problems != 1 || sv_find_sv(f->m->problems[0].text, sv_of(cases[i].text)) < 0)
+            fail_msg("case %zu: %u problems, first: %.*s", i, f->m->n_problems,
+                     f->m->n_problems ? (int)f->m->problems[0].text.n : 0,
+                     f->m->n_problems ? f->m->problems[0].text.p : "");
+        assert_int_equal(f->m->n_objects[MODEL_VIRTUAL_SERVICE], 1);
+    }
+}
+
+static void note(void *arg, const struct model_problem *p)
+{
+    struct fixture *f = arg;
+    strbuf_addf(&f->json, "%.*s/%.*s %.*s: %.*s\n", SV_ARG(p->ns), SV_ARG(p->name), SV_ARG(p->code),
+                SV_ARG(p->text));
+}
+
+static void test_checks(void **state)
+{
+    struct fixture *f = *state;
+    translate_check(f->m, &f->a, note, f);
+    assert_int_equal(f->json.n, 0);
+    write_file(f, "z.yaml",
+               "apiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+               "metadata: {name: second, namespace: books}\n"
+               "spec:\n  hosts: [flaskapp]\n"
+               "  http:\n  - route: [{destination: {host: flaskapp, subset: v9}}]\n"
+               "    match: [{uri: {prefix: /a}}]\n"
+               "  - route: [{destination: {host: nowhere}}]\n");
+    rebuild(f);
+    translate_check(f->m, &f->a, note, f);
+    assert_true(has(f, "books/second Conflict"));
+    assert_true(has(f, "SubsetNotFound: spec.http[0].route[0].destination.subset"));
+    assert_true(has(f, "HostNotFound: spec.http[1].route[0].destination.host: no service "
+                       "'nowhere.books.svc.cluster.local'"));
+}
+
+/* Two files that name the same object: the first keeps it, the second takes over when it goes. */
+static void test_one_name_twice(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "later.yaml",
+               "apiVersion: v1\nkind: Service\nmetadata: {name: db, namespace: books}\n"
+               "spec: {ports: [{port: 1}]}\n");
+    rebuild(f);
+    assert_int_equal(f->m->n_problems, 1);
+    assert_true(sv_eq(f->m->problems[0].code, SV("Conflict")));
+    assert_non_null(model_endpoints_find(f->m, SV("db.books.svc.cluster.local"), 3306));
+    remove_file(f, "books.yaml");
+    rebuild(f);
+    assert_int_equal(f->m->n_problems, 0);
+    assert_int_equal(f->m->n_services, 1);
+    assert_non_null(model_endpoints_find(f->m, SV("db.books.svc.cluster.local"), 1));
+}
+
+static void test_endpoint_change_is_only_that(void **state)
+{
+    struct fixture *f = *state;
+    write_file(
+        f, "pod.yaml",
+        "apiVersion: v1\nkind: Pod\n"
+        "metadata: {name: flaskapp-v1b, namespace: books, labels: {app: flaskapp, version: v1}}\n"
+        "spec: {}\nstatus: {podIP: 10.0.0.7}\n");
+    rebuild(f);
+    assert_false(f->delta->config);
+    assert_int_equal(f->delta->n_endpoint_hosts, 1);
+    assert_true(sv_eq(f->delta->endpoint_hosts[0], SV(FLASK)));
+    assert_true(endpoints(f, "outbound|80|subset-v1|" FLASK));
+    assert_true(has(f, "10.0.0.7"));
+}
+
+static void test_names(void **state)
+{
+    struct fixture *f = *state;
+    strbuf_reset(&f->json);
+    f->type = &istio_NameTable_pb;
+    emit(f, SV("names"), translate_names(f->t, f->m, &f->proxy, &f->a));
+    assert_true(has(f, "\"" FLASK "\":{\"ips\":[\"240.240."));
+    assert_true(has(f, "\"db.books.svc.cluster.local\":{\"ips\":[\"10.1.2.3\"]"));
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_model),
+        T(test_clusters),
+        T(test_endpoints),
+        T(test_listeners),
+        T(test_routes),
+        T(test_weights_change),
+        T(test_bad_input),
+        T(test_refused_fields),
+        T(test_checks),
+        T(test_one_name_twice),
+        T(test_endpoint_change_is_only_that),
+        T(test_names),
+        cmocka_unit_test(test_protocols),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

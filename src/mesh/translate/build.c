@@ -1,0 +1,165 @@
+#include <string.h>
+#include "mesh/translate/internal.h"
+
+void *build_copy(struct build *b, const void *p, size_t n)
+{
+    return memcpy(arena_alloc(b->a, n), p, n);
+}
+
+void *build_one(struct build *b, const void *x)
+{
+    const void **v = arena_array(b->a, const void *, 1);
+    v[0] = x;
+    return v;
+}
+
+const struct google_UInt32Value *build_u32(struct build *b, uint32_t v)
+{
+    return MAKE(b, google_UInt32Value, .value = v);
+}
+
+const struct google_BoolValue *build_bool(struct build *b, bool v)
+{
+    return MAKE(b, google_BoolValue, .value = v);
+}
+
+const struct google_Duration *build_ms(struct build *b, int64_t ms)
+{
+    return MAKE(b, google_Duration, .seconds = ms / 1000, .nanos = (int32_t)(ms % 1000) * 1000000);
+}
+
+const struct google_Struct *build_struct1(struct build *b, sv key, sv value)
+{
+    struct google_Value *v =
+        MAKE(b, google_Value, .which_kind = google_Value_string_value_tag, .string_value = value);
+    struct google_Struct_FieldsEntry *e =
+        MAKE(b, google_Struct_FieldsEntry, .key = key, .value = v);
+    return MAKE(b, google_Struct, .fields = {.v = build_one(b, e), .n = 1});
+}
+
+const struct envoy_Address *build_address(struct build *b, sv ip, uint16_t port)
+{
+    struct envoy_SocketAddress *s =
+        MAKE(b, envoy_SocketAddress, .address = ip,
+             .which_port_specifier = envoy_SocketAddress_port_value_tag, .port_value = port);
+    return MAKE(b, envoy_Address, .which_address = envoy_Address_socket_address_tag,
+                .socket_address = s);
+}
+
+const struct envoy_Filter *build_filter(struct build *b, const char *name,
+                                        const struct pb_message *m, const void *config)
+{
+    return MAKE(b, envoy_Filter, .name = sv_of(name),
+                .which_config_type = envoy_Filter_typed_config_tag,
+                .typed_config = pb_any_pack(m, config, b->a));
+}
+
+const struct envoy_Filter *build_tcp_proxy(struct build *b, sv stat_prefix, sv cluster)
+{
+    struct envoy_TcpProxy *t =
+        MAKE(b, envoy_TcpProxy, .stat_prefix = stat_prefix,
+             .which_cluster_specifier = envoy_TcpProxy_cluster_tag, .cluster = cluster);
+    if (b->t->access_log) {
+        t->access_log.v = build_one(b, b->t->access_log);
+        t->access_log.n = 1;
+    }
+    return build_filter(b, "envoy.filters.network.tcp_proxy", &envoy_TcpProxy_pb, t);
+}
+
+void build_emit(struct build *b, sv name, const struct pb_message *m, const void *msg)
+{
+    b->emit(b->arg, name, pb_encode_arena(m, msg, b->a));
+}
+
+/* ---- names ---- */
+
+sv translate_cluster_name(struct arena *a, const char *direction, uint16_t port, sv subset, sv host)
+{
+    return arena_printf(a, "%s|%u|%.*s|%.*s", direction, port, SV_ARG(subset), SV_ARG(host));
+}
+
+bool translate_cluster_parse(sv name, sv *direction, uint16_t *port, sv *subset, sv *host)
+{
+    sv number, rest;
+    uint64_t n;
+
+    if (!sv_cut(name, '|', direction, &rest) || !sv_cut(rest, '|', &number, &rest) ||
+        !sv_cut(rest, '|', subset, host) || sv_to_u64(number, &n) || n > 65535)
+        return false;
+    *port = (uint16_t)n;
+    return true;
+}
+
+sv translate_sni(struct arena *a, uint16_t port, sv subset, sv host)
+{
+    return arena_printf(a, "outbound_.%u_.%.*s_.%.*s", port, SV_ARG(subset), SV_ARG(host));
+}
+
+/* ---- services and rules ---- */
+
+bool build_visible(struct build *b, const struct model_service *svc)
+{
+    return model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns);
+}
+
+const struct model_port *build_port(const struct model_service *svc, uint16_t port)
+{
+    for (uint32_t i = 0; i < svc->spec->n_ports; i++) {
+        if (svc->spec->ports[i].port == port)
+            return &svc->spec->ports[i];
+    }
+    return NULL;
+}
+
+const struct istio_DestinationRule *build_rule(struct build *b, const struct model_service *svc)
+{
+    const struct model_object *o = model_rule_find(b->m, svc, b->p->ns);
+    return o ? o->spec : NULL;
+}
+
+const struct istio_Subset *build_subset(const struct istio_DestinationRule *r, sv name)
+{
+    for (uint32_t i = 0; r && i < r->subsets.n; i++) {
+        if (sv_eq(r->subsets.v[i]->name, name))
+            return r->subsets.v[i];
+    }
+    return NULL;
+}
+
+static void overlay(struct istio_TrafficPolicy *out, const struct istio_TrafficPolicy *p,
+                    uint16_t port)
+{
+    if (!p)
+        return;
+    if (p->load_balancer)
+        out->load_balancer = p->load_balancer;
+    if (p->connection_pool)
+        out->connection_pool = p->connection_pool;
+    if (p->tls)
+        out->tls = p->tls;
+    for (uint32_t i = 0; i < p->port_level_settings.n; i++) {
+        const struct istio_TrafficPolicy_PortTrafficPolicy *pl = p->port_level_settings.v[i];
+        if (!pl->port || pl->port->number != port)
+            continue;
+        if (pl->load_balancer)
+            out->load_balancer = pl->load_balancer;
+        if (pl->connection_pool)
+            out->connection_pool = pl->connection_pool;
+        if (pl->tls)
+            out->tls = pl->tls;
+    }
+}
+
+struct istio_TrafficPolicy build_policy(struct build *b, const struct model_service *svc,
+                                        uint16_t port, sv subset)
+{
+    struct istio_TrafficPolicy out = {0};
+    const struct istio_DestinationRule *r = build_rule(b, svc);
+    const struct istio_Subset *s = subset.n ? build_subset(r, subset) : NULL;
+
+    if (r)
+        overlay(&out, r->traffic_policy, port);
+    if (s)
+        overlay(&out, s->traffic_policy, port);
+    return out;
+}

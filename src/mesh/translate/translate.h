@@ -1,0 +1,89 @@
+/* Translation: (snapshot, what a proxy is) -> xDS resources. Pure: no clock, no I/O, no state but
+ * templates that were parsed once. Inputs are declared: the snapshot, and struct translate_proxy.
+ *
+ *   virtualOutbound 0.0.0.0:15001 --original destination--> 0.0.0.0_80 (HTTP, RDS "80")
+ *                                                           10.0.0.5_3306 (TCP)
+ *                                                           else PassthroughCluster
+ *   virtualInbound  0.0.0.0:15006 --destination port, mTLS or plain--> inbound|8080||
+ *
+ * Names are Istio's, so that its tools and dashboards read them: outbound|80|v1|host,
+ * inbound|8080||, route configuration "80", route name "NAMESPACE/NAME/http[i]" unless the rule has
+ * a name.
+ *
+ * What one resource depends on, for caches and pushes:
+ *   CDS outbound    services, DestinationRules, service accounts of endpoints; namespace of the
+ * proxy EDS             the endpoints of that host, the subset's labels RDS             services,
+ * VirtualServices, DestinationRules; namespace and labels of the proxy LDS             services
+ * (ports), options; addresses, labels and namespace of the proxy NDS             services;
+ * namespace of the proxy Thread: main. */
+#ifndef WEFT_MESH_TRANSLATE_TRANSLATE_H
+#define WEFT_MESH_TRANSLATE_TRANSLATE_H
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "mesh/model/model.h"
+
+enum translate_kind {
+    TRANSLATE_CLUSTERS,
+    TRANSLATE_LISTENERS,
+    TRANSLATE_NAMES,
+};
+
+/* What a proxy says of itself (Istio's node metadata) and what the control plane found about it. */
+struct translate_proxy {
+    sv ns, workload, ip, service_account;
+    struct model_labels labels;
+    uint16_t outbound_port, inbound_port; /* 15001, 15006 */
+    bool dns_capture;
+};
+
+/* Mesh-wide settings. */
+struct translate_options {
+    sv access_log_path;   /* empty: no access log */
+    sv access_log_format; /* empty: Istio's default text */
+    sv access_log_json;   /* a JSON object instead of the text format, or empty */
+    bool mtls_strict;     /* inbound plain text is refused; default is permissive */
+};
+
+struct translate;
+/* Templates and options. Never fails but for options that do not parse. */
+struct translate *translate_new(const struct translate_options *o, struct error *err);
+void translate_free(struct translate *t);
+
+/* emit is called with each resource, packed; the bytes live in the arena given. */
+typedef void (*translate_emit)(void *arg, sv name, sv packed);
+
+void translate_clusters_outbound(const struct translate *t, const struct model *m,
+                                 const struct translate_proxy *p, struct arena *a,
+                                 translate_emit emit, void *arg);
+void translate_clusters_inbound(const struct translate *t, const struct model *m,
+                                const struct translate_proxy *p, struct arena *a,
+                                translate_emit emit, void *arg);
+void translate_listeners(const struct translate *t, const struct model *m,
+                         const struct translate_proxy *p, struct arena *a, translate_emit emit,
+                         void *arg);
+/* "outbound|80|v1|host" -> packed ClusterLoadAssignment; false when there is no such cluster. */
+bool translate_endpoints(const struct translate *t, const struct model *m,
+                         const struct translate_proxy *p, sv cluster, struct arena *a, sv *packed);
+/* "80" or "host:port" -> packed RouteConfiguration; false when there is no such listener. */
+bool translate_routes(const struct translate *t, const struct model *m,
+                      const struct translate_proxy *p, sv name, struct arena *a, sv *packed);
+sv translate_names(const struct translate *t, const struct model *m,
+                   const struct translate_proxy *p, struct arena *a);
+
+/* ---- names ---- */
+sv translate_cluster_name(struct arena *a, const char *direction, uint16_t port, sv subset,
+                          sv host);
+/* Splits "outbound|80|v1|host"; false when it has another form. */
+bool translate_cluster_parse(sv name, sv *direction, uint16_t *port, sv *subset, sv *host);
+/* SNI between sidecars: "outbound_.80_.v1_.host". */
+sv translate_sni(struct arena *a, uint16_t port, sv subset, sv host);
+
+/* ---- checks that need the whole snapshot ---- */
+/* Problems that only show between objects: a route to a subset or host that is not defined, a host
+ * that two VirtualServices route, a port that does not exist. emit gets problems whose strings live
+ * in a. */
+void translate_check(const struct model *m, struct arena *a,
+                     void (*emit)(void *arg, const struct model_problem *p), void *arg);
+
+#endif
