@@ -1,0 +1,41 @@
+/* Heads and chunk framing as bytes. Thread: any. */
+#ifndef WEFT_H1_H1_ENCODE_H
+#define WEFT_H1_H1_ENCODE_H
+
+#include "base/buf.h"
+#include "http/headers.h"
+
+/* What a head to be sent says about framing. */
+struct h1_scan {
+    size_t bytes; /* of the field lines that will be written, with every content-length */
+    bool has_length;
+    uint64_t length;
+    bool close, keep_alive, upgrade; /* connection options that are in the head */
+    bool has_upgrade;
+};
+/* Looks at all fields once. E_INVALID: a name or value that could break a line, or content-length
+ * fields that are no number or more than one. */
+int h1_scan_fields(const struct http_headers *h, struct h1_scan *s);
+
+/* How a head is written. */
+struct h1_style {
+    bool http10;        /* "HTTP/1.0" status line */
+    bool preserve_case; /* names as in http_header.raw */
+    bool drop_length;   /* content-length fields are left out */
+    sv extra[3];        /* whole lines put behind the fields */
+};
+/* Appends the head; returns its bytes. The request's method, target and authority must have been
+ * checked with h1_request_line_valid. */
+size_t h1_write_request(struct buf *out, const struct http_head *m, const struct h1_scan *s,
+                        const struct h1_style *style);
+size_t h1_write_response(struct buf *out, const struct http_head *m, const struct h1_scan *s,
+                         const struct h1_style *style);
+/* A token, a target without spaces and controls, an authority likewise. */
+bool h1_request_line_valid(const struct http_head *m);
+/* "0" CRLF, the allowed fields, CRLF; returns the bytes. E_INVALID as above (nothing appended). */
+int h1_write_trailers(struct buf *out, const struct http_headers *t, bool preserve_case,
+                      size_t *bytes);
+/* Moves data to out as one chunk; returns the bytes of framing. data is not empty. */
+size_t h1_write_chunk(struct buf *out, struct buf *data, bool last);
+
+#endif

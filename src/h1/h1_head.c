@@ -1,0 +1,357 @@
+/* The syntax of heads: request line, status line, field lines. What the fields mean for framing is
+ * decided in h1_framing.c. */
+#include "h1/h1_parse_int.h"
+#include "http/chars.h"
+
+#define FIELDS_PER_HEAD_MAX 10000 /* whatever limits say */
+
+int h1_fail(struct h1_error *err, const char *text, const char *reason, uint16_t status)
+{
+    *err = (struct h1_error){status == 431 || status == 414 ? E_LIMIT : E_PROTOCOL, text, reason,
+                             status};
+    return err->code;
+}
+
+static int fail_codec(struct h1_error *err, const char *reason)
+{
+    return h1_fail(err, "http1.codec_error", reason, 400);
+}
+
+/* The CRLF at p. 0, E_AGAIN, or a failure. */
+static int read_crlf(const char **p, const char *end, struct h1_error *err)
+{
+    const char *q = *p;
+    if (q == end)
+        return E_AGAIN;
+    if (*q == '\n')
+        return fail_codec(err, "line ends with a bare LF");
+    if (*q != '\r')
+        return h1_fail(err, "http1.invalid_characters", "control character in a line", 400);
+    if (end - q < 2)
+        return E_AGAIN;
+    if (q[1] != '\n')
+        return fail_codec(err, "bare CR");
+    *p = q + 2;
+    return 0;
+}
+
+/* ---- request line ---- */
+
+static int read_method(const char **p, const char *end, struct http_head *m, struct h1_error *err)
+{
+    const char *q = *p;
+    while (q < end && http_token_lower[(uint8_t)*q])
+        q++;
+    if (q == end)
+        return E_AGAIN;
+    if (*q != ' ' || q == *p)
+        return fail_codec(err, "method is not a token");
+    m->method = sv_make(*p, (size_t)(q - *p));
+    *p = q + 1;
+    return 0;
+}
+
+static int read_target(const char **p, const char *end, const struct h1_limits *l,
+                       struct http_head *m, struct h1_error *err)
+{
+    const char *q = *p;
+    while (q < end && http_target_ok[(uint8_t)*q])
+        q++;
+    size_t n = (size_t)(q - *p);
+    if (n > l->max_uri_bytes && l->max_uri_bytes < l->max_head_bytes)
+        return h1_fail(err, "http1.headers_too_large", "request target is too long", 414);
+    if (q == end)
+        return E_AGAIN;
+    if (*q != ' ' || n == 0)
+        return h1_fail(err, "http1.invalid_url", "invalid character in the request target", 400);
+    m->path = sv_make(*p, n);
+    *p = q + 1;
+    return 0;
+}
+
+/* "HTTP/1.x" */
+static int read_version(const char **p, const char *end, struct http_head *m, struct h1_error *err)
+{
+    static const char name[8] = "HTTP/1.1";
+    size_t n = (size_t)(end - *p) < 8 ? (size_t)(end - *p) : 8;
+    size_t same = n < 8 ? n : 7;
+    if (memcmp(*p, name, same) != 0)
+        return fail_codec(err, "not HTTP/1.0 or HTTP/1.1");
+    if (n < 8)
+        return E_AGAIN;
+    char minor = (*p)[7];
+    if (minor != '0' && minor != '1')
+        return fail_codec(err, "not HTTP/1.0 or HTTP/1.1");
+    m->protocol = minor == '1' ? HTTP_11 : HTTP_10;
+    *p += 8;
+    return 0;
+}
+
+/* ---- status line ---- */
+
+static int read_status(const char **p, const char *end, struct http_head *m, struct h1_error *err)
+{
+    const char *q = *p;
+    unsigned v = 0;
+    if (end - q < 4)
+        return E_AGAIN;
+    if (q[0] != ' ')
+        return fail_codec(err, "status line is malformed");
+    for (int i = 1; i <= 3; i++) {
+        if (q[i] < '0' || q[i] > '9')
+            return fail_codec(err, "status is not a number of three digits");
+        v = v * 10 + (unsigned)(q[i] - '0');
+    }
+    if (v < 100 || v > 599)
+        return fail_codec(err, "status is not between 100 and 599");
+    q += 4;
+    if (q == end)
+        return E_AGAIN;
+    if (*q == ' ')
+        q += 1 + http_value_span(q + 1, (size_t)(end - q - 1));
+    m->status = (uint16_t)v;
+    *p = q;
+    return 0;
+}
+
+/* ---- field lines ---- */
+
+/* The lower-case name. Interned names come out static; others are a view when the peer wrote them
+ * in lower case, and a copy in the arena otherwise. */
+static int read_name(const char **p, const char *end, struct http_headers *h, struct http_header *e,
+                     struct h1_error *err)
+{
+    char low[128];
+    const char *start = *p, *q = start;
+    size_t keep = 0;
+    for (uint8_t c; q < end && (c = http_token_lower[(uint8_t)*q]); q++)
+        if (keep < sizeof(low))
+            low[keep++] = (char)c;
+    if (q == end)
+        return E_AGAIN;
+    if (*q != ':')
+        return h1_fail(err, "http1.invalid_characters",
+                       q == start && (*q == ' ' || *q == '\t')
+                           ? "folded field line"
+                           : "invalid character in a field name",
+                       400);
+    if (q == start)
+        return fail_codec(err, "empty field name");
+    size_t n = (size_t)(q - start);
+    *p = q + 1;
+    e->id = n <= sizeof(low) ? (uint16_t)http_name_find(sv_make(low, n)) : HTTP_H_OTHER;
+    if (n <= sizeof(low) && memcmp(low, start, n) == 0) {
+        e->name = e->id ? http_name_text(e->id) : sv_make(start, n);
+        return 0;
+    }
+    e->raw = start;
+    if (e->id) {
+        e->name = http_name_text(e->id);
+        return 0;
+    }
+    char *copy = arena_alloc(h->arena, n);
+    for (size_t i = 0; i < n; i++)
+        copy[i] = (char)http_token_lower[(uint8_t)start[i]];
+    e->name = sv_make(copy, n);
+    return 0;
+}
+
+static int read_value(const char **p, const char *end, struct http_header *e, struct h1_error *err)
+{
+    const char *q = *p;
+    while (q < end && (*q == ' ' || *q == '\t'))
+        q++;
+    const char *stop = q + http_value_span(q, (size_t)(end - q));
+    const char *after = stop;
+    int rc = read_crlf(&after, end, err);
+    if (rc)
+        return rc;
+    while (stop > q && (stop[-1] == ' ' || stop[-1] == '\t'))
+        stop--;
+    e->value = sv_make(q, (size_t)(stop - q));
+    *p = after;
+    return 0;
+}
+
+static bool underscore_drop(const struct h1_limits *l, struct http_codec_stats *st,
+                            struct http_headers *h, const struct http_header *e, int *rc,
+                            struct h1_error *err)
+{
+    if (l->allow_underscores || !memchr(e->name.p, '_', e->name.n))
+        return false;
+    if (l->reject_underscores) {
+        if (st)
+            st->requests_rejected_with_underscores_in_headers++;
+        *rc = h1_fail(err, "http1.unexpected_underscore", "underscore in a field name", 400);
+        return true;
+    }
+    if (st)
+        st->dropped_headers_with_underscores++;
+    h->n--;
+    return true;
+}
+
+/* One field line into a new entry of h. *kept is NULL when it was dropped. */
+int h1_read_field(const char **p, const char *end, const struct h1_limits *l,
+                  struct http_codec_stats *st, struct http_headers *h, struct http_header **kept,
+                  struct h1_error *err)
+{
+    struct http_header *e = http_headers_push(h);
+    int rc = read_name(p, end, h, e, err);
+    if (rc == 0)
+        rc = read_value(p, end, e, err);
+    if (rc)
+        return rc;
+    *kept = underscore_drop(l, st, h, e, &rc, err) ? NULL : e;
+    return rc;
+}
+
+static int too_many(struct http_codec_stats *st, struct h1_error *err)
+{
+    if (st)
+        st->too_many_headers++;
+    return h1_fail(err, "http1.too_many_headers", "too many fields", 431);
+}
+
+static int too_large(struct http_codec_stats *st, struct h1_error *err)
+{
+    if (st)
+        st->header_overflow++;
+    return h1_fail(err, "http1.headers_too_large", "head is too large", 431);
+}
+
+/* Field lines up to and with the empty line. `use` sees each one and may take it out of h. */
+static int read_fields(const char **p, const char *end, size_t bytes, const struct h1_limits *l,
+                       struct http_codec_stats *st, struct http_headers *h,
+                       int (*use)(void *arg, struct http_headers *h, struct http_header *e,
+                                  struct h1_error *err),
+                       void *arg, struct h1_error *err)
+{
+    uint32_t fields = 0;
+    for (;;) {
+        if (*p == end)
+            return E_AGAIN;
+        if (**p == '\r' || **p == '\n')
+            return read_crlf(p, end, err);
+        struct http_header *e;
+        int rc = h1_read_field(p, end, l, st, h, &e, err);
+        if (rc)
+            return rc;
+        if (++fields > l->max_headers || fields > FIELDS_PER_HEAD_MAX)
+            return too_many(st, err);
+        if (!e)
+            continue;
+        bytes += e->name.n + e->value.n;
+        if (bytes > l->max_head_bytes)
+            return too_large(st, err);
+        rc = use(arg, h, e, err);
+        if (rc)
+            return rc;
+    }
+}
+
+static void count_failure(int rc, const struct h1_error *err, struct http_codec_stats *st)
+{
+    if (rc != E_PROTOCOL || !st)
+        return;
+    if (err->smuggling)
+        st->smuggling_rejected++;
+    else if (strcmp(err->text, "http1.invalid_characters") == 0)
+        st->invalid_header++;
+    else
+        st->framing_error++;
+}
+
+int h1_parse_request(sv v, const struct h1_limits *l, struct http_codec_stats *st,
+                     struct http_head *m, struct h1_head_info *info, struct h1_error *err)
+{
+    const char *p = v.p, *end = v.p + v.n;
+    struct h1_use u = {.m = m, .info = info, .request = true};
+    *info = (struct h1_head_info){0};
+    int rc = read_method(&p, end, m, err);
+    if (rc == 0)
+        rc = read_target(&p, end, l, m, err);
+    if (rc == 0)
+        rc = read_version(&p, end, m, err);
+    if (rc == 0)
+        rc = read_crlf(&p, end, err);
+    if (rc == 0)
+        rc = read_fields(&p, end, m->path.n, l, st, &m->h, h1_use_field, &u, err);
+    if (rc == 0)
+        rc = h1_request_meaning(l, m, info, err);
+    info->bytes = (size_t)(p - v.p);
+    count_failure(rc, err, st);
+    return rc;
+}
+
+int h1_parse_response(sv v, const struct h1_limits *l, struct http_codec_stats *st,
+                      struct http_head *m, struct h1_head_info *info, struct h1_error *err)
+{
+    const char *p = v.p, *end = v.p + v.n;
+    struct h1_use u = {.m = m, .info = info};
+    *info = (struct h1_head_info){0};
+    int rc = read_version(&p, end, m, err);
+    if (rc == 0)
+        rc = read_status(&p, end, m, err);
+    if (rc == 0)
+        rc = read_crlf(&p, end, err);
+    if (rc == 0)
+        rc = read_fields(&p, end, 0, l, st, &m->h, h1_use_field, &u, err);
+    if (rc == 0)
+        rc = h1_response_meaning(m, info, err);
+    info->bytes = (size_t)(p - v.p);
+    count_failure(rc, err, st);
+    return rc;
+}
+
+static int use_trailer(void *arg, struct http_headers *h, struct http_header *e,
+                       struct h1_error *err)
+{
+    if (!h1_trailer_allowed(e->name))
+        h->n--;
+    return 0;
+}
+
+int h1_parse_trailers(sv v, const struct h1_limits *l, struct http_codec_stats *st,
+                      struct http_headers *h, size_t *bytes, struct h1_error *err)
+{
+    const char *p = v.p;
+    int rc = read_fields(&p, v.p + v.n, 0, l, st, h, use_trailer, NULL, err);
+    *bytes = (size_t)(p - v.p);
+    count_failure(rc, err, st);
+    return rc;
+}
+
+bool h1_find_end(sv v, size_t from)
+{
+    const char *p = v.p + from, *end = v.p + v.n;
+    while (p < end && (p = memchr(p, '\n', (size_t)(end - p)))) {
+        p++;
+        if (p < end && *p == '\n')
+            return true;
+        if (end - p >= 2 && p[0] == '\r' && p[1] == '\n')
+            return true;
+    }
+    return false;
+}
+
+static void move_view(sv *v, const char *from, size_t n, const char *to)
+{
+    if ((uintptr_t)v->p - (uintptr_t)from < n)
+        v->p = to + (v->p - from);
+}
+
+void h1_head_relocate(struct http_head *m, const char *from, size_t n, const char *to)
+{
+    move_view(&m->method, from, n, to);
+    move_view(&m->path, from, n, to);
+    move_view(&m->authority, from, n, to);
+    move_view(&m->connect_protocol, from, n, to);
+    for (uint32_t i = 0; i < m->h.n; i++) {
+        struct http_header *e = &m->h.v[i];
+        move_view(&e->name, from, n, to);
+        move_view(&e->value, from, n, to);
+        if ((uintptr_t)e->raw - (uintptr_t)from < n)
+            e->raw = to + (e->raw - from);
+    }
+}
