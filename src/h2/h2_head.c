@@ -183,7 +183,7 @@ static int deliver_request(struct h2_session *h, struct h2_stream *s, struct htt
 
 static int deliver_response(struct h2_session *h, struct h2_stream *s, struct http_head *m)
 {
-    if (m->status >= 200) {
+    if (m->status >= 200 || m->upgrade) {
         deliver_head(h, s, m);
         return h->error;
     }

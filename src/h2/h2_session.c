@@ -319,7 +319,7 @@ static bool codec_can_open(const struct http_codec *c)
 {
     const struct h2_session *h = h2_of(c);
     return !c->server && c->state == HTTP_CODEC_OPEN && c->streams < c->max_streams &&
-           h->next_id + 2 * (c->streams + 1) <= H2_MAX_STREAM;
+           h->next_id + 2 * (c->streams - h->in_table) <= H2_MAX_STREAM;
 }
 
 static struct http_stream *codec_open(struct http_codec *c, const struct http_stream_events *ev,
