@@ -136,7 +136,8 @@ static void listeners(struct fixture *f)
 {
     strbuf_reset(&f->json);
     f->type = &envoy_Listener_pb;
-    translate_listeners(f->t, f->m, &f->proxy, &f->a, emit, f);
+    translate_listeners_outbound(f->t, f->m, &f->proxy, &f->a, emit, f);
+    translate_listeners_inbound(f->t, f->m, &f->proxy, &f->a, emit, f);
 }
 
 static void routes(struct fixture *f, const char *name)

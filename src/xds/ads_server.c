@@ -40,7 +40,7 @@ struct type_state {
 struct ads_session {
     struct ads_session_opts o;
     void *user;
-    bool greeted;
+    bool greeted, hold_removals;
     struct type_state types[XDS_TYPES];
 };
 
@@ -159,6 +159,12 @@ static void diff_push(struct diff *d, struct xds_blob *b)
     d->blobs[d->n++] = xds_blob_ref(b);
 }
 
+/* Removals of what routes and listeners may still name are held back. */
+static bool removal_held(const struct diff *d)
+{
+    return d->s->hold_removals && d->s->o.delta && (d->type == XDS_CDS || d->type == XDS_EDS);
+}
+
 static void diff_remove(struct diff *d, sv name)
 {
     if (d->n_removed == d->cap_removed) {
@@ -199,7 +205,8 @@ static void diff_name(struct diff *d, sv name)
     b = d->s->o.source->find(d->s->o.source->self, d->s, d->type, name);
     if (b) {
         diff_one(d, sent_get(d->t, name), b);
-    } else if (e && (e->version || (e->wanted && !e->told_absent))) {
+    } else if (e && (e->version || (e->wanted && !e->told_absent)) &&
+               !(e->version && removal_held(d))) {
         e->version = 0;
         e->told_absent = true;
         diff_remove(d, name);
@@ -218,7 +225,8 @@ static void diff_wildcard(struct diff *d)
     d->s->o.source->list(d->s->o.source->self, d->s, d->type, diff_add, d);
     map_each (e, &t->names) {
         struct sent *x = e->val;
-        if (x->seen || (!x->version && (!x->wanted || x->told_absent)))
+        if (x->seen || (!x->version && (!x->wanted || x->told_absent)) ||
+            (x->version && removal_held(d)))
             continue;
         x->version = 0;
         x->told_absent = true;
@@ -601,6 +609,29 @@ int ads_session_receive(struct ads_session *s, sv message, struct error *err)
     rc = s->o.delta ? receive_delta(s, &a, message, err) : receive_sotw(s, &a, message, err);
     arena_free(&a);
     return rc;
+}
+
+void ads_session_hold_removals(struct ads_session *s, bool on)
+{
+    s->hold_removals = on;
+}
+
+bool ads_session_settled(const struct ads_session *s, uint32_t types)
+{
+    for (int i = 0; i < XDS_TYPES; i++) {
+        if ((types & (1u << i)) && s->types[i].outstanding)
+            return false;
+    }
+    return true;
+}
+
+void ads_session_each_sent(const struct ads_session *s, enum xds_type type,
+                           void (*fn)(void *arg, sv name), void *arg)
+{
+    map_each (e, &s->types[type].names) {
+        if (((struct sent *)e->val)->version)
+            fn(arg, e->key);
+    }
 }
 
 /* ---- status ---- */

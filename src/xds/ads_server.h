@@ -74,6 +74,15 @@ int ads_session_receive(struct ads_session *s, sv message, struct error *err) MU
 void ads_session_changed(struct ads_session *s, uint32_t types);
 /* The same, when it is known which names of one type changed. */
 void ads_session_changed_names(struct ads_session *s, enum xds_type t, const sv *names, uint32_t n);
+/* While held, clusters and endpoints that went are not taken from the proxy (delta only; a state of
+ * the world answer is complete by nature): routes that still name them are replaced first.
+ * Releasing does not send by itself: call ads_session_changed. */
+void ads_session_hold_removals(struct ads_session *s, bool on);
+/* True when nothing of the types in the mask waits for an ACK. */
+bool ads_session_settled(const struct ads_session *s, uint32_t types);
+/* Calls fn for every name of a type that the session was sent and still has. */
+void ads_session_each_sent(const struct ads_session *s, enum xds_type t,
+                           void (*fn)(void *arg, sv name), void *arg);
 
 /* ---- what proxy-status shows ---- */
 struct ads_type_status {

@@ -344,11 +344,18 @@ static void emit_inbound(struct build *b)
     build_emit(b, l->name, &envoy_Listener_pb, l);
 }
 
-void translate_listeners(const struct translate *t, const struct model *m,
-                         const struct translate_proxy *p, struct arena *a, translate_emit emit,
-                         void *arg)
+void translate_listeners_outbound(const struct translate *t, const struct model *m,
+                                  const struct translate_proxy *p, struct arena *a,
+                                  translate_emit emit, void *arg)
 {
     struct build b = {.t = t, .m = m, .p = p, .a = a, .emit = emit, .arg = arg};
     emit_outbound(&b);
+}
+
+void translate_listeners_inbound(const struct translate *t, const struct model *m,
+                                 const struct translate_proxy *p, struct arena *a,
+                                 translate_emit emit, void *arg)
+{
+    struct build b = {.t = t, .m = m, .p = p, .a = a, .emit = emit, .arg = arg};
     emit_inbound(&b);
 }

@@ -23,12 +23,6 @@
 #include "base/error.h"
 #include "mesh/model/model.h"
 
-enum translate_kind {
-    TRANSLATE_CLUSTERS,
-    TRANSLATE_LISTENERS,
-    TRANSLATE_NAMES,
-};
-
 /* What a proxy says of itself (Istio's node metadata) and what the control plane found about it. */
 struct translate_proxy {
     sv ns, workload, ip, service_account;
@@ -59,9 +53,14 @@ void translate_clusters_outbound(const struct translate *t, const struct model *
 void translate_clusters_inbound(const struct translate *t, const struct model *m,
                                 const struct translate_proxy *p, struct arena *a,
                                 translate_emit emit, void *arg);
-void translate_listeners(const struct translate *t, const struct model *m,
-                         const struct translate_proxy *p, struct arena *a, translate_emit emit,
-                         void *arg);
+/* Outbound ones depend on the namespace (exportTo) and labels (tcp routes) of the proxy; inbound:
+ * its address. */
+void translate_listeners_outbound(const struct translate *t, const struct model *m,
+                                  const struct translate_proxy *p, struct arena *a,
+                                  translate_emit emit, void *arg);
+void translate_listeners_inbound(const struct translate *t, const struct model *m,
+                                 const struct translate_proxy *p, struct arena *a,
+                                 translate_emit emit, void *arg);
 /* "outbound|80|v1|host" -> packed ClusterLoadAssignment; false when there is no such cluster. */
 bool translate_endpoints(const struct translate *t, const struct model *m,
                          const struct translate_proxy *p, sv cluster, struct arena *a, sv *packed);

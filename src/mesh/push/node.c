@@ -1,0 +1,122 @@
+/* What a proxy says of itself: Istio's node identity and metadata.
+ *
+ *   id        sidecar~10.0.0.5~flaskapp-v1.books~books.svc.cluster.local
+ *   metadata  NAMESPACE, SERVICE_ACCOUNT, LABELS {…}, NAME, DNS_CAPTURE, GENERATOR …
+ */
+#include <stdlib.h>
+#include "api/envoy.pb.h"
+#include "api/google.pb.h"
+#include "mesh/push/push_internal.h"
+
+static const struct google_Value *meta(const struct envoy_Node *node, const char *key)
+{
+    for (uint32_t i = 0; node->metadata && i < node->metadata->fields.n; i++) {
+        if (sv_eq_c(node->metadata->fields.v[i]->key, key))
+            return node->metadata->fields.v[i]->value;
+    }
+    return NULL;
+}
+
+static sv meta_text(struct push_stream *s, const struct envoy_Node *node, const char *key)
+{
+    const struct google_Value *v = meta(node, key);
+    return v && v->which_kind == google_Value_string_value_tag
+               ? arena_sv(&s->arena, v->string_value)
+               : (sv){NULL, 0};
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return sv_cmp(((const struct model_label *)a)->key, ((const struct model_label *)b)->key);
+}
+
+static void read_labels(struct push_stream *s, const struct envoy_Node *node)
+{
+    const struct google_Value *v = meta(node, "LABELS");
+    const struct google_Struct *m =
+        v && v->which_kind == google_Value_struct_value_tag ? v->struct_value : NULL;
+    struct model_label *out;
+
+    if (!m)
+        return;
+    out = arena_array(&s->arena, struct model_label, m->fields.n + 1);
+    for (uint32_t i = 0; i < m->fields.n; i++) {
+        const struct google_Value *x = m->fields.v[i]->value;
+        if (!x || x->which_kind != google_Value_string_value_tag)
+            continue;
+        out[s->proxy.labels.n].key = arena_sv(&s->arena, m->fields.v[i]->key);
+        out[s->proxy.labels.n++].value = arena_sv(&s->arena, x->string_value);
+    }
+    if (s->proxy.labels.n > 1)
+        qsort(out, s->proxy.labels.n, sizeof *out, by_key);
+    s->proxy.labels.v = out;
+}
+
+/* spiffe://domain/ns/NS/sa/SA against what the node says. */
+static int check_identity(struct push_stream *s, struct error *err)
+{
+    sv rest, ns, sa;
+    ptrdiff_t at;
+
+    if (!s->identity.n)
+        return 0;
+    at = sv_find_sv(s->identity, SV("/ns/"));
+    if (at < 0)
+        return error_set(err, E_DENIED, "'%.*s' is no workload identity", SV_ARG(s->identity));
+    rest = sv_from(s->identity, (size_t)at + 4);
+    at = sv_find_sv(rest, SV("/sa/"));
+    if (at < 0)
+        return error_set(err, E_DENIED, "'%.*s' is no workload identity", SV_ARG(s->identity));
+    ns = sv_first(rest, (size_t)at);
+    sa = sv_from(rest, (size_t)at + 4);
+    if (!sv_eq(ns, s->proxy.ns) ||
+        (s->proxy.service_account.n && !sv_eq(sa, s->proxy.service_account)))
+        return error_set(err, E_DENIED,
+                         "node '%.*s' claims %.*s/%.*s, but its certificate is for %.*s/%.*s",
+                         SV_ARG(s->node_id), SV_ARG(s->proxy.ns), SV_ARG(s->proxy.service_account),
+                         SV_ARG(ns), SV_ARG(sa));
+    return 0;
+}
+
+int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct error *err)
+{
+    sv kind, ip, name, domain, rest, workload, ns;
+    struct strbuf scope;
+
+    s->node_id = arena_sv(&s->arena, node->id);
+    if (!sv_cut(s->node_id, '~', &kind, &rest) || !sv_cut(rest, '~', &ip, &rest) ||
+        !sv_cut(rest, '~', &name, &domain))
+        return error_set(err, E_INVALID,
+                         "node id '%.*s' is not of the form sidecar~IP~NAME.NAMESPACE~DOMAIN",
+                         SV_ARG(node->id));
+    if (!sv_eq_c(kind, "sidecar"))
+        return error_set(err, E_UNSUPPORTED, "node type '%.*s' is not served, only sidecars",
+                         SV_ARG(kind));
+    /* NAME may have dots; a namespace has none. */
+    ptrdiff_t dot = sv_rfind(name, '.');
+    workload = dot < 0 ? name : sv_first(name, (size_t)dot);
+    ns = meta_text(s, node, "NAMESPACE");
+    if (!ns.n && dot >= 0)
+        ns = sv_from(name, (size_t)dot + 1);
+    if (!ns.n)
+        return error_set(err, E_INVALID, "node '%.*s' does not say its namespace",
+                         SV_ARG(node->id));
+    s->proxy = (struct translate_proxy){
+        .ns = ns, .workload = workload, .ip = ip, .outbound_port = 15001, .inbound_port = 15006};
+    s->proxy.service_account = meta_text(s, node, "SERVICE_ACCOUNT");
+    s->proxy.dns_capture = sv_eq_c(meta_text(s, node, "DNS_CAPTURE"), "true");
+    uint64_t port;
+    if (sv_to_u64(meta_text(s, node, "ENVOY_OUTBOUND_PORT"), &port) == 0 && port < 65536)
+        s->proxy.outbound_port = (uint16_t)port;
+    if (sv_to_u64(meta_text(s, node, "ENVOY_INBOUND_PORT"), &port) == 0 && port < 65536)
+        s->proxy.inbound_port = (uint16_t)port;
+    read_labels(s, node);
+    strbuf_init(&scope, 65536);
+    strbuf_addf(&scope, "%.*s,%u", SV_ARG(ns), s->proxy.outbound_port);
+    for (uint32_t i = 0; i < s->proxy.labels.n; i++)
+        strbuf_addf(&scope, ",%.*s=%.*s", SV_ARG(s->proxy.labels.v[i].key),
+                    SV_ARG(s->proxy.labels.v[i].value));
+    s->scope = arena_sv(&s->arena, strbuf_sv(&scope));
+    strbuf_fini(&scope);
+    return check_identity(s, err);
+}

@@ -1,0 +1,421 @@
+#include "mesh/push/push.h"
+
+#include <stdlib.h>
+#include "api/envoy.pb.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "mesh/push/push_internal.h"
+
+LOG_COMPONENT(push);
+
+#define WINDOW_MS 10
+#define BIT(t)    (1u << (t))
+
+/* ---- the source of the sessions ---- */
+
+struct adding {
+    void (*add)(void *arg, struct xds_blob *b);
+    void *arg;
+    enum xds_type type;
+};
+
+/* What belongs to one proxy alone is made for it and not kept. */
+static void add_own(void *arg, sv name, sv packed)
+{
+    struct adding *a = arg;
+    struct xds_blob *b = xds_blob_new(a->type, name, packed);
+    a->add(a->arg, b);
+    xds_blob_unref(b);
+}
+
+static void list(void *self, struct ads_session *session, enum xds_type t,
+                 void (*add)(void *arg, struct xds_blob *b), void *arg)
+{
+    struct push_stream *s = ads_session_user(session);
+    struct push *p = self;
+    const struct blob_list *l = push_cache_list(p, s, t);
+    struct adding own = {add, arg, t};
+    struct arena a;
+
+    for (uint32_t i = 0; i < l->n; i++)
+        add(arg, l->v[i]);
+    arena_init(&a);
+    if (t == XDS_CDS)
+        translate_clusters_inbound(p->t, p->m, &s->proxy, &a, add_own, &own);
+    else if (t == XDS_LDS)
+        translate_listeners_inbound(p->t, p->m, &s->proxy, &a, add_own, &own);
+    arena_free(&a);
+}
+
+static struct xds_blob *find(void *self, struct ads_session *session, enum xds_type t, sv name)
+{
+    struct push_stream *s = ads_session_user(session);
+    const struct blob_list *l;
+
+    if (t == XDS_EDS || t == XDS_RDS)
+        return push_cache_find(self, s, t, name);
+    l = push_cache_list(self, s, t);
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (sv_eq(l->v[i]->name, name))
+            return l->v[i];
+    }
+    return NULL;
+}
+
+/* ---- make before break ---- */
+
+#define CLUSTER_TYPES (BIT(XDS_CDS) | BIT(XDS_EDS) | BIT(XDS_SDS) | BIT(XDS_NDS))
+#define ROUTE_TYPES   (BIT(XDS_LDS) | BIT(XDS_RDS))
+#define STEP_MAX_MS   1000
+
+struct unasked {
+    struct push_stream *s;
+    bool any;
+};
+
+/* A cluster that was sent, has endpoints, and whose endpoints the proxy did not ask for yet. */
+static void look_unasked(void *arg, sv name)
+{
+    struct unasked *u = arg;
+    if (!u->any && sv_starts(name, SV("outbound|")) &&
+        !ads_session_subscribed(u->s->session, XDS_EDS, name) &&
+        push_cache_find(u->s->push, u->s, XDS_EDS, name))
+        u->any = true;
+}
+
+static void advance(struct push_stream *s, bool by_time)
+{
+    struct unasked u = {.s = s};
+
+    if (s->step == STEP_CLUSTERS) {
+        if (!by_time) {
+            if (!ads_session_settled(s->session, CLUSTER_TYPES))
+                return;
+            ads_session_each_sent(s->session, XDS_CDS, look_unasked, &u);
+            if (u.any)
+                return;
+        }
+        s->step = STEP_ROUTES;
+        timer_set(&s->step_timer, STEP_MAX_MS);
+        ads_session_changed(s->session, ROUTE_TYPES);
+        by_time = false;
+    }
+    if (s->step == STEP_ROUTES && (by_time || ads_session_settled(s->session, ROUTE_TYPES))) {
+        s->step = STEP_NONE;
+        timer_cancel(&s->step_timer);
+        ads_session_hold_removals(s->session, false);
+        ads_session_changed(s->session, BIT(XDS_CDS) | BIT(XDS_EDS));
+    }
+}
+
+static void step_over(struct timer *t)
+{
+    advance(container_of(t, struct push_stream, step_timer), true);
+}
+
+static void begin_change(struct push_stream *s)
+{
+    s->step = STEP_CLUSTERS;
+    ads_session_hold_removals(s->session, true);
+    timer_set(&s->step_timer, STEP_MAX_MS);
+    ads_session_changed(s->session, CLUSTER_TYPES);
+    advance(s, false);
+}
+
+static int hello(void *self, struct ads_session *session, const struct envoy_Node *node,
+                 struct error *err)
+{
+    struct push_stream *s = ads_session_user(session);
+    struct push *p = self;
+    int rc = push_node_read(s, node, err);
+
+    if (rc) {
+        p->counters.refused_streams++;
+        log_warn(&log_push, "proxy refused node=%.*s peer=%.*s: %s", SV_ARG(node->id),
+                 SV_ARG(s->address), err->msg);
+        return rc;
+    }
+    s->greeted = true;
+    p->counters.proxies++;
+    p->counters.connects++;
+    log_info(&log_push, "proxy connected node=%.*s identity=%.*s", SV_ARG(s->node_id),
+             SV_ARG(s->identity));
+    return 0;
+}
+
+static void nacked(void *self, struct ads_session *session, enum xds_type t, sv sentence)
+{
+    struct push_stream *s = ads_session_user(session);
+    ((struct push *)self)->counters.nacks++;
+    log_error(&log_push, "configuration refused by proxy node=%.*s type=%s: %.*s",
+              SV_ARG(s->node_id), xds_type_short(t), SV_ARG(sentence));
+}
+
+static const struct ads_source source_template = {
+    .list = list, .find = find, .hello = hello, .nacked = nacked};
+
+/* ---- snapshots ---- */
+
+static void keep_check(void *arg, const struct model_problem *pr)
+{
+    struct push *p = arg;
+    if (p->n_checks == p->cap_checks) {
+        p->cap_checks = p->cap_checks ? p->cap_checks * 2 : 16;
+        p->checks = mem_realloc(p->checks, p->cap_checks * sizeof(*p->checks));
+    }
+    struct model_problem *copy = arena_new(&p->check_arena, struct model_problem);
+    *copy = *pr;
+    p->checks[p->n_checks++] = copy;
+}
+
+static bool known_before(const struct model_problem *const *old, uint32_t n,
+                         const struct model_problem *p)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (sv_eq(old[i]->text, p->text) && sv_eq(old[i]->name, p->name) &&
+            sv_eq(old[i]->ns, p->ns))
+            return true;
+    }
+    return false;
+}
+
+/* Problems between objects; a new one is logged once. Objects are alive in the snapshot, so the
+ * views of the previous round are compared before they go. */
+static void run_checks(struct push *p)
+{
+    struct arena old_arena = p->check_arena;
+    const struct model_problem **old = p->checks;
+    uint32_t n_old = p->n_checks;
+
+    arena_init(&p->check_arena);
+    p->checks = NULL;
+    p->n_checks = p->cap_checks = 0;
+    translate_check(p->m, &p->check_arena, keep_check, p);
+    for (uint32_t i = 0; i < p->n_checks; i++) {
+        const struct model_problem *pr = p->checks[i];
+        if (!known_before(old, n_old, pr))
+            log_warn(&log_push, "configuration problem object=%s/%.*s/%.*s code=%.*s: %.*s",
+                     model_kind_name(pr->kind), SV_ARG(pr->ns), SV_ARG(pr->name), SV_ARG(pr->code),
+                     SV_ARG(pr->text));
+    }
+    free(old);
+    arena_free(&old_arena);
+}
+
+static bool hosts_ip(const struct model *m, sv host, sv ip)
+{
+    const struct model_service *svc = m ? model_service_find(m, host) : NULL;
+    for (uint32_t k = 0; svc && k < svc->spec->n_ports; k++) {
+        const struct model_endpoints *eps = model_endpoints_find(m, host, svc->spec->ports[k].port);
+        for (uint32_t i = 0; eps && i < eps->n; i++) {
+            if (sv_eq(eps->v[i].address, ip))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The set of accounts behind a host is part of its clusters (who may answer). */
+static bool accounts_same(const struct model *a, const struct model *b, sv host)
+{
+    const struct model_service *svc = model_service_find(b, host);
+    uint64_t sum[2] = {0, 0};
+    const struct model *m[2] = {a, b};
+
+    for (int x = 0; x < 2; x++) {
+        struct map seen;
+        map_init_borrow(&seen);
+        for (uint32_t k = 0; svc && k < svc->spec->n_ports; k++) {
+            const struct model_endpoints *eps =
+                model_endpoints_find(m[x], host, svc->spec->ports[k].port);
+            for (uint32_t i = 0; eps && i < eps->n; i++) {
+                if (map_has(&seen, eps->v[i].service_account))
+                    continue;
+                map_put(&seen, eps->v[i].service_account, &seen);
+                sum[x] += sv_hash_stable(eps->v[i].service_account);
+            }
+        }
+        map_fini(&seen);
+    }
+    return sum[0] == sum[1];
+}
+
+static void apply_endpoint_delta(struct push *p, const struct model *prev,
+                                 const struct model_delta *d)
+{
+    bool accounts = true;
+
+    push_cache_clear_endpoints(p, d->endpoint_hosts, d->n_endpoint_hosts);
+    for (uint32_t i = 0; i < d->n_endpoint_hosts; i++)
+        accounts &= accounts_same(prev, p->m, d->endpoint_hosts[i]);
+    if (!accounts)
+        push_cache_clear_type(p, XDS_CDS);
+    push_cache_clear_type(p, XDS_NDS);
+    list_each_safe (it, &p->streams) {
+        struct push_stream *s = container_of(it, struct push_stream, link);
+        /* EDS: the session asks for its own names; those of other hosts come from the cache. */
+        uint32_t types = BIT(XDS_NDS) | BIT(XDS_EDS);
+        if (!s->greeted)
+            continue;
+        for (uint32_t i = 0; i < d->n_endpoint_hosts; i++) {
+            if (hosts_ip(p->m, d->endpoint_hosts[i], s->proxy.ip) ||
+                hosts_ip(prev, d->endpoint_hosts[i], s->proxy.ip))
+                types |= BIT(XDS_LDS) | BIT(XDS_CDS);
+        }
+        if (!accounts)
+            types |= BIT(XDS_CDS);
+        ads_session_changed(s->session, types);
+    }
+}
+
+static void build(struct push *p)
+{
+    uint64_t start = loop_clock_ns(p->loop);
+    struct model *prev = p->m;
+    const struct model_delta *d;
+
+    p->m = model_store_build(p->store, prev, &d);
+    p->counters.builds++;
+    run_checks(p);
+    if (d->config) {
+        push_cache_clear(p);
+        list_each_safe (it, &p->streams) {
+            struct push_stream *s = container_of(it, struct push_stream, link);
+            if (s->greeted)
+                begin_change(s);
+        }
+        p->counters.pushes++;
+    } else if (d->n_endpoint_hosts) {
+        apply_endpoint_delta(p, prev, d);
+        p->counters.pushes++;
+    }
+    p->counters.last_build_us = (loop_clock_ns(p->loop) - start) / 1000;
+    log_debug(&log_push, "snapshot built generation=%lu config=%d endpoint_hosts=%u us=%lu",
+              p->m->generation, d->config, d->n_endpoint_hosts, p->counters.last_build_us);
+    model_unref(prev);
+}
+
+static void window_over(struct timer *t)
+{
+    struct push *p = container_of(t, struct push, window);
+
+    p->in_window = false;
+    if (!p->again)
+        return;
+    p->again = false;
+    p->in_window = true;
+    timer_set(&p->window, WINDOW_MS);
+    build(p);
+}
+
+void push_changed(struct push *p)
+{
+    if (p->in_window) {
+        p->again = true;
+        return;
+    }
+    p->in_window = true;
+    timer_set(&p->window, WINDOW_MS);
+    build(p);
+}
+
+/* ---- life ---- */
+
+struct push *push_new(struct loop *l, struct model_store *store, const struct translate *t)
+{
+    struct push *p = mem_new(struct push);
+
+    p->loop = l;
+    p->store = store;
+    p->t = t;
+    list_init(&p->streams);
+    map_init(&p->lists);
+    map_init(&p->blobs);
+    arena_init(&p->check_arena);
+    timer_init(&p->window, l, window_over);
+    p->m = model_store_build(store, NULL, NULL);
+    run_checks(p);
+    return p;
+}
+
+void push_free(struct push *p)
+{
+    if (!p)
+        return;
+    timer_cancel(&p->window);
+    push_cache_clear(p);
+    map_fini(&p->lists);
+    map_fini(&p->blobs);
+    free(p->checks);
+    arena_free(&p->check_arena);
+    model_unref(p->m);
+    free(p);
+}
+
+const struct model *push_model(const struct push *p)
+{
+    return p->m;
+}
+
+void push_each_problem(const struct push *p, void (*fn)(void *arg, const struct model_problem *pr),
+                       void *arg)
+{
+    for (uint32_t i = 0; i < p->m->n_problems; i++)
+        fn(arg, &p->m->problems[i]);
+    for (uint32_t i = 0; i < p->n_checks; i++)
+        fn(arg, p->checks[i]);
+}
+
+const struct push_counters *push_counters(const struct push *p)
+{
+    return &p->counters;
+}
+
+struct push_stream *push_stream_open(struct push *p, bool delta, const struct push_peer *peer,
+                                     void (*send)(void *arg, sv message), void *arg)
+{
+    struct stream_and_source {
+        struct push_stream s;
+        struct ads_source source;
+    } *x = mem_new(struct stream_and_source);
+    struct push_stream *s = &x->s;
+
+    x->source = source_template;
+    x->source.self = p;
+    s->push = p;
+    arena_init(&s->arena);
+    s->identity = arena_sv(&s->arena, peer->identity);
+    s->address = arena_sv(&s->arena, peer->address);
+    s->session = ads_session_new(&(struct ads_session_opts){.delta = delta,
+                                                            .source = &x->source,
+                                                            .send = send,
+                                                            .arg = arg,
+                                                            .control_plane = SV("weft")});
+    ads_session_set_user(s->session, s);
+    timer_init(&s->step_timer, p->loop, step_over);
+    list_push(&p->streams, &s->link);
+    return s;
+}
+
+int push_stream_receive(struct push_stream *s, sv message, struct error *err)
+{
+    int rc = ads_session_receive(s->session, message, err);
+    if (!rc && s->step != STEP_NONE)
+        advance(s, false);
+    return rc;
+}
+
+void push_stream_close(struct push_stream *s)
+{
+    if (!s)
+        return;
+    if (s->greeted) {
+        s->push->counters.proxies--;
+        log_info(&log_push, "proxy disconnected node=%.*s", SV_ARG(s->node_id));
+    }
+    timer_cancel(&s->step_timer);
+    list_del(&s->link);
+    ads_session_free(s->session);
+    arena_free(&s->arena);
+    free(s);
+}

@@ -1,0 +1,128 @@
+/* What people ask the control plane: JSON for /debug and for the command line. */
+#include "mesh/push/push_internal.h"
+
+static void type_json(const struct push_stream *s, enum xds_type t, struct strbuf *out)
+{
+    struct ads_type_status st;
+    const char *state;
+
+    ads_session_status(s->session, t, &st);
+    state = !st.subscribed ? "NOT SENT" : st.nack.n ? "NACK" : st.in_sync ? "SYNCED" : "STALE";
+    strbuf_addf(out,
+                "\"%s\":{\"state\":\"%s\",\"resources\":%u,\"sent\":%lu,\"acked\":%lu,"
+                "\"nacked\":%lu",
+                xds_type_short(t), state, st.resources, st.sent, st.acked, st.nacked);
+    if (st.nack.n) {
+        strbuf_add_c(out, ",\"nack\":");
+        strbuf_add_json(out, st.nack);
+    }
+    strbuf_add_ch(out, '}');
+}
+
+void push_status_json(const struct push *p, struct strbuf *out)
+{
+    bool first = true;
+
+    strbuf_add_ch(out, '[');
+    list_each (it, (struct list *)&p->streams) {
+        const struct push_stream *s = container_of(it, struct push_stream, link);
+        if (!s->greeted)
+            continue;
+        strbuf_add_c(out, first ? "{\"proxy\":" : ",{\"proxy\":");
+        first = false;
+        strbuf_add_json(out, s->node_id);
+        strbuf_add_c(out, ",\"name\":");
+        strbuf_add_json(out, s->proxy.workload);
+        strbuf_add_c(out, ",\"namespace\":");
+        strbuf_add_json(out, s->proxy.ns);
+        strbuf_add_c(out, ",\"ip\":");
+        strbuf_add_json(out, s->proxy.ip);
+        strbuf_add_c(out, ",\"identity\":");
+        strbuf_add_json(out, s->identity);
+        for (int t = 0; t < XDS_TYPES; t++) {
+            strbuf_add_ch(out, ',');
+            type_json(s, (enum xds_type)t, out);
+        }
+        strbuf_add_ch(out, '}');
+    }
+    strbuf_add_c(out, "]\n");
+}
+
+static void problem_json(void *arg, const struct model_problem *p)
+{
+    struct strbuf *out = arg;
+    const struct {
+        const char *key;
+        sv value;
+    } texts[] = {{"severity", p->severity == MODEL_ERROR ? SV("error") : SV("warning")},
+                 {"kind", p->has_object ? sv_of(model_kind_name(p->kind)) : SV("")},
+                 {"namespace", p->ns},
+                 {"name", p->name},
+                 {"file", p->file},
+                 {"field", p->field},
+                 {"code", p->code},
+                 {"text", p->text}};
+
+    strbuf_add_c(out, out->n > 1 ? ",{" : "{");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        strbuf_addf(out, "\"%s\":", texts[i].key);
+        strbuf_add_json(out, texts[i].value);
+        strbuf_add_ch(out, ',');
+    }
+    strbuf_addf(out, "\"line\":%u}", p->line);
+}
+
+void push_problems_json(const struct push *p, struct strbuf *out)
+{
+    strbuf_add_ch(out, '[');
+    push_each_problem(p, problem_json, out);
+    strbuf_add_c(out, "]\n");
+}
+
+static void endpoints_json(const struct model_endpoints *eps, struct strbuf *out)
+{
+    for (uint32_t i = 0; eps && i < eps->n; i++) {
+        const struct model_endpoint *e = &eps->v[i];
+        strbuf_add_c(out, i ? ",{\"address\":" : "{\"address\":");
+        strbuf_add_json(out, e->address);
+        strbuf_addf(out, ",\"port\":%u,\"healthy\":%s,\"tls\":%s,\"workload\":", e->port,
+                    e->healthy ? "true" : "false", e->tls ? "true" : "false");
+        strbuf_add_json(out, e->workload);
+        strbuf_add_c(out, ",\"serviceAccount\":");
+        strbuf_add_json(out, e->service_account);
+        strbuf_add_c(out, ",\"labels\":{");
+        for (uint32_t l = 0; l < e->labels.n; l++) {
+            if (l)
+                strbuf_add_ch(out, ',');
+            strbuf_add_json(out, e->labels.v[l].key);
+            strbuf_add_ch(out, ':');
+            strbuf_add_json(out, e->labels.v[l].value);
+        }
+        strbuf_add_c(out, "}}");
+    }
+}
+
+void push_registry_json(const struct push *p, struct strbuf *out)
+{
+    strbuf_add_ch(out, '[');
+    for (uint32_t i = 0; i < p->m->n_services; i++) {
+        const struct model_service *svc = p->m->service_list[i];
+        strbuf_add_c(out, i ? ",{\"host\":" : "{\"host\":");
+        strbuf_add_json(out, svc->host);
+        strbuf_add_c(out, ",\"namespace\":");
+        strbuf_add_json(out, svc->ns);
+        strbuf_add_c(out, ",\"address\":");
+        strbuf_add_json(out, svc->vip);
+        strbuf_add_c(out, ",\"ports\":[");
+        for (uint32_t k = 0; k < svc->spec->n_ports; k++) {
+            const struct model_port *port = &svc->spec->ports[k];
+            strbuf_addf(out, "%s{\"port\":%u,\"name\":", k ? "," : "", port->port);
+            strbuf_add_json(out, port->name);
+            strbuf_add_c(out, ",\"endpoints\":[");
+            endpoints_json(model_endpoints_find(p->m, svc->host, port->port), out);
+            strbuf_add_c(out, "]}");
+        }
+        strbuf_add_c(out, "]}");
+    }
+    strbuf_add_c(out, "]\n");
+}
