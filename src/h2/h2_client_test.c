@@ -233,7 +233,8 @@ static void test_request_on_the_wire(void **state)
                            "> HEADERS 1\n    :method: POST\n    :scheme: http\n    :path: /p?q\n"
                            "    :authority: a.test\n    user-agent: test/1\n> DATA 1 5 end"));
     assert_int_equal(x->s->body_bytes_out, 5);
-    assert_in_range(x->s->wire_bytes_out, 5 + 2 * H2_FRAME_HEADER + 20, 5 + 2 * H2_FRAME_HEADER + 60);
+    assert_in_range(x->s->wire_bytes_out, 5 + 2 * H2_FRAME_HEADER + 20,
+                    5 + 2 * H2_FRAME_HEADER + 60);
     assert_in_range(x->s->head_bytes_out, 60, 120);
     side_fini(&t);
 }
