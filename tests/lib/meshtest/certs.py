@@ -1,0 +1,53 @@
+"""A small certificate authority for tests, with the openssl command: root, leaves with SPIFFE or DNS names."""
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Leaf:
+    cert: Path
+    key: Path
+
+
+class Pki:
+    def __init__(self, folder, name="test root"):
+        self.dir = Path(folder)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.root_cert, self.root_key = self.dir / "root.pem", self.dir / "root-key.pem"
+        if not self.root_cert.exists():
+            self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                         "-subj", f"/O={name}", "-keyout", self.root_key, "-out", self.root_cert,
+                         "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+
+    def openssl(self, *args):
+        subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+
+    def leaf(self, name, uri=None, dns=(), days=10, start=None):
+        """A certificate called `name`; uri is its SPIFFE identity. days <= 0 makes an expired one."""
+        leaf = Leaf(self.dir / f"{name}.pem", self.dir / f"{name}-key.pem")
+        if leaf.cert.exists():
+            return leaf
+        alt = [f"URI:{uri or 'spiffe://cluster.local/ns/default/sa/' + name}"] + [f"DNS:{d}" for d in dns]
+        ext, csr = self.dir / f"{name}.ext", self.dir / f"{name}.csr"
+        ext.write_text("subjectAltName=critical," + ",".join(alt) + "\nextendedKeyUsage=serverAuth,clientAuth\n"
+                       "keyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:FALSE\n")
+        self.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/O={name}",
+                     "-keyout", leaf.key, "-out", csr)
+        when = ["-days", str(days)]
+        if days <= 0:
+            # x509 -days takes no negative span before OpenSSL 3.4: `ca` with dates does.
+            return self._dated(csr, ext, leaf)
+        self.openssl("x509", "-req", "-in", csr, "-CA", self.root_cert, "-CAkey", self.root_key, "-CAcreateserial",
+                     "-extfile", ext, "-out", leaf.cert, *when)
+        return leaf
+
+    def _dated(self, csr, ext, leaf):
+        conf = self.dir / "ca.cnf"
+        (self.dir / "index.txt").write_text("")
+        (self.dir / "serial").write_text("1000\n")
+        conf.write_text(f"[ca]\ndefault_ca=d\n[d]\ndir={self.dir}\ndatabase={self.dir}/index.txt\nserial={self.dir}/serial\n"
+                        f"new_certs_dir={self.dir}\ndefault_md=sha256\npolicy=p\nunique_subject=no\n[p]\norganizationName=supplied\n")
+        self.openssl("ca", "-batch", "-config", conf, "-cert", self.root_cert, "-keyfile", self.root_key, "-in", csr,
+                     "-out", leaf.cert, "-extfile", ext, "-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-notext")
+        return leaf
