@@ -115,7 +115,10 @@ static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session, const 
     case SSL_TICKET_SUCCESS_RENEW:
         if (!ctx->verify.allow_expired && peer_expired(session, hs->now_s))
             return SSL_TICKET_RETURN_IGNORE_RENEW;
-        return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+        /* TLS 1.3 tickets are for one use: give the next. */
+        return status == SSL_TICKET_SUCCESS && SSL_version(ssl) < TLS1_3_VERSION
+                   ? SSL_TICKET_RETURN_USE
+                   : SSL_TICKET_RETURN_USE_RENEW;
     case SSL_TICKET_EMPTY:
     case SSL_TICKET_NO_DECRYPT:
         return SSL_TICKET_RETURN_IGNORE_RENEW;
