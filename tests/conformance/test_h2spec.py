@@ -1,0 +1,26 @@
+"""Every case of h2spec against the proxy, with an HTTP/1 and with an HTTP/2 backend."""
+import subprocess
+import xml.etree.ElementTree as ET
+
+import pytest
+from meshtest import procs
+from meshtest.backend import Backend
+from meshtest.proxy import Proxy
+
+H2SPEC = procs.TOP / ".peers" / "bin" / "h2spec"
+
+
+@pytest.mark.parametrize("cluster", ["b1", "h2"])
+def test_every_case(cluster, spawn, tmp_path):
+    with Backend("b1") as b1, Backend("h2", h2c=True) as h2:
+        case = {"routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}
+        proxy = Proxy(spawn, tmp_path, case, {"b1": b1.port, "h2": h2.port})
+        report = tmp_path / "h2spec.xml"
+        run = subprocess.run([H2SPEC, "-h", "127.0.0.1", "-p", str(proxy.port), "-o", "3", "-j", report],
+                             capture_output=True, text=True, timeout=300)
+        cases = list(ET.parse(report).getroot().iter("testcase"))
+        bad = [f"{c.get('package')} {c.get('classname')}" for c in cases
+               if c.find("failure") is not None or c.find("error") is not None]
+        assert not bad, run.stdout[-8000:]
+        assert len(cases) >= 145
+        assert proxy.get("/after").status == 200

@@ -1,0 +1,336 @@
+"""Attack cases 1-20: the protocol's proper answer, a counter that names it, other clients undisturbed."""
+import socket
+import struct
+import time
+
+import pytest
+from meshtest import http1
+from meshtest.backend import Backend
+from meshtest.proxy import Proxy
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, PRIORITY, RST, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
+# HPACK: :method GET, :scheme http, :path /, :authority "a" (literal, not indexed)
+GET = b"\x82\x86\x84\x01\x01a"
+POST = b"\x83\x86\x84\x01\x01a"
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+class H2:
+    """A raw HTTP/2 client: frames as the test wants them."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.buf = b""
+        self.send(PREFACE + frame(SETTINGS, 0, 0))
+
+    def send(self, data):
+        """False when the peer has closed."""
+        try:
+            self.sock.sendall(data)
+            return True
+        except OSError:
+            return False
+
+    def read_frame(self):
+        while len(self.buf) < 9 or len(self.buf) < 9 + int.from_bytes(self.buf[:3], "big"):
+            got = self.sock.recv(65536)
+            if not got:
+                return None
+            self.buf += got
+        n = int.from_bytes(self.buf[:3], "big")
+        kind, flags, stream = self.buf[3], self.buf[4], int.from_bytes(self.buf[5:9], "big")
+        payload, self.buf = self.buf[9:9 + n], self.buf[9 + n:]
+        return kind, flags, stream, payload
+
+    def goaway(self, timeout=10):
+        """The error code of the GOAWAY that ends the connection; "reset" when it was cut."""
+        self.sock.settimeout(timeout)
+        code = None
+        try:
+            while (f := self.read_frame()) is not None:
+                if f[0] == GOAWAY:
+                    code = struct.unpack(">I", f[3][4:8])[0]
+        except ConnectionResetError:
+            return code if code is not None else "reset"
+        except TimeoutError:
+            return "still open"
+        return code
+
+    def close(self):
+        self.sock.close()
+
+
+@pytest.fixture
+def proxy(spawn, tmp_path):
+    with Backend("b1") as b1, Backend("h2", h2c=True) as h2:
+        p = Proxy(spawn, tmp_path, {"hcm": {"common_http_protocol_options": {"idle_timeout": "5s"},
+                                            "request_headers_timeout": "2s", "stream_idle_timeout": "2s"}},
+                  {"b1": b1.port, "h2": h2.port})
+        p.backend = b1
+        with http1.Client(p.port) as bystander:
+            assert bystander.request().status == 200
+            yield p
+            # Whoever was there before is served as before, and memory is bounded.
+            assert bystander.request().status == 200
+        assert p.get("/after").status == 200
+
+
+ENHANCE = 11
+
+
+def cut(code):
+    return code in (ENHANCE, "reset", 1)
+
+
+def test_01_rapid_reset(proxy):
+    c = H2(proxy.port)
+    alive = True
+    for i in range(20000):
+        alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET) + frame(RST, 0, 2 * i + 1, b"\0\0\0\x08"))
+        if not alive:
+            break
+    assert not alive or cut(c.goaway())
+    assert proxy.stat(r"premature_reset|inbound_.*flood|rx_reset") > 0
+    assert len(proxy.backend.seen) < 5000
+
+
+@pytest.mark.parametrize("poke", [
+    lambda s: frame(WINDOW, 0, s, b"\0\0\0\0"),
+    lambda s: frame(WINDOW, 0, s, b"\x7f\xff\xff\xff"),
+    lambda s: frame(PRIORITY, 0, s, struct.pack(">IB", s, 1)),
+], ids=["window-zero", "window-overflow", "self-dependency"])
+def test_02_made_you_reset(proxy, poke):
+    c = H2(proxy.port)
+    alive = True
+    for i in range(20000):
+        s = 2 * i + 1
+        alive = c.send(frame(HEADERS, 4, s, POST) + poke(s))
+        if not alive:
+            break
+    assert not alive or cut(c.goaway())
+    assert proxy.stat(r"tx_reset|premature_reset|flood") > 0
+
+
+def test_03_continuation_flood(proxy):
+    c = H2(proxy.port)
+    c.send(frame(HEADERS, 0, 1, GET))
+    alive = True
+    for _ in range(20000):
+        alive = c.send(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"))
+        if not alive:
+            break
+    assert not alive or c.goaway() in (ENHANCE, "reset", 1, 9)
+    assert proxy.stat(r"header_overflow|too_many_headers|flood|rx_messaging_error") > 0
+
+
+@pytest.mark.parametrize("attack", [frame(PING, 0, 0, b"12345678"), frame(SETTINGS, 0, 0)], ids=["ping", "settings"])
+def test_04_control_flood_unread(proxy, attack):
+    c = H2(proxy.port)
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    c.sock.settimeout(3)
+    sent = 0
+    while sent < 60_000_000 and c.send(attack * 1000):
+        sent += len(attack) * 1000
+    assert cut(c.goaway(3)) or sent < 60_000_000
+    assert proxy.stat(r"outbound_control_flood|outbound_flood") > 0
+
+
+@pytest.mark.parametrize("attack", [frame(PRIORITY, 0, 1, b"\0\0\0\0\1"), frame(DATA, 0, 1)], ids=["priority", "empty-data"])
+def test_05_useless_frames(proxy, attack):
+    c = H2(proxy.port)
+    c.send(frame(HEADERS, 4, 1, POST))
+    alive = True
+    for _ in range(200):
+        alive = c.send(attack * 500)
+        if not alive:
+            break
+    assert not alive or cut(c.goaway())
+    assert proxy.stat(r"inbound_(priority|empty)_frames_flood") > 0
+
+
+def test_06_invalid_headers_unread(proxy):
+    c = H2(proxy.port)
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    c.sock.settimeout(3)
+    alive = True
+    for i in range(30000):
+        alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET + b"\x00\x01X\x01y"))
+        if not alive:
+            break
+    assert not alive or cut(c.goaway(3))
+    assert proxy.stat(r"invalid_header|rx_messaging_error|flood|tx_reset") > 0
+
+
+def test_07_hpack_amplification(proxy):
+    """One large entry, indexed over and over: small on the wire, huge when decoded."""
+    before = proxy.rss_kb()
+    c = H2(proxy.port)
+    entry = b"\x40\x06cookie\x7f\xd1\x1d" + b"v" * 3920
+    c.send(frame(HEADERS, 4, 1, GET + entry + b"\xbe" * 8000))
+    c.send(frame(HEADERS, 5, 3, GET + b"\xbe" * 12000))
+    time.sleep(0.5)
+    assert proxy.stat(r"header_overflow|too_many_headers") > 0
+    assert proxy.rss_kb() - before < 20000
+    c.close()
+
+
+def test_08_many_tiny_headers(proxy):
+    with http1.Client(proxy.port) as c:
+        c.send(b"GET / HTTP/1.1\r\nhost: a\r\n" + b"".join(b"x%d: 1\r\n" % i for i in range(2000)) + b"\r\n")
+        assert c.response().status == 431
+        assert c.at_eof()
+    assert proxy.stat(r"header_overflow|too_many_headers") > 0
+
+
+def test_09_window_stall(proxy):
+    """A client that asks for much and never opens its window loses its streams, not our memory."""
+    c = H2(proxy.port)
+    c.send(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
+    # x-want-size: 1000000
+    want = b"\x00\x0bx-want-size\x071000000"
+    for i in range(20):
+        c.send(frame(HEADERS, 5, 2 * i + 1, GET + want))
+    c.sock.settimeout(8)
+    resets = 0
+    while resets < 20 and (f := c.read_frame()) is not None:
+        resets += f[0] == RST
+    assert resets == 20 or f is None
+    assert proxy.stat(r"idle_timeout") > 0
+    c.close()
+
+
+def test_10_one_byte_chunks(proxy):
+    before = proxy.rss_kb()
+    with http1.Client(proxy.port) as c:
+        c.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50000 + b"0\r\n\r\n")
+        assert c.response().status == 200
+    assert len(proxy.backend.seen[-1]["body"]) == 50000
+    assert proxy.rss_kb() - before < 30000
+
+
+def test_11_pipelined_bad_requests(proxy):
+    """One error answer, then close; what follows is not looked at."""
+    with http1.Client(proxy.port) as c:
+        c.send(b"GET / HTTP/1.1\r\nbad header: x\r\nhost: a\r\n\r\n" * 1000)
+        assert c.response().status == 400
+        assert c.at_eof()
+    assert proxy.stat(r"downstream_cx_protocol_error") >= 1
+
+
+def test_12_slow_header_and_body(proxy):
+    with http1.Client(proxy.port) as c:
+        c.send(b"GET / HTTP/1.1\r\nho")
+        assert c.response().status == 408
+    with http1.Client(proxy.port) as c:
+        c.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
+        assert c.response().status in (408, 504)
+    assert proxy.stat(r"downstream_rq_(header_timeout|idle_timeout|timeout)") >= 2
+
+
+def test_13_connection_flood(spawn, tmp_path):
+    """Descriptors run out: accepting backs off, those who are in are served, and it recovers."""
+    import resource
+    with Backend("b1") as b1:
+        p = Proxy(spawn, tmp_path, {}, {"b1": b1.port})
+        resource.prlimit(p.pid, resource.RLIMIT_NOFILE, (64, 64))
+        with http1.Client(p.port) as bystander:
+            assert bystander.request().status == 200
+            socks = [socket.create_connection(("127.0.0.1", p.port)) for _ in range(200)]
+            time.sleep(0.3)
+            assert bystander.request().status == 200
+            for s in socks:
+                s.close()
+        time.sleep(1.5)
+        assert p.get("/after").status == 200
+
+
+BAD = {
+    "14-both-lengths": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "14-xchunked": b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "14-two-lengths": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcd",
+    "14-plus": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +4\r\n\r\nabcd",
+    "14-hex": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0x4\r\n\r\nabcd",
+    "14-overflow": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\nabcd",
+    "15-empty-length": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: \r\n\r\n",
+    "15-list": b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4,\r\n\r\nabcd",
+    "16-empty-name": b"GET / HTTP/1.1\r\nhost: a\r\n: x\r\n\r\n",
+    "16-space-in-name": b"GET / HTTP/1.1\r\nhost: a\r\nx y: z\r\n\r\n",
+    "16-space-before-colon": b"GET / HTTP/1.1\r\nhost: a\r\nx : z\r\n\r\n",
+    "16-nul": b"GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n",
+    "16-bare-cr": b"GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n",
+    "16-fold": b"GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n",
+    "18-chunk-size": b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc",
+    "18-long-extension": b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"x" * 100000 + b"\r\na\r\n0\r\n\r\n",
+    "18-no-crlf": b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nab0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", BAD.values(), ids=BAD.keys())
+def test_14_to_18_malformed_http1(proxy, raw):
+    seen = len(proxy.backend.seen)
+    with http1.Client(proxy.port) as c:
+        c.send(raw)
+        assert c.response().status in (400, 501, 431)
+        assert c.at_eof()
+    assert len(proxy.backend.seen) == seen
+    assert proxy.stat(r"downstream_cx_protocol_error|smuggling_rejected|invalid_header|framing_error") > 0
+
+
+def test_17_outer_whitespace(proxy):
+    with http1.Client(proxy.port) as c:
+        c.send(b"GET / HTTP/1.1\r\nhost: a\r\nx-t: \t  v \t \r\n\r\n")
+        assert c.response().status == 200
+    assert ["x-t", "v"] in [[k.lower(), v] for k, v in proxy.backend.seen[-1]["headers"]]
+
+
+def test_18_trailers_carry_no_framing(proxy):
+    with http1.Client(proxy.port) as c:
+        c.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+               b"content-length: 5\r\nhost: evil\r\nauthorization: x\r\n\r\n")
+        assert c.response().status in (200, 400)
+    for seen in proxy.backend.seen:
+        assert not seen["trailers"]
+
+
+H2_BAD = {
+    "19-crlf-in-value": GET + b"\x00\x01x\x04a\r\nb",
+    "19-transfer-encoding": GET + b"\x00\x11transfer-encoding\x07chunked",
+    "19-connection": GET + b"\x00\x0aconnection\x05close",
+    "19-upper-case": GET + b"\x00\x01X\x01y",
+    "19-empty-name": GET + b"\x00\x00\x01y",
+}
+
+
+@pytest.mark.parametrize("block", H2_BAD.values(), ids=H2_BAD.keys())
+def test_19_downgrade(proxy, block):
+    seen = len(proxy.backend.seen)
+    c = H2(proxy.port)
+    c.send(frame(HEADERS, 5, 1, block))
+    c.sock.settimeout(5)
+    while (f := c.read_frame()) is not None and f[0] not in (RST, GOAWAY):
+        pass
+    assert f is not None
+    assert len(proxy.backend.seen) == seen
+    c.close()
+
+
+@pytest.mark.parametrize("length,body,end_in_head", [(b"5", b"abc", False), (b"2", b"abc", False), (b"5", b"", True)],
+                         ids=["short", "long", "none"])
+def test_20_content_length_mismatch(proxy, length, body, end_in_head):
+    c = H2(proxy.port)
+    head = POST + b"\x00\x0econtent-length" + bytes([len(length)]) + length
+    c.send(frame(HEADERS, 5 if end_in_head else 4, 1, head))
+    if not end_in_head:
+        c.send(frame(DATA, 1, 1, body))
+    c.sock.settimeout(5)
+    while (f := c.read_frame()) is not None and f[0] not in (RST, GOAWAY):
+        pass
+    assert f is not None
+    c.close()
+    # The upstream connection that carried the broken request is not used again.
+    for _ in range(5):
+        assert proxy.get("/next").status == 200
