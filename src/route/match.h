@@ -3,7 +3,9 @@
  * authorization build them here, so that a header matches the same way everywhere.
  *
  * Building copies nothing from the message but what it needs into the arena (texts are views into
- * the packed bytes, which must live as long). Errors carry the field path that the caller gives.
+ * the packed bytes, which must live as long). Errors carry the field path that the caller gives:
+ * "PATH.name: why". A caller for whom the path costs something to make gives "" and puts it in
+ * front with error_prefix when there is an error.
  * Matching is pure. Thread: building: any; a built matcher is immutable and may be shared. */
 #ifndef WEFT_ROUTE_MATCH_H
 #define WEFT_ROUTE_MATCH_H
