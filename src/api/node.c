@@ -110,7 +110,7 @@ int node_build_close(struct node_build *b)
 {
     b->depth--;
     struct node *n = b->open[b->depth].node;
-    const struct node_item *v = b->items + b->open[b->depth].first;
+    const struct node_item *v = b->items ? b->items + b->open[b->depth].first : NULL;
     n->n = b->n_items - b->open[b->depth].first;
     if (n->n) {
         n->v = arena_alloc(b->a, n->n * sizeof *n->v);

@@ -220,8 +220,8 @@ static int decode_packed(struct dec *d, const struct pb_field *f, struct pb_arra
     if (rc < 0)
         return rc;
     while (p < end) {
-        char *at = (char *)list->v + list->n * each;
-        const uint8_t *q = list->v && n-- ? scalar(f->kind, p, end, at) : NULL;
+        char *at = n ? (char *)list->v + list->n * each : NULL;
+        const uint8_t *q = n-- ? scalar(f->kind, p, end, at) : NULL;
         if (!q)
             return fail(d, fr, f, E_INVALID, "malformed %s in a packed list",
                         pb_kind_name(f->kind));

@@ -127,7 +127,7 @@ static void add_json_ascii(struct strbuf *s, unsigned char c)
 
 void strbuf_add_json(struct strbuf *s, sv v)
 {
-    const unsigned char *p = (const unsigned char *)v.p;
+    const unsigned char *p = (const unsigned char *)(v.p ? v.p : "");
     size_t plain = 0, i = 0;
     strbuf_add_ch(s, '"');
     while (i < v.n) {
