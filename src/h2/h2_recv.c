@@ -339,7 +339,7 @@ static int payload_step(struct h2_session *h, struct buf *in)
     sv p = buf_pullup(in, need);
     h->f.left -= need;
     h->rx = h->f.left ? H2_RX_SKIP : H2_RX_HEADER;
-    int r = handle(h, (const uint8_t *)p.p);
+    int r = handle(h, need ? (const uint8_t *)p.p : (const uint8_t *)"");
     buf_drain(in, need);
     return r ? r : 1;
 }
