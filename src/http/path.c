@@ -96,7 +96,7 @@ static bool path_recode(sv in, char *out, size_t *n_out)
     for (size_t i = 0; i < in.n; i++) {
         uint8_t c = (uint8_t)in.p[i];
         int d = c == '%' ? unescape(in, i) : -1;
-        if (d == 0)
+        if (d == 0 || c == 0)
             return false;
         if (c == '%' && d < 0)
             decode_from = n + 3;
