@@ -14,6 +14,10 @@
  * are not given back to the connection's window), by max_concurrent_streams heads of
  * max_head_bytes, and by the outbound frame limits.
  *
+ * on_close may come from inside an op of the stream (send_data with end, reset, ...) unless an
+ * event of the same codec is on the stack: drop the pointer there, and do not touch it after the
+ * op.
+ *
  * Errors of the connection: feed() returns E_PROTOCOL or E_LIMIT once, `out` ends with a GOAWAY,
  * state is HTTP_CODEC_FLUSH, every stream has seen on_reset(PROTOCOL) and on_close. error_text
  * names the cause as Envoy's details do ("http2.inbound_empty_frames_flood"). Errors of a stream
