@@ -1,12 +1,12 @@
 /* Interception of a workload's traffic by nftables, in the calling process' network namespace.
  *
- *   output       the proxy's own (mark) -> as it is; DNS (53) -> 15053; loopback, excluded -> as it is;
- *                other TCP -> 15001
- *   prerouting   from eth0: 15020, 15021, 15090, excluded ports -> as it is; other TCP -> 15006
+ *   output       the proxy's own (mark) -> as it is; DNS (53) -> 15053; loopback, excluded -> as it
+ * is; other TCP -> 15001 prerouting   from eth0: 15020, 15021, 15090, excluded ports -> as it is;
+ * other TCP -> 15006
  *
  * IPv4 and IPv6. The proxy's sockets carry a mark (SO_MARK), which works for one user, in user
- * namespaces, and for any proxy whose bootstrap sets the socket option. One table, `inet weft`, which
- * intercept_remove deletes whole. Thread: any. */
+ * namespaces, and for any proxy whose bootstrap sets the socket option. One table, `inet weft`,
+ * which intercept_remove deletes whole. Thread: any. */
 #ifndef WEFT_AGENT_INTERCEPT_H
 #define WEFT_AGENT_INTERCEPT_H
 

@@ -10,10 +10,11 @@
  *         10.97.0.2    10.97.0.3     10.97.0.4
  *
  * As root the holder has a network namespace of its own; as an ordinary user it also has a user
- * namespace in which the user is itself (its id is mapped to itself), so that neither root nor a setuid
- * program is needed and files belong to whom they belong. Whoever uses the network keeps a connection
- * to the holder's socket in the runtime directory; when the last one is gone the holder ends, and with
- * it everything it made: the kernel removes links, rules and namespaces that nobody holds.
+ * namespace in which the user is itself (its id is mapped to itself), so that neither root nor a
+ * setuid program is needed and files belong to whom they belong. Whoever uses the network keeps a
+ * connection to the holder's socket in the runtime directory; when the last one is gone the holder
+ * ends, and with it everything it made: the kernel removes links, rules and namespaces that nobody
+ * holds.
  *
  *   runtime directory   /run/weft/MESH, or $XDG_RUNTIME_DIR/weft/MESH, or /tmp/weft-UID/MESH
  *     net.sock            the holder
@@ -48,11 +49,13 @@ const struct addr *mesh_net_gateway(const struct mesh_net *m);
 /* A free address for a workload, kept until this connection ends. */
 int mesh_net_address(struct mesh_net *m, struct addr *out, struct error *err) MUST_CHECK;
 /* A listening TCP socket inside the mesh network, for a process that stays outside. */
-int mesh_net_listen(struct mesh_net *m, const struct addr *a, int *fd, struct error *err) MUST_CHECK;
+int mesh_net_listen(struct mesh_net *m, const struct addr *a, int *fd,
+                    struct error *err) MUST_CHECK;
 
-/* Moves the calling process into a new network and mount namespace that hangs on the bridge with the
- * address: lo and eth0 are up, the default route leads to the gateway. */
-int mesh_net_enter_new(struct mesh_net *m, const struct addr *address, struct error *err) MUST_CHECK;
+/* Moves the calling process into a new network and mount namespace that hangs on the bridge with
+ * the address: lo and eth0 are up, the default route leads to the gateway. */
+int mesh_net_enter_new(struct mesh_net *m, const struct addr *address,
+                       struct error *err) MUST_CHECK;
 /* Moves the calling process into the namespaces of a running workload. */
 int mesh_net_enter_workload(const char *mesh, const char *workload, struct error *err) MUST_CHECK;
 

@@ -13,13 +13,13 @@ int netlink_up(const char *name, struct error *err) MUST_CHECK;
 /* A bridge; E_EXISTS when there is one of that name. */
 int netlink_bridge(const char *name, struct error *err) MUST_CHECK;
 /* A veth pair: `name` here, `peer_name` in the namespace of peer_ns_fd. */
-int netlink_veth(const char *name, const char *peer_name, int peer_ns_fd, struct error *err)
-    MUST_CHECK;
+int netlink_veth(const char *name, const char *peer_name, int peer_ns_fd,
+                 struct error *err) MUST_CHECK;
 /* Puts a link under a bridge. */
 int netlink_enslave(const char *name, const char *bridge, struct error *err) MUST_CHECK;
 /* IPv4 or IPv6 address with prefix length. */
-int netlink_address(const char *name, const struct addr *a, uint8_t prefix, struct error *err)
-    MUST_CHECK;
+int netlink_address(const char *name, const struct addr *a, uint8_t prefix,
+                    struct error *err) MUST_CHECK;
 /* Default route through a gateway. */
 int netlink_default_route(const struct addr *gateway, struct error *err) MUST_CHECK;
 
