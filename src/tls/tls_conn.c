@@ -14,6 +14,7 @@
                   */
 #define READ_CHUNK  (RECORD + 512)
 #define LINGER_MS   5000
+#define IDLE_MS     1000 /* record buffers of a connection that does nothing are freed */
 #define CHAIN_LIMIT (1u << 20)
 
 enum state {
@@ -35,6 +36,8 @@ struct tls_conn {
     struct strbuf error_text;
     char *session_hex;
     struct timer timer; /* start of a client, kick, or end of lingering */
+    struct timer idle;
+    bool active; /* something was read or written since the idle timer last fired */
     struct deferred freeing;
     enum state state;
     bool lower_eof;   /* the transport ended */
@@ -44,6 +47,13 @@ struct tls_conn {
 };
 
 static const struct conn_ops OPS;
+
+/* The queue is nearly always empty, and looking costs a fifth of clearing. */
+static inline void clear_errors(void)
+{
+    if (__builtin_expect(ERR_peek_error() != 0, 0))
+        ERR_clear_error();
+}
 
 static struct tls_conn *self(const struct conn *c)
 {
@@ -70,6 +80,7 @@ static void release(struct tls_conn *t, bool reset)
 {
     t->state = CLOSED;
     timer_cancel(&t->timer);
+    timer_cancel(&t->idle);
     if (reset)
         conn_abort(t->lower);
     else
@@ -153,6 +164,25 @@ static bool may_have_bytes(const struct tls_conn *t)
 {
     return t->io.in.len || SSL_pending(t->ssl) > 0 || t->lower_eof || t->notified ||
            t->lower->readable;
+}
+
+/* OpenSSL would free and allocate its 33 KB with every record (SSL_MODE_RELEASE_BUFFERS); this way
+ * a busy connection keeps them and an idle one has none. */
+static void on_idle(struct timer *timer)
+{
+    struct tls_conn *t = container_of(timer, struct tls_conn, idle);
+    if (t->active || !SSL_free_buffers(t->ssl))
+        timer_set(&t->idle, IDLE_MS);
+    t->active = false;
+}
+
+static void touch(struct tls_conn *t)
+{
+    if (t->active)
+        return;
+    t->active = true;
+    if (!timer_active(&t->idle))
+        timer_set(&t->idle, IDLE_MS);
 }
 
 /* ---- handshake ---- */
@@ -251,13 +281,14 @@ static void handshake_done(struct tls_conn *t)
     t->base.connected = true;
     t->base.readable = may_have_bytes(t);
     t->want_write = false;
+    touch(t);
     emit(t, CONN_EV_CONNECTED | (t->base.readable ? CONN_EV_READ : 0));
 }
 
 static void drive(struct tls_conn *t)
 {
     for (;;) {
-        ERR_clear_error();
+        clear_errors();
         int r = SSL_do_handshake(t->ssl);
         int why = r == 1 ? SSL_ERROR_NONE : SSL_get_error(t->ssl, r);
         if (why != SSL_ERROR_NONE && why != SSL_ERROR_WANT_READ) {
@@ -372,7 +403,7 @@ static ssize_t read_some(struct tls_conn *t, struct buf *into, size_t max)
 {
     size_t room, n = 0;
     char *p = buf_reserve(into, max < 2048 ? max : 2048, &room);
-    ERR_clear_error();
+    clear_errors();
     int ok = SSL_read_ex(t->ssl, p, room < max ? room : max, &n);
     buf_commit(into, ok ? n : 0);
     if (ok)
@@ -427,8 +458,10 @@ static ssize_t tls_read(struct conn *c, struct buf *into, size_t max)
         return t->notified ? E_EOF : E_AGAIN;
     }
     ssize_t n = read_all(t, into, max);
-    if (n > 0)
+    if (n > 0) {
         c->bytes_read += (uint64_t)n;
+        touch(t);
+    }
     /* Reading can make answers (KeyUpdate). */
     if (t->io.out.len && t->state == UP && flush(t) && n < 0)
         n = c->error;
@@ -475,13 +508,14 @@ static ssize_t tls_write(struct conn *c, struct buf *from)
         }
         size_t n;
         sv rec = next_record(from);
-        ERR_clear_error();
+        clear_errors();
         if (!SSL_write_ex(t->ssl, rec.p, rec.n, &n))
             return die_of_tls(t);
         buf_drain(from, n);
         taken += n;
     }
     c->bytes_written += taken;
+    touch(t);
     if (flush(t))
         return c->error;
     t->want_write = from->len > 0;
@@ -562,6 +596,7 @@ static struct tls_conn *conn_make(struct conn *lower, struct tls_ctx *ctx, conn_
     t->hs.ctx = tls_ctx_ref(ctx);
     strbuf_init(&t->error_text, 4096);
     timer_init(&t->timer, lower->loop, on_timer);
+    timer_init(&t->idle, lower->loop, on_idle);
     t->ssl = SSL_new(ctx->ssl);
     if (!t->ssl)
         abort(); /* memory is out */

@@ -10,7 +10,7 @@
  *   comes when it is done, CONN_EV_ERROR when it failed. A time limit is the owner's: it closes.
  * - Records are decrypted straight into the reader's chain. Writes gather slices into records of at
  *   most 16 KB; small slices share one; all records of a conn_write leave in one writev.
- * - Once idle nothing is kept but OpenSSL's session state: record buffers are released.
+ * - After a second without traffic nothing is kept but OpenSSL's session state.
  * - End of data: close_notify is E_EOF. A transport that ends without it is E_RESET (truncated).
  * - conn_close sends close_notify and goes on flushing what was accepted, for at most 5 s, without
  *   the owner. conn_abort drops everything.

@@ -269,6 +269,28 @@ static void test_kick(void **state)
     tls_ctx_unref(c);
 }
 
+/* The record buffers go after a pause and come back with the next byte. */
+static void test_idle(void **state)
+{
+    struct tls_ctx *s = server_ctx(mutual()), *c = client_ctx((struct tls_ctx_opts){0});
+    struct tt_pair p;
+    assert_true(tt_pair_init(&p, loop, c, s, NULL));
+    for (int round = 0; round < 2; round++) {
+        struct buf b;
+        buf_init(&b);
+        fill(&b, 50000, 1, 20000);
+        pump(&p, &p.client, &b, &p.server, 50000);
+        pump(&p, &p.server, &p.server.in, &p.client, 50000);
+        check_bytes(&p.client.in, 50000);
+        buf_reset(&p.client.in);
+        for (time_t end = time(NULL) + 3; round == 0 && time(NULL) < end;)
+            loop_turn(loop, 100000000);
+    }
+    tt_pair_fini(&p);
+    tls_ctx_unref(s);
+    tls_ctx_unref(c);
+}
+
 /* ---- ends ---- */
 
 static void test_half_close(void **state)
@@ -542,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_gathering),
         cmocka_unit_test(test_backpressure),
         cmocka_unit_test(test_kick),
+        cmocka_unit_test(test_idle),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_close_flushes),

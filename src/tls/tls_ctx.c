@@ -360,7 +360,7 @@ static void set_options(struct tls_ctx *c, const struct tls_ctx_opts *o)
     if (o->server && !o->prefer_client_ciphers)
         SSL_CTX_set_options(c->ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_mode(c->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                                 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+                                 SSL_MODE_NO_AUTO_CHAIN);
     if (c->server) {
         SSL_CTX_set_tlsext_servername_callback(c->ssl, on_sni);
         if (c->alpn_n)
