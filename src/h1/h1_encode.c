@@ -6,22 +6,19 @@
 
 /* ---- looking ---- */
 
-static bool bytes_ok(sv v, const uint8_t table[256])
+static bool target_ok(sv v)
 {
-    for (size_t i = 0; i < v.n; i++)
-        if (!table[(uint8_t)v.p[i]])
-            return false;
-    return true;
+    return http_target_span(v.p, v.n) == v.n;
 }
 
 bool h1_request_line_valid(const struct http_head *m)
 {
     bool connect = sv_eq(m->method, SV("CONNECT"));
-    if (!http_name_valid(m->method) || !bytes_ok(m->authority, http_target_ok))
+    if (!http_name_valid(m->method) || !target_ok(m->authority))
         return false;
     if (connect)
         return m->authority.n > 0;
-    return m->path.n > 0 && bytes_ok(m->path, http_target_ok);
+    return m->path.n > 0 && target_ok(m->path);
 }
 
 static void scan_connection(struct h1_scan *s, sv v)
@@ -68,13 +65,12 @@ int h1_scan_fields(const struct http_headers *h, struct h1_scan *s)
 
 static inline char *put(char *w, const char *p, size_t n)
 {
-    memcpy(w, p, n);
-    return w + n;
+    return http_bytes_put(w, p, n);
 }
 
 static inline char *put_sv(char *w, sv v)
 {
-    return v.n ? put(w, v.p, v.n) : w;
+    return http_bytes_put(w, v.p, v.n);
 }
 
 static char *put_fields(char *w, const struct http_headers *h, const struct h1_style *style)
@@ -84,9 +80,11 @@ static char *put_fields(char *w, const struct http_headers *h, const struct h1_s
         if (is_ours(e) || (style->drop_length && e->id == HTTP_H_CONTENT_LENGTH))
             continue;
         w = put(w, style->preserve_case && e->raw ? e->raw : e->name.p, e->name.n);
-        w = put(w, ": ", 2);
+        *w++ = ':';
+        *w++ = ' ';
         w = put_sv(w, e->value);
-        w = put(w, "\r\n", 2);
+        *w++ = '\r';
+        *w++ = '\n';
     }
     for (size_t i = 0; i < sizeof(style->extra) / sizeof(style->extra[0]); i++)
         w = put_sv(w, style->extra[i]);

@@ -54,10 +54,8 @@ static int read_method(const char **p, const char *end, struct http_head *m, str
 static int read_target(const char **p, const char *end, const struct h1_limits *l,
                        struct http_head *m, struct h1_error *err)
 {
-    const char *q = *p;
-    while (q < end && http_target_ok[(uint8_t)*q])
-        q++;
-    size_t n = (size_t)(q - *p);
+    size_t n = http_target_span(*p, (size_t)(end - *p));
+    const char *q = *p + n;
     if (n > l->max_uri_bytes && l->max_uri_bytes < l->max_head_bytes)
         return h1_fail(err, "http1.headers_too_large", "request target is too long", 414);
     if (q == end)
@@ -116,43 +114,79 @@ static int read_status(const char **p, const char *end, struct http_head *m, str
 
 /* ---- field lines ---- */
 
+/* Finds the end of a name and lower-cases its first bytes into low. Returns how many of them are in
+ * low (NAME_KEEP at most, *q tells the length), and in *same whether they were lower case already.
+ */
+#define NAME_KEEP 128
+static size_t scan_name(const char **q, const char *end, char low[NAME_KEEP], bool *same)
+{
+    const char *p = *q;
+    size_t n = 0;
+#ifdef __SSE2__
+    /* The usual name: at most 16 letters, digits and '-', then the colon. */
+    if (end - p > 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i letter = _mm_sub_epi8(_mm_or_si128(x, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+        letter = _mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(25)), letter);
+        __m128i digit = _mm_sub_epi8(x, _mm_set1_epi8('0'));
+        digit = _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit);
+        __m128i dash = _mm_cmpeq_epi8(x, _mm_set1_epi8('-'));
+        unsigned ok = (unsigned)_mm_movemask_epi8(_mm_or_si128(letter, _mm_or_si128(digit, dash)));
+        n = (unsigned)__builtin_ctz(~ok);
+        if (p[n] == ':') {
+            __m128i lower = _mm_or_si128(x, _mm_and_si128(letter, _mm_set1_epi8(0x20)));
+            _mm_storeu_si128((__m128i *)(void *)low, lower);
+            unsigned eq = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(lower, x));
+            *same = ((eq ^ 0xffff) & ((1u << n) - 1)) == 0;
+            *q = p + n;
+            return n;
+        }
+        n = 0;
+    }
+#endif
+    *same = true;
+    for (uint8_t c; p < end && (c = http_token_lower[(uint8_t)*p]); p++) {
+        *same &= c == (uint8_t)*p;
+        if (n < NAME_KEEP)
+            low[n++] = (char)c;
+    }
+    *q = p;
+    return n;
+}
+
+static sv lower_copy(struct arena *a, const char *p, size_t n)
+{
+    char *copy = arena_alloc(a, n);
+    for (size_t i = 0; i < n; i++)
+        copy[i] = (char)http_token_lower[(uint8_t)p[i]];
+    return sv_make(copy, n);
+}
+
 /* The lower-case name. Interned names come out static; others are a view when the peer wrote them
  * in lower case, and a copy in the arena otherwise. */
 static int read_name(const char **p, const char *end, struct http_headers *h, struct http_header *e,
                      struct h1_error *err)
 {
-    char low[128];
+    char low[NAME_KEEP];
+    bool same;
     const char *start = *p, *q = start;
-    size_t keep = 0;
-    for (uint8_t c; q < end && (c = http_token_lower[(uint8_t)*q]); q++)
-        if (keep < sizeof(low))
-            low[keep++] = (char)c;
+    size_t kept = scan_name(&q, end, low, &same), n = (size_t)(q - start);
     if (q == end)
         return E_AGAIN;
     if (*q != ':')
         return h1_fail(err, "http1.invalid_characters",
-                       q == start && (*q == ' ' || *q == '\t')
-                           ? "folded field line"
-                           : "invalid character in a field name",
+                       n == 0 && (*q == ' ' || *q == '\t') ? "folded field line"
+                                                           : "invalid character in a field name",
                        400);
-    if (q == start)
+    if (n == 0)
         return fail_codec(err, "empty field name");
-    size_t n = (size_t)(q - start);
     *p = q + 1;
-    e->id = n <= sizeof(low) ? (uint16_t)http_name_find(sv_make(low, n)) : HTTP_H_OTHER;
-    if (n <= sizeof(low) && memcmp(low, start, n) == 0) {
-        e->name = e->id ? http_name_text(e->id) : sv_make(start, n);
-        return 0;
-    }
-    e->raw = start;
-    if (e->id) {
+    e->id = n == kept ? (uint16_t)http_name_find(sv_make(low, n)) : HTTP_H_OTHER;
+    e->raw = same ? NULL : start;
+    if (e->id)
         e->name = http_name_text(e->id);
-        return 0;
-    }
-    char *copy = arena_alloc(h->arena, n);
-    for (size_t i = 0; i < n; i++)
-        copy[i] = (char)http_token_lower[(uint8_t)start[i]];
-    e->name = sv_make(copy, n);
+    else
+        e->name = same ? sv_make(start, n) : lower_copy(h->arena, start, n);
     return 0;
 }
 

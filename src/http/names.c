@@ -8,17 +8,17 @@ static const sv name_texts[HTTP_H_COUNT] = {SV_INIT(""),
 #undef X
 };
 
-/* Open addressing on a hash of four bytes and the length; built once before main, so the list in
- * the header stays the only place where names are written. Never more than a quarter full. */
+/* Open addressing on a hash of three bytes and the length, chosen so that the names of today do not
+ * collide; built once before main, so the list in the header stays the only place where names are
+ * written. Never more than a quarter full. */
 #define SLOTS 256
 static uint8_t slots[SLOTS];
 _Static_assert(HTTP_H_COUNT <= SLOTS / 4, "grow the table");
 
 static inline unsigned name_hash(const char *p, size_t n)
 {
-    unsigned h = (unsigned)n * 0x9e5u + (uint8_t)p[0] * 0x1fu;
-    h += (uint8_t)p[n - 1] * 0x101u + (uint8_t)p[n / 2] * 0x35u + (uint8_t)p[n - 1 - n / 4] * 7u;
-    return (h ^ h >> 7) & (SLOTS - 1);
+    unsigned h = (unsigned)n * 17 + (uint8_t)p[0] + (uint8_t)p[n - 1] + (uint8_t)p[n / 2] * 3u;
+    return (h ^ h >> 8) & (SLOTS - 1);
 }
 
 __attribute__((constructor)) static void names_build(void)
@@ -38,7 +38,7 @@ enum http_name http_name_find(sv name)
     unsigned i = name_hash(name.p, name.n);
     while (slots[i]) {
         sv t = name_texts[slots[i]];
-        if (t.n == name.n && memcmp(t.p, name.p, t.n) == 0)
+        if (t.n == name.n && http_bytes_eq(t.p, name.p, t.n))
             return slots[i];
         i = (i + 1) & (SLOTS - 1);
     }
@@ -100,32 +100,21 @@ bool http_name_lower_valid(sv name)
     return name.n > 0;
 }
 
-size_t http_value_span(const char *p, size_t n)
-{
-    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
-    size_t i = 0;
-    /* Eight bytes at a time: any byte below 0x20 or equal to 0x7f sends us to the table. */
-    while (i + 8 <= n) {
-        uint64_t w;
-        memcpy(&w, p + i, 8);
-        uint64_t low = (w - ones * 0x20) & ~w;
-        uint64_t x = w ^ (ones * 0x7f);
-        uint64_t del = (x - ones) & ~x;
-        if ((low | del) & high)
-            break;
-        i += 8;
-    }
-    while (i < n) {
-        if (http_value_bad[(uint8_t)p[i]])
-            return i;
-        i++;
-    }
-    return i;
-}
-
 bool http_value_valid(sv value)
 {
-    return http_value_span(value.p, value.n) == value.n;
+#ifdef __SSE2__
+    if (value.n >= 16) {
+        unsigned bad = 0;
+        for (size_t i = 0; i + 16 <= value.n; i += 16)
+            bad |= http_value_bad16(value.p + i);
+        /* The last 16 bytes once more instead of a loop over the rest. */
+        return (bad | http_value_bad16(value.p + value.n - 16)) == 0;
+    }
+#endif
+    unsigned bad = 0;
+    for (size_t i = 0; i < value.n; i++)
+        bad |= http_value_bad[(uint8_t)value.p[i]];
+    return !bad;
 }
 
 const char *http_protocol_text(enum http_protocol p)
