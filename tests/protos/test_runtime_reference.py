@@ -139,10 +139,6 @@ def plain(x):
     return int(x) if isinstance(x, float) and math.isfinite(x) and x == int(x) else x
 
 
-def has_nan(m):
-    return "nan" in str(m)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_random_messages(seed):
     maker, tool = Maker(seed), Tool()
@@ -151,7 +147,8 @@ def test_random_messages(seed):
         maker.fill(m)
         packed = m.SerializeToString(deterministic=True)
         again = tool.ask("recode", name, packed)
-        assert again == packed or (maker.cls[name].FromString(again) == m and not has_nan(m)), name
+        # Not byte by byte: the order of map keys is each implementation's own.
+        assert maker.cls[name].FromString(again).SerializeToString(deterministic=True) == packed, name
         theirs = json_format.MessageToJson(m, preserving_proto_field_name=True, descriptor_pool=maker.pool)
         mine = tool.ask("tojson", name, packed)
         assert plain(json.loads(mine)) == plain(json.loads(theirs, parse_constant=str)), name
