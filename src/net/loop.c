@@ -57,6 +57,8 @@ struct loop *loop_new(struct os *os)
     list_init(&l->due);
     l->deferred_end = &l->deferred;
     rand_seed(&l->rand, l->os->ops->seed(l->os->self));
+    if (l->os->ops->attach)
+        l->os->ops->attach(l->os->self, l->poll, l);
     return l;
 }
 
@@ -237,6 +239,11 @@ void loop_stop(struct loop *l)
 {
     atomic_store_explicit(&l->stop, true, memory_order_release);
     l->os->ops->poll_wake(l->os->self, l->poll);
+}
+
+bool loop_stopped(const struct loop *l)
+{
+    return atomic_load_explicit(&l->stop, memory_order_acquire);
 }
 
 void loop_defer(struct loop *l, struct deferred *d, void (*fn)(struct deferred *d))

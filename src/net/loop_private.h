@@ -11,4 +11,7 @@ struct loop_part {
 struct loop_part **loop_files(struct loop *l);
 struct loop_part **loop_signals(struct loop *l);
 
+/* loop_stop was called and loop_run has not ended since. */
+bool loop_stopped(const struct loop *l);
+
 #endif

@@ -13,6 +13,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct loop;
+
 struct os_event {
     void *data;
     uint32_t events; /* EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP | EPOLLERR */
@@ -49,6 +51,9 @@ struct os_ops {
                       socklen_t alen);
     int (*shutdown)(void *os, int fd, int how);
     int (*close)(void *os, int fd);
+    /* NULL for the kernel. A simulation learns which loop waits with a poll: it runs them itself.
+     */
+    void (*attach)(void *os, int poll, struct loop *l);
 };
 
 struct os {
