@@ -35,16 +35,22 @@ struct route_table;
 
 /* Who understands typed_per_filter_config, and what else only the assembler knows. */
 struct route_table_opts {
-    /* Parses one filter's config. Called when the table is built (the result is then dropped: free
-     * with the arena) and again at a virtual host's first match, on a worker: must be pure.
-     * *out may be anything that lives in `a`. NULL: every per-filter config is refused by name. */
+    /* Parses one filter's config; called on main only, when the table is built. *out may be
+     * anything that lives in `a`, which is freed with the table (on any thread). E_UNSUPPORTED or
+     * E_NOT_FOUND when no such filter is known: allowed if the entry says is_optional. NULL: every
+     * per-filter config is refused by name. */
     int (*filter_config)(void *arg, sv filter_name, const struct google_Any *config,
                          struct arena *a, const void **out, struct error *err);
-    /* validate_clusters: whether a cluster is known. NULL: not checked. */
+    /* Whether a cluster is known, asked on main when validate_clusters is true, or when it is not
+     * set and check_clusters is (Envoy: for static route_config, not for RDS). */
     bool (*cluster_known)(void *arg, sv name);
+    bool check_clusters;
     void *arg;
-    /* Reads files that direct responses name (DataSource.filename). NULL: refused by name. */
+    /* Reads files that direct responses name (DataSource.filename), on main. NULL: refused by name.
+     */
     int (*read_file)(void *arg, sv path, struct arena *a, sv *out, struct error *err);
+    /* Strictness of the source; NULL: strict. Used during route_table_build only. */
+    const struct pb_opts *pb;
 };
 
 /* packed: envoy.config.route.v3.RouteConfiguration; copied. o is copied; its arg must outlive the
@@ -304,7 +310,8 @@ bool route_match_hash(const struct route_match *m, const struct http_head *req,
                       sv *set_cookie);
 
 /* typed_per_filter_config of a filter, most specific first: weighted cluster, route, virtual host,
- * table. NULL: none. *disabled (may be NULL): the most specific entry says disabled / enabled. */
+ * table. NULL: none. *disabled (may be NULL): 1 or 0 as the most specific entry says, -1 without.
+ */
 const void *route_match_filter_config(const struct route_match *m, sv filter_name, int *disabled);
 /* All of them from least to most specific. Returns how many. */
 unsigned route_match_filter_configs(const struct route_match *m, sv filter_name,
