@@ -1,5 +1,5 @@
 /* Connections: handshakes, bytes in every shape, ends of every kind, resumption, limits. */
-#include "tls/tls_testing.h"
+#include "tls/tls_testlib.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

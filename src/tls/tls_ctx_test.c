@@ -1,5 +1,5 @@
 /* Contexts: what is refused and how it is said, certificates by name, versions and algorithms. */
-#include "tls/tls_testing.h"
+#include "tls/tls_testlib.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

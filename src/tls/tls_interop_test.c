@@ -1,5 +1,5 @@
 /* Real sockets on loopback, with the openssl program at the other end. */
-#include "tls/tls_testing.h"
+#include "tls/tls_testlib.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

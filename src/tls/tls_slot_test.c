@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include "tls/tls_testing.h"
+#include "tls/tls_testlib.h"
 
 static struct tt_ca root, root2;
 static struct tt_cert alice, bob, bob2;

@@ -1,5 +1,5 @@
 /* Names, and every way in which a peer's certificate is refused (attack cases 32 and 34). */
-#include "tls/tls_testing.h"
+#include "tls/tls_testlib.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* For tests of this and other rooms: certificates made on the spot, and pairs of TLS connections
  * over a socketpair on one loop. Everything aborts the test when it cannot be made. */
-#ifndef WEFT_TLS_TLS_TESTING_H
-#define WEFT_TLS_TLS_TESTING_H
+#ifndef WEFT_TLS_TLS_TESTLIB_H
+#define WEFT_TLS_TLS_TESTLIB_H
 
 #include <assert.h>
 #include <fcntl.h>
