@@ -1,0 +1,586 @@
+#include "agent/workload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "agent/intercept.h"
+#include "agent/mesh_net.h"
+#include "agent/registration.h"
+#include "api/pb.h"
+#include "api/weft.pb.h"
+#include "base/log.h"
+#include "net/addr.h"
+
+LOG_COMPONENT(run);
+
+#define CONFIG_MAX      (1u << 20)
+#define CONTROL_WAIT_MS 10000
+#define READY_WAIT_MS   30000
+#define POLL_MS         10
+#define STOP_WAIT_MS    10000 /* a command that was told to end has this long */
+#define SETTLE_MS       200 /* for others to learn that this workload takes no requests any more */
+#define RESTART_MS      500
+
+struct workload {
+    const struct workload_opts *o;
+    char dir[MESH_NET_PATH_MAX];
+    char sds_path[MESH_NET_PATH_MAX + 80];
+    struct mesh_net *net;
+    struct addr address;
+    struct arena arena;
+    const struct weft_WorkloadReply *reply;
+    int lease;
+    int bootstrap_fd, agent_fd; /* in memory only: the token must not reach a disk */
+    bool envoy;
+    pid_t proxy, agent, command;
+    int exit_code;
+    bool claimed, ready, stopping;
+    uint64_t stop_ms; /* when the command was told to end */
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void nap(unsigned ms)
+{
+    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+/* ---- registration ---- */
+
+static int join(struct workload *w, struct error *err)
+{
+    const struct workload_opts *o = w->o;
+    struct weft_WorkloadRegistration r = {.name = sv_of(o->name),
+                                          .namespace = sv_of(o->ns),
+                                          .service_account = sv_of(o->service_account)};
+    const struct weft_WorkloadRegistration_LabelsEntry **labels = arena_array(
+        &w->arena, const struct weft_WorkloadRegistration_LabelsEntry *, o->n_labels + 1);
+    const struct weft_WorkloadPort **ports =
+        arena_array(&w->arena, const struct weft_WorkloadPort *, o->n_ports + 1);
+    char ip[ADDR_TEXT_MAX];
+    int rc = mesh_net_dir(o->mesh, w->dir, err);
+
+    if (rc)
+        return rc;
+    w->net = mesh_net_join(o->mesh, err);
+    if (!w->net)
+        return err->code;
+    rc = mesh_net_claim_name(o->mesh, o->name, err);
+    if (rc)
+        return rc;
+    w->claimed = true;
+    rc = mesh_net_address(w->net, &w->address, err);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < o->n_labels; i++) {
+        struct weft_WorkloadRegistration_LabelsEntry *e =
+            arena_new(&w->arena, struct weft_WorkloadRegistration_LabelsEntry);
+        e->key = o->labels[i].key;
+        e->value = o->labels[i].value;
+        labels[i] = e;
+    }
+    for (uint32_t i = 0; i < o->n_ports; i++) {
+        struct weft_WorkloadPort *p = arena_new(&w->arena, struct weft_WorkloadPort);
+        p->port = o->ports[i];
+        ports[i] = p;
+    }
+    r.labels.v = labels;
+    r.labels.n = o->n_labels;
+    r.ports.v = ports;
+    r.ports.n = o->n_ports;
+    r.address = addr_ip_text(&w->address, ip);
+    return registration_start(w->dir, &r, CONTROL_WAIT_MS, &w->arena, &w->reply, &w->lease, err);
+}
+
+/* ---- what the sidecar is started with ---- */
+
+static int memory_file(const char *name, const struct strbuf *text, struct error *err)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    size_t at = 0;
+
+    while (fd >= 0 && at < text->n) {
+        ssize_t n = write(fd, text->p + at, text->n - at);
+        if (n <= 0) {
+            close(fd);
+            fd = -1;
+        } else {
+            at += (size_t)n;
+        }
+    }
+    if (fd < 0)
+        error_set(err, E_IO, "memory file for the %s: %s", name, strerror(errno));
+    return fd;
+}
+
+/* The nameservers of the world outside, from resolv.conf as it was before. */
+static void outer_nameservers(struct workload *w, struct weft_AgentConfig *c)
+{
+    FILE *f = fopen("/etc/resolv.conf", "re");
+    char line[512];
+    sv *list = arena_array(&w->arena, sv, 8);
+
+    while (f && fgets(line, sizeof line, f) && c->dns_upstreams.n < 8) {
+        char ip[64];
+        struct addr a;
+        if (sscanf(line, " nameserver %63s", ip) == 1 && addr_ip(&a, sv_of(ip), 53) == 0)
+            list[c->dns_upstreams.n++] = arena_sv(&w->arena, sv_of(ip));
+    }
+    if (f)
+        fclose(f);
+    c->dns_upstreams.v = list;
+}
+
+static int write_agent_config(struct workload *w, struct error *err)
+{
+    struct weft_AgentConfig c = {.ca_address = w->reply->discovery_address,
+                                 .token = w->reply->token,
+                                 .root_certificates = w->reply->root_certificates,
+                                 .trust_domain = w->reply->trust_domain,
+                                 .namespace = sv_of(w->o->ns),
+                                 .service_account = sv_of(w->o->service_account),
+                                 .certificate_seconds = w->o->certificate_seconds};
+    struct strbuf s;
+
+    if (!w->o->no_dns) {
+        c.dns_listen = SV("0.0.0.0:15053");
+        c.dns_domain =
+            arena_printf(&w->arena, "%s.svc.%.*s", w->o->ns, SV_ARG(w->reply->domain_suffix));
+        outer_nameservers(w, &c);
+    }
+    if (w->envoy)
+        c.sds_socket = sv_of(w->sds_path);
+    strbuf_init(&s, CONFIG_MAX);
+    pb_to_json(&weft_AgentConfig_pb, &c, &(struct pb_json_opts){.snake_case = true}, &s);
+    w->agent_fd = memory_file("agent's configuration", &s, err);
+    strbuf_fini(&s);
+    return w->agent_fd < 0 ? err->code : 0;
+}
+
+static int write_bootstrap(struct workload *w, struct error *err)
+{
+    struct bootstrap b;
+    struct strbuf s;
+    char ip[ADDR_TEXT_MAX];
+
+    bootstrap_init(&b);
+    b.name = sv_of(w->o->name);
+    b.ns = sv_of(w->o->ns);
+    b.service_account = sv_of(w->o->service_account);
+    b.address = addr_ip_text(&w->address, ip);
+    b.labels = w->o->labels;
+    b.n_labels = w->o->n_labels;
+    b.mesh = sv_of(w->o->mesh);
+    b.domain_suffix = w->reply->domain_suffix;
+    b.trust_domain = w->reply->trust_domain;
+    b.discovery_address = w->reply->discovery_address;
+    b.roots = w->reply->root_certificates;
+    b.dns_capture = !w->o->no_dns;
+    b.mark = INTERCEPT_MARK;
+    if (w->envoy)
+        b.sds_socket = sv_of(w->sds_path);
+    strbuf_init(&s, CONFIG_MAX);
+    bootstrap_json(&b, &s);
+    w->bootstrap_fd = memory_file("bootstrap", &s, err);
+    strbuf_fini(&s);
+    return w->bootstrap_fd < 0 ? err->code : 0;
+}
+
+/* ---- namespaces ---- */
+
+/* The application resolves through its sidecar: any server's address is captured, so the file only
+ * has to name one, and the search domains of Kubernetes. */
+static int own_resolv_conf(struct workload *w, struct error *err)
+{
+    char path[MESH_NET_PATH_MAX + 100], target[PATH_MAX], ip[ADDR_TEXT_MAX];
+    sv suffix = w->reply->domain_suffix;
+    FILE *f;
+
+    if (w->o->no_dns || !realpath("/etc/resolv.conf", target))
+        return 0;
+    snprintf(path, sizeof path, "%s/workloads/.%s.resolv", w->dir, w->o->name);
+    f = fopen(path, "we");
+    if (!f)
+        return error_set(err, E_IO, "%s: %s", path, strerror(errno));
+    fprintf(f, "nameserver %.*s\nsearch %s.svc.%.*s svc.%.*s %.*s\noptions ndots:5\n",
+            SV_ARG(addr_ip_text(mesh_net_gateway(w->net), ip)), w->o->ns, SV_ARG(suffix),
+            SV_ARG(suffix), SV_ARG(suffix));
+    fclose(f);
+    chmod(path, 0644);
+    int rc = mount(path, target, NULL, MS_BIND, NULL);
+    if (rc != 0)
+        error_set(err, E_DENIED, "resolv.conf of the workload: %s", strerror(errno));
+    unlink(path);
+    return rc ? err->code : 0;
+}
+
+static int isolate(struct workload *w, struct error *err)
+{
+    const struct workload_opts *o = w->o;
+    struct intercept i = {.outbound_port = 15001,
+                          .inbound_port = 15006,
+                          .dns_port = o->no_dns ? 0 : 15053,
+                          .exclude_inbound_ports = o->exclude_inbound_ports,
+                          .n_exclude_inbound_ports = o->n_exclude_inbound_ports,
+                          .exclude_outbound_ports = o->exclude_outbound_ports,
+                          .n_exclude_outbound_ports = o->n_exclude_outbound_ports,
+                          .exclude_outbound_cidrs = o->exclude_outbound_cidrs,
+                          .n_exclude_outbound_cidrs = o->n_exclude_outbound_cidrs};
+    int rc = mesh_net_enter_new(w->net, &w->address, err);
+
+    rc = rc ? rc : own_resolv_conf(w, err);
+    return rc ? rc : intercept_apply(&i, err);
+}
+
+/* ---- processes ---- */
+
+/* An ordinary user has its capabilities only inside the user namespace, and loses them at exec
+ * unless they are ambient. The sidecar needs one: to mark its sockets. */
+static void keep_net_admin(void)
+{
+    struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct d[2];
+
+    if (geteuid() == 0 || syscall(SYS_capget, &h, d) != 0)
+        return;
+    d[0].inheritable |= 1u << CAP_NET_ADMIN;
+    if (syscall(SYS_capset, &h, d) == 0)
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_ADMIN, 0, 0);
+}
+
+static void inherit(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+    fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
+}
+
+static pid_t spawn_helper(struct workload *w, char *const *argv, struct error *err)
+{
+    pid_t parent = getpid(), pid = fork();
+
+    if (pid < 0)
+        return error_set(err, E_IO, "fork: %s", strerror(errno)), -1;
+    if (pid > 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(1);
+    /* A group of its own: Ctrl-C is for the application, the sidecar goes after it. */
+    setpgid(0, 0);
+    int null = open("/dev/null", O_RDONLY);
+    dup2(null, 0);
+    if (w->o->proxy_log) {
+        int log = open(w->o->proxy_log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        dup2(log < 0 ? 2 : log, 1);
+        dup2(log < 0 ? 2 : log, 2);
+    } else {
+        dup2(2, 1);
+    }
+    inherit(w->bootstrap_fd);
+    inherit(w->agent_fd);
+    keep_net_admin();
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execv(argv[0], argv);
+    fprintf(stderr, "weft run: %s: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+static int start_sidecar(struct workload *w, struct error *err)
+{
+    char config[40], agent[40], workers[16], drain[16];
+    const char *level = w->o->log_level ? w->o->log_level : "warning";
+    char *argv[24];
+    int n = 0;
+
+    snprintf(config, sizeof config, "/proc/self/fd/%d", w->bootstrap_fd);
+    snprintf(agent, sizeof agent, "/proc/self/fd/%d", w->agent_fd);
+    snprintf(workers, sizeof workers, "%u", w->o->concurrency ? w->o->concurrency : 1);
+    snprintf(drain, sizeof drain, "%u", w->o->drain_s);
+    if (w->envoy && !w->agent) {
+        char *const helper[] = {(char *)w->o->agent, "agent", "--config", agent, NULL};
+        w->agent = spawn_helper(w, helper, err);
+        if (w->agent < 0)
+            return err->code;
+    }
+    argv[n++] = (char *)w->o->proxy;
+    argv[n++] = "-c";
+    argv[n++] = config;
+    argv[n++] = "--concurrency";
+    argv[n++] = workers;
+    argv[n++] = "-l";
+    argv[n++] = (char *)level;
+    argv[n++] = "--drain-time-s";
+    argv[n++] = drain;
+    argv[n++] = "--file-flush-interval-msec";
+    argv[n++] = "200";
+    if (w->envoy) {
+        argv[n++] = "--disable-hot-restart";
+        argv[n++] = "--config-yaml"; /* Envoy tells the format of a file by its name */
+        struct stat st;
+        if (fstat(w->bootstrap_fd, &st) != 0)
+            return error_set(err, E_IO, "bootstrap: %s", strerror(errno));
+        char *text = arena_zalloc(&w->arena, (size_t)st.st_size + 1);
+        if (pread(w->bootstrap_fd, text, (size_t)st.st_size, 0) != st.st_size)
+            return error_set(err, E_IO, "bootstrap: %s", strerror(errno));
+        argv[n++] = text;
+        argv[1] = argv[n - 2];
+        argv[2] = argv[n - 1];
+        n -= 2;
+    } else {
+        argv[n++] = "--agent";
+        argv[n++] = agent;
+    }
+    argv[n] = NULL;
+    w->proxy = spawn_helper(w, argv, err);
+    return w->proxy < 0 ? err->code : 0;
+}
+
+/* True when a TCP connection to the address is accepted. */
+static bool accepts(const struct addr *to)
+{
+    int fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && connect(fd, &to->sa, to->len) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* GET /healthz/ready on the sidecar's health port. */
+static bool sidecar_ready(void)
+{
+    static const char request[] = "GET /healthz/ready HTTP/1.1\r\nhost: localhost\r\n"
+                                  "connection: close\r\n\r\n";
+    struct timeval second = {1, 0};
+    struct addr a;
+    char answer[64] = "";
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok = false;
+
+    addr_ip(&a, SV("127.0.0.1"), 15021);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
+    if (fd >= 0 && connect(fd, &a.sa, a.len) == 0 &&
+        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0 &&
+        recv(fd, answer, sizeof answer - 1, 0) > 12)
+        ok = memcmp(answer, "HTTP/1.1 200", 12) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static int await_sidecar(struct workload *w, struct error *err)
+{
+    uint64_t end = now_ms() + READY_WAIT_MS;
+    int status;
+
+    while (now_ms() < end) {
+        sigset_t pending;
+        if (sidecar_ready())
+            return 0;
+        if (waitpid(w->proxy, &status, WNOHANG) == w->proxy) {
+            w->proxy = 0;
+            return error_set(err, E_CLOSED, "the sidecar ended before it was ready (%s %d)",
+                             WIFEXITED(status) ? "exit code" : "signal",
+                             WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+        }
+        if (sigpending(&pending) == 0 &&
+            (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT)))
+            return error_set(err, E_CANCELLED, "ended before the sidecar was ready");
+        nap(POLL_MS);
+    }
+    return error_set(err, E_TIMEOUT, "the sidecar was not ready within %d s", READY_WAIT_MS / 1000);
+}
+
+static int start_command(struct workload *w, const sigset_t *outer_mask, struct error *err)
+{
+    pid_t parent = getpid();
+
+    w->command = fork();
+    if (w->command < 0)
+        return error_set(err, E_IO, "fork: %s", strerror(errno));
+    if (w->command > 0)
+        return 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    sigprocmask(SIG_SETMASK, outer_mask, NULL);
+    execvp(w->o->command[0], w->o->command);
+    fprintf(stderr, "weft run: %s: %s\n", w->o->command[0], strerror(errno));
+    _exit(errno == ENOENT ? 127 : 126);
+}
+
+/* ---- while it runs ---- */
+
+static void check_ready(struct workload *w)
+{
+    struct addr a = w->address;
+
+    if (w->ready || w->stopping)
+        return;
+    if (w->o->n_ports) {
+        addr_set_port(&a, w->o->ports[0]);
+        if (!accepts(&a)) {
+            addr_ip(&a, SV("127.0.0.1"), w->o->ports[0]);
+            if (!accepts(&a))
+                return;
+        }
+    }
+    w->ready = true;
+    if (registration_update(w->lease, true))
+        log_warn(&log_run, "the control plane is gone; the workload stays as it is");
+}
+
+/* Others stop sending first; then the command is told. */
+static void stop_command(struct workload *w, int signo)
+{
+    if (!w->stopping) {
+        w->stopping = true;
+        w->stop_ms = now_ms();
+        registration_update(w->lease, false);
+        if (w->o->n_ports)
+            nap(SETTLE_MS);
+    }
+    if (w->command > 0)
+        kill(w->command, signo);
+}
+
+static void restart_sidecar(struct workload *w)
+{
+    struct error err = {0};
+
+    log_error(&log_run, "the sidecar died and is started again workload=%s", w->o->name);
+    nap(RESTART_MS);
+    w->proxy = 0;
+    if (start_sidecar(w, &err))
+        log_error(&log_run, "the sidecar cannot be started: %s", err.msg);
+}
+
+/* False when the command has ended. */
+static bool reap(struct workload *w)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == w->command) {
+            w->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            w->command = 0;
+        } else if (pid == w->proxy && !w->stopping) {
+            restart_sidecar(w);
+        } else if (pid == w->proxy) {
+            w->proxy = 0;
+        } else if (pid == w->agent) {
+            w->agent = 0;
+        }
+    }
+    return w->command > 0;
+}
+
+static void supervise(struct workload *w, const sigset_t *signals)
+{
+    while (reap(w)) {
+        struct timespec wait = {0, (w->ready && !w->stopping ? 1000 : POLL_MS) * 1000000L};
+        int signo;
+        if (wait.tv_nsec >= 1000000000L)
+            wait = (struct timespec){1, 0};
+        check_ready(w);
+        signo = sigtimedwait(signals, NULL, &wait);
+        if (signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGQUIT)
+            stop_command(w, signo);
+        else if (signo > 0 && signo != SIGCHLD && w->command > 0)
+            kill(w->command, signo);
+        if (w->stopping && w->command > 0 && now_ms() > w->stop_ms + STOP_WAIT_MS)
+            kill(w->command, SIGKILL);
+    }
+}
+
+static void end_helper(pid_t pid, unsigned wait_ms)
+{
+    uint64_t end = now_ms() + wait_ms;
+
+    if (pid <= 0)
+        return;
+    kill(pid, SIGTERM);
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (now_ms() > end)
+            kill(pid, SIGKILL);
+        nap(POLL_MS);
+    }
+}
+
+static void clean_up(struct workload *w)
+{
+    w->stopping = true;
+    if (w->command > 0) {
+        kill(w->command, SIGKILL);
+        waitpid(w->command, NULL, 0);
+    }
+    end_helper(w->proxy, (w->o->drain_s + 5) * 1000);
+    end_helper(w->agent, 3000);
+    if (w->lease >= 0)
+        close(w->lease);
+    if (w->envoy)
+        unlink(w->sds_path);
+    if (w->claimed)
+        mesh_net_release_name(w->o->mesh, w->o->name);
+    if (w->bootstrap_fd >= 0)
+        close(w->bootstrap_fd);
+    if (w->agent_fd >= 0)
+        close(w->agent_fd);
+    mesh_net_leave(w->net);
+    arena_free(&w->arena);
+}
+
+int workload_run(const struct workload_opts *o, struct error *err)
+{
+    struct workload w = {.o = o, .lease = -1, .bootstrap_fd = -1, .agent_fd = -1, .exit_code = 125};
+    const char *base = strrchr(o->proxy, '/');
+    sigset_t signals, outer;
+    int rc;
+
+    arena_init(&w.arena);
+    w.envoy = strstr(base ? base : o->proxy, "envoy") != NULL;
+    sigemptyset(&signals);
+    for (int s = 1; s < 32; s++) {
+        if (s != SIGKILL && s != SIGSTOP && s != SIGSEGV && s != SIGBUS && s != SIGFPE &&
+            s != SIGILL && s != SIGTTOU && s != SIGTTIN && s != SIGTSTP && s != SIGCONT &&
+            s != SIGABRT && s != SIGPIPE)
+            sigaddset(&signals, s);
+    }
+    sigprocmask(SIG_BLOCK, &signals, &outer);
+    rc = join(&w, err);
+    if (!rc)
+        snprintf(w.sds_path, sizeof w.sds_path, "%s/.%s.sds", w.dir, o->name);
+    rc = rc ? rc : isolate(&w, err);
+    rc = rc ? rc : write_agent_config(&w, err);
+    rc = rc ? rc : write_bootstrap(&w, err);
+    rc = rc ? rc : start_sidecar(&w, err);
+    rc = rc ? rc : await_sidecar(&w, err);
+    rc = rc ? rc : start_command(&w, &outer, err);
+    if (!rc)
+        supervise(&w, &signals);
+    clean_up(&w);
+    sigprocmask(SIG_SETMASK, &outer, NULL);
+    return w.exit_code;
+}
