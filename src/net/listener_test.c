@@ -146,8 +146,23 @@ static void out_of_descriptors(void **state)
     int b = dial(net_listener_addr(n));
     turn_until(l, s.n == 2);
     assert_int_equal(net_listener_failures(n), failed);
+    /* Somebody else takes what it was waiting for: it goes on nevertheless. */
+    low.rlim_cur = 3;
+    int c = dial(net_listener_addr(n));
+    setrlimit(RLIMIT_NOFILE, &low);
+    turn_until(l, net_listener_failures(n) > failed);
+    setrlimit(RLIMIT_NOFILE, &old);
+    close(accept(net_listener_fd(n), NULL, NULL));
+    turn_quiet(l);
+    usleep(60000);
+    turn_quiet(l);
+    assert_int_equal(s.n, 2);
+    close(c);
+    c = dial(net_listener_addr(n));
+    turn_until(l, s.n == 3);
     close(a);
     close(b);
+    close(c);
     net_listener_free(n);
 }
 

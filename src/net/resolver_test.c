@@ -23,6 +23,7 @@ static struct loop *l;
 static struct udp_sock *dns;
 static struct server tcp;
 static int queries, tcp_queries, tcp_done;
+static bool slowly; /* TCP answers byte by byte */
 
 static size_t put16(unsigned char *p, size_t n, unsigned v)
 {
@@ -100,7 +101,6 @@ static void on_query(void *user, const char *q, size_t qn, const struct addr *fr
     assert_int_equal(udp_send(dns, from, p, n), 0);
 }
 
-/* Byte by byte, so that the client has to wait in the middle. */
 static void serve_tcp(void)
 {
     for (int i = tcp_done; i < tcp.n; i++) {
@@ -117,10 +117,12 @@ static void serve_tcp(void)
         put16(p, 0, (unsigned)n);
         for (size_t k = 0; k < n + 2; k++) {
             buf_append(&e->out, p + k, 1);
-            end_flush(e);
-            if (k % 37 == 0)
+            if (slowly) {
+                end_flush(e);
                 loop_turn(l, 0);
+            }
         }
+        end_flush(e);
     }
 }
 
@@ -255,10 +257,15 @@ static void failures(void **state)
 static void truncated_answers_come_over_tcp(void **state)
 {
     struct result x;
-    lookup(r, "big.test.", RESOLVE_V4, &x);
-    assert_int_equal(x.code, 0);
-    assert_int_equal(x.n, 40);
-    assert_int_equal(tcp_queries, 1);
+    for (int i = 0; i < 2; i++) {
+        slowly = i;
+        uint64_t start = loop_clock_ns(l);
+        lookup(r, "big.test.", RESOLVE_V4, &x);
+        assert_int_equal(x.code, 0);
+        assert_int_equal(x.n, 40);
+        assert_int_equal(tcp_queries, i + 1);
+        assert_true(loop_clock_ns(l) - start < 1000000000); /* no timeout was needed */
+    }
 }
 
 static void names_that_need_no_server(void **state)
