@@ -4,47 +4,16 @@
 #include <string.h>
 #include "api/pb_internal.h"
 
-static const struct {
-    const char *name;
-    uint8_t size, wire;
-} kinds[] = {
-    [PB_BOOL] = {"bool", sizeof(bool), 0},
-    [PB_INT32] = {"int32", 4, 0},
-    [PB_INT64] = {"int64", 8, 0},
-    [PB_UINT32] = {"uint32", 4, 0},
-    [PB_UINT64] = {"uint64", 8, 0},
-    [PB_SINT32] = {"sint32", 4, 0},
-    [PB_SINT64] = {"sint64", 8, 0},
-    [PB_FIXED32] = {"fixed32", 4, 5},
-    [PB_FIXED64] = {"fixed64", 8, 1},
-    [PB_SFIXED32] = {"sfixed32", 4, 5},
-    [PB_SFIXED64] = {"sfixed64", 8, 1},
-    [PB_FLOAT] = {"float", 4, 5},
-    [PB_DOUBLE] = {"double", 8, 1},
-    [PB_STRING] = {"string", sizeof(sv), 2},
-    [PB_BYTES] = {"bytes", sizeof(sv), 2},
-    [PB_ENUM] = {"enum", 4, 0},
-    [PB_MESSAGE] = {"message", sizeof(void *), 2},
-};
-
-size_t pb_kind_size(uint8_t kind)
-{
-    return kinds[kind].size;
-}
-
 const char *pb_kind_name(uint8_t kind)
 {
-    return kinds[kind].name;
-}
-
-unsigned pb_kind_wire(uint8_t kind)
-{
-    return kinds[kind].wire;
-}
-
-bool pb_kind_packable(uint8_t kind)
-{
-    return kinds[kind].wire != 2;
+    static const char *const names[] = {
+        [PB_BOOL] = "bool",         [PB_INT32] = "int32",       [PB_INT64] = "int64",
+        [PB_UINT32] = "uint32",     [PB_UINT64] = "uint64",     [PB_SINT32] = "sint32",
+        [PB_SINT64] = "sint64",     [PB_FIXED32] = "fixed32",   [PB_FIXED64] = "fixed64",
+        [PB_SFIXED32] = "sfixed32", [PB_SFIXED64] = "sfixed64", [PB_FLOAT] = "float",
+        [PB_DOUBLE] = "double",     [PB_STRING] = "string",     [PB_BYTES] = "bytes",
+        [PB_ENUM] = "enum",         [PB_MESSAGE] = "message"};
+    return names[kind];
 }
 
 void *pb_new(const struct pb_message *m, struct arena *a)
@@ -55,15 +24,11 @@ void *pb_new(const struct pb_message *m, struct arena *a)
 void pb_clear(const struct pb_field *f, void *msg)
 {
     bool list = f->label == PB_REPEATED || f->label == PB_MAP;
-    memset((char *)msg + f->offset, 0, list ? sizeof(struct pb_array) : kinds[f->kind].size);
+    memset((char *)msg + f->offset, 0, list ? sizeof(struct pb_array) : pb_kind_size(f->kind));
 }
 
-const struct pb_field *pb_field_by_number(const struct pb_message *m, uint32_t number)
+const struct pb_field *pb_field_by_number_slow(const struct pb_message *m, uint32_t number)
 {
-    if (number < m->n_index) {
-        uint8_t i = m->index[number];
-        return i ? &m->fields[i - 1] : NULL;
-    }
     uint32_t lo = 0, hi = m->n_fields;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -184,7 +149,8 @@ const char *pb_path(const struct pb_frame *fr, sv last, const struct pb_opts *o,
             snprintf(index, sizeof index, "[%lld]", (long long)fr->index);
             prepend(buf, &at, index, strlen(index));
         }
-        prepend(buf, &at, fr->name.p, fr->name.n);
+        sv name = fr->field ? sv_of(fr->field->name) : fr->name;
+        prepend(buf, &at, name.p, name.n);
     }
     if (o && o->path && o->path[0]) {
         if (*at && *at != '[')
@@ -221,18 +187,4 @@ bool pb_utf8_ok(sv v)
         p += more;
     }
     return true;
-}
-
-bool pb_is_default(const struct pb_field *f, const char *at)
-{
-    switch (pb_kind_size(f->kind)) {
-    case 1:
-        return !*(const bool *)at;
-    case 4:
-        return *(const uint32_t *)(const void *)at == 0;
-    case 8: /* numbers and pointers */
-        return *(const uint64_t *)(const void *)at == 0;
-    default:
-        return ((const sv *)(const void *)at)->n == 0;
-    }
 }

@@ -271,7 +271,7 @@ static int set_delimited(struct dec *d, const struct pb_field *f, const uint8_t 
         }
         at = (char *)arr->v + arr->n * pb_kind_size(f->kind);
     }
-    struct pb_frame here = {fr, sv_of(f->name), list ? (int64_t)arr->n : -1, {NULL, 0}};
+    struct pb_frame here = {.up = fr, .index = list ? (int64_t)arr->n : -1, .field = f};
     if (f->kind != PB_MESSAGE) {
         int rc = set_bytes(d, f, p, (size_t)(end - p), at, fr);
         if (list && rc == 0)

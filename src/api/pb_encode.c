@@ -17,20 +17,24 @@ struct enc {
     bool on_heap;
 };
 
-static char *room(struct enc *e, size_t n)
+static void grow(struct enc *e, size_t n)
 {
-    if (e->cap - e->n < n) {
-        size_t cap = e->cap * 2;
-        while (cap - e->n < n)
-            cap *= 2;
-        char *base = mem_alloc(cap);
-        memcpy(base + cap - e->n, e->base + e->cap - e->n, e->n);
-        if (e->on_heap)
-            free(e->base);
-        e->base = base;
-        e->cap = cap;
-        e->on_heap = true;
-    }
+    size_t cap = e->cap * 2;
+    while (cap - e->n < n)
+        cap *= 2;
+    char *base = mem_alloc(cap);
+    memcpy(base + cap - e->n, e->base + e->cap - e->n, e->n);
+    if (e->on_heap)
+        free(e->base);
+    e->base = base;
+    e->cap = cap;
+    e->on_heap = true;
+}
+
+static inline char *room(struct enc *e, size_t n)
+{
+    if (e->cap - e->n < n)
+        grow(e, n);
     e->n += n;
     return e->base + e->cap - e->n;
 }
@@ -41,17 +45,15 @@ static void put(struct enc *e, const void *p, size_t n)
         memcpy(room(e, n), p, n);
 }
 
-static void put_varint(struct enc *e, uint64_t v)
+static inline void put_varint(struct enc *e, uint64_t v)
 {
-    uint8_t buf[10];
-    size_t n = 0;
-    do {
-        buf[n] = (uint8_t)(v | 0x80);
+    size_t n = (size_t)(63 - __builtin_clzll(v | 1)) / 7 + 1;
+    uint8_t *p = (uint8_t *)room(e, n);
+    while (v >= 0x80) {
+        *p++ = (uint8_t)(v | 0x80);
         v >>= 7;
-        n++;
-    } while (v);
-    buf[n - 1] &= 0x7f;
-    put(e, buf, n);
+    }
+    *p = (uint8_t)v;
 }
 
 static void put_tag(struct enc *e, const struct pb_field *f, unsigned wire)
@@ -166,6 +168,7 @@ static void put_list(struct enc *e, const struct pb_field *f, const struct pb_ar
     }
 }
 
+/* A field that is no plain single one. */
 static void put_field(struct enc *e, const struct pb_field *f, const char *msg)
 {
     const char *at = msg + f->offset;
@@ -187,16 +190,20 @@ static void put_field(struct enc *e, const struct pb_field *f, const char *msg)
             assert(f->kind != PB_MESSAGE || pb_is_default(f, at));
         break;
     default:
-        if (!pb_is_default(f, at))
-            put_value(e, f, at);
         break;
     }
 }
 
 static void put_message(struct enc *e, const struct pb_message *m, const char *msg)
 {
-    for (uint32_t i = m->n_fields; i-- > 0;)
-        put_field(e, &m->fields[i], msg);
+    for (uint32_t i = m->n_fields; i-- > 0;) {
+        const struct pb_field *f = &m->fields[i];
+        /* Most fields of most messages are absent: these go by without a call. */
+        if (f->label != PB_SINGULAR)
+            put_field(e, f, msg);
+        else if (!pb_is_default(f, msg + f->offset))
+            put_value(e, f, msg + f->offset);
+    }
 }
 
 void pb_encode(const struct pb_message *m, const void *msg, struct strbuf *out)

@@ -349,7 +349,7 @@ static int read_any(struct reader *r, const struct node *n, struct google_Any *a
         const struct node *value = node_get(n, "value");
         if (n->n != 1 + (value != NULL))
             return fail(r, n, fr, "a %s has only \"value\" beside \"@type\"", m->full_name);
-        struct pb_frame here = {fr, SV("value"), -1, {NULL, 0}};
+        struct pb_frame here = {fr, SV("value"), -1, {NULL, 0}, NULL};
         rc = value ? read_message(r, m, value, msg, &here) : 0;
     }
     if (rc < 0)
@@ -405,7 +405,7 @@ static int read_struct(struct reader *r, const struct node *n, struct google_Str
         return E_INVALID;
     s->fields.v = arena_alloc(r->a, n->n * sizeof *s->fields.v);
     for (uint32_t i = 0; i < n->n; i++) {
-        struct pb_frame here = {fr, n->keys[i], -1, {NULL, 0}};
+        struct pb_frame here = {fr, n->keys[i], -1, {NULL, 0}, NULL};
         struct google_Struct_FieldsEntry *e = arena_new(r->a, struct google_Struct_FieldsEntry);
         struct google_Value *v = arena_new(r->a, struct google_Value);
         int rc = read_dynamic(r, n->v[i], v, &here);
@@ -425,7 +425,7 @@ static int read_list(struct reader *r, const struct node *n, struct google_ListV
         return E_INVALID;
     l->values.v = arena_alloc(r->a, n->n * sizeof *l->values.v);
     for (uint32_t i = 0; i < n->n; i++) {
-        struct pb_frame here = {fr, (sv){NULL, 0}, i, {NULL, 0}};
+        struct pb_frame here = {fr, (sv){NULL, 0}, i, {NULL, 0}, NULL};
         struct google_Value *v = arena_new(r->a, struct google_Value);
         int rc = read_dynamic(r, n->v[i], v, &here);
         if (rc < 0)
@@ -549,7 +549,7 @@ static int read_value(struct reader *r, const struct pb_field *f, const struct n
 static int read_repeated(struct reader *r, const struct pb_field *f, const struct node *n,
                          struct pb_array *list, const struct pb_frame *fr, sv name)
 {
-    struct pb_frame here = {fr, name, -1, {NULL, 0}};
+    struct pb_frame here = {fr, name, -1, {NULL, 0}, NULL};
     size_t each = pb_kind_size(f->kind);
     if (need(r, n, NODE_SEQ, "a list", &here) < 0)
         return E_INVALID;
@@ -580,7 +580,7 @@ static int read_map(struct reader *r, const struct pb_field *f, const struct nod
 {
     const struct pb_message *entry = f->type;
     const struct pb_field *k = &entry->fields[0], *v = &entry->fields[1];
-    struct pb_frame here = {fr, name, -1, {NULL, 0}};
+    struct pb_frame here = {fr, name, -1, {NULL, 0}, NULL};
     if (need(r, n, NODE_MAP, "a mapping", &here) < 0)
         return E_INVALID;
     char **entries = arena_alloc(r->a, n->n * sizeof *entries);
@@ -629,7 +629,7 @@ static int read_member(struct reader *r, const struct pb_message *m, const struc
     int rc = mark(r, m, f, msg, n, i, fr);
     if (rc < 0)
         return rc;
-    struct pb_frame here = {fr, n->keys[i], -1, {NULL, 0}};
+    struct pb_frame here = {fr, n->keys[i], -1, {NULL, 0}, NULL};
     return read_value(r, f, v, at, &here);
 }
 
