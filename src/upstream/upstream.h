@@ -29,6 +29,7 @@ struct upstream_cluster; /* worker-local handle on one cluster; valid while a re
 struct upstream_host;    /* one endpoint, worker-local handle */
 struct resolver;
 struct tls_secret_store;
+struct pb_opts;
 
 /* ---------------- main thread: configuration ---------------- */
 
@@ -50,10 +51,13 @@ struct cluster_manager_opts {
     struct resolver *resolver;                   /* simulation: use this one, else NULL */
     sv local_zone, local_region, local_sub_zone; /* of this node */
     uint32_t socket_mark;                        /* SO_MARK of upstream sockets, 0 none */
+    /* What to do about unknown fields; NULL: they are refused. Must outlive the manager. */
+    const struct pb_opts *static_fields, *dynamic_fields;
 };
 
 struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o);
-void cluster_manager_free(struct cluster_manager *cm); /* after its workers */
+/* After its workers and their loops. */
+void cluster_manager_free(struct cluster_manager *cm);
 
 /* Adds or replaces. `packed` (envoy.config.cluster.v3.Cluster) is copied. Validated whole before
  * anything changes; err names cluster and field path. Equal bytes: nothing happens. */
@@ -80,7 +84,9 @@ void cluster_manager_set_static(struct cluster_manager *cm, bool is_static);
 void cluster_manager_dump_text(struct cluster_manager *cm, struct strbuf *out);
 void cluster_manager_dump_json(struct cluster_manager *cm, struct strbuf *out);
 
-/* One per worker loop; made on main before the worker's thread runs, freed on main after it. */
+/* One per worker loop; made on main before the worker's thread runs, freed on main after it ended
+ * and before its loop is freed. Streams and TCP connections must have ended, handles released. The
+ * last of it goes with the loop's deferred work (loop_free runs that). */
 struct upstream_worker *upstream_worker_new(struct cluster_manager *cm, struct loop *worker);
 void upstream_worker_free(struct upstream_worker *w);
 /* Worker: closes idle connections now and busy ones when their streams end. */
@@ -205,13 +211,16 @@ void upstream_retry_give(struct upstream_cluster *c, enum upstream_priority p);
     X(upstream_flow_control_paused_reading_total)                                                  \
     X(upstream_flow_control_resumed_reading_total)                                                 \
     X(upstream_flow_control_backed_up_total)                                                       \
-    X(upstream_flow_control_drained_total)
+    X(upstream_flow_control_drained_total)                                                         \
+    X(retry_or_shadow_abandoned)
 enum upstream_rq_counter {
 #define X(name) UPSTREAM_##name,
     UPSTREAM_RQ_COUNTERS(X)
 #undef X
 };
 void upstream_count(struct upstream_cluster *c, enum upstream_rq_counter which);
+/* Instead of a time: the answer is the router's own, upstream_rq_time gets no sample. */
+#define UPSTREAM_NO_TIME UINT64_MAX
 /* upstream_rq_completed, upstream_rq_2xx, upstream_rq_200, upstream_rq_time (ms), and the same
  * under "canary."/"internal."/"external." as Envoy does it: internal = x-envoy-internal. */
 void upstream_count_response(struct upstream_cluster *c, uint16_t status, uint64_t time_us,

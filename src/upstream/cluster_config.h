@@ -1,0 +1,102 @@
+/* The runtime form of an envoy.config.cluster.v3.Cluster: defaults filled in, times in
+ * milliseconds, extensions unpacked, everything that is parsed but not built refused with its field
+ * path ("cluster 'x': outlier_detection.max_ejection_time_jitter: not supported").
+ *
+ *   packed bytes -> cluster_config_new -> struct cluster_config   (one arena; read-only afterwards)
+ *
+ * Made on main to validate, and again at first use by whoever uses the cluster first. Files and
+ * certificates are not touched here: see cluster_tls.h.
+ * Thread: any; the result may be shared. */
+#ifndef WEFT_UPSTREAM_CLUSTER_CONFIG_H
+#define WEFT_UPSTREAM_CLUSTER_CONFIG_H
+
+#include "api/envoy.pb.h"
+#include "base/arena.h"
+#include "http/limits.h"
+#include "net/conn.h"
+#include "net/resolver.h"
+#include "upstream/lb/lb.h"
+#include "upstream/limits.h"
+
+enum cluster_type {
+    CLUSTER_STATIC,
+    CLUSTER_STRICT_DNS,
+    CLUSTER_LOGICAL_DNS,
+    CLUSTER_EDS,
+    CLUSTER_ORIGINAL_DST,
+};
+
+/* What is spoken to the hosts. */
+enum cluster_http {
+    CLUSTER_HTTP1,
+    CLUSTER_HTTP2,
+    CLUSTER_HTTP_DOWNSTREAM, /* what the client spoke */
+    CLUSTER_HTTP_ALPN,       /* what the TLS handshake settles */
+};
+
+struct cluster_http_config {
+    enum cluster_http protocol;
+    struct http_limits h1, h2;
+    uint64_t idle_timeout_ms;             /* 0: none */
+    uint64_t max_connection_ms;           /* 0: none */
+    uint64_t max_requests_per_connection; /* 0: any number */
+    bool auto_sni, auto_san_validation;
+    sv auto_sni_header; /* empty: the authority */
+    /* HTTP/2 PING; interval 0: none */
+    uint64_t keepalive_interval_ms, keepalive_timeout_ms, keepalive_idle_ms;
+    uint32_t keepalive_jitter_percent;
+};
+
+struct cluster_transport {
+    sv name;                           /* of the match, for stats; empty for the default one */
+    const struct google_Struct *match; /* NULL: the default one */
+    const char *path;                  /* of its field, for errors */
+    const struct envoy_UpstreamTlsContext *tls; /* NULL: plain text */
+};
+
+struct cluster_dns {
+    uint64_t refresh_ms, jitter_ms;
+    uint64_t failure_base_ms, failure_max_ms; /* 0: refresh_ms */
+    bool respect_ttl;
+    enum resolve_family family;
+};
+
+struct cluster_config {
+    struct arena arena;
+    const struct envoy_Cluster *pb;
+    sv name, stat_name;
+    enum cluster_type type;
+    sv eds_name;             /* EDS: what the assignment is called */
+    uint64_t eds_timeout_ms; /* initial_fetch_timeout; 0: waits for ever */
+    uint64_t connect_timeout_ms;
+    uint32_t buffer_limit; /* per_connection_buffer_limit_bytes */
+    bool wait_for_warm;    /* part of cluster_manager_when_warm */
+    struct lb_config lb;
+    struct limit_config limits[2]; /* by priority */
+    uint32_t per_host_max_connections;
+    struct cluster_http_config http;
+    struct cluster_transport *transports; /* [0] the default, then the matches in order */
+    uint32_t n_transports;
+    struct cluster_dns dns;
+    struct sock_opts sock; /* bind_to points to bind_addr or is NULL */
+    struct addr bind_addr;
+    /* ORIGINAL_DST */
+    sv original_dst_header;     /* empty: none is looked at */
+    uint32_t original_dst_port; /* 0: the original one */
+    uint64_t cleanup_ms;
+    const struct envoy_OutlierDetection *outlier; /* NULL: none */
+};
+
+/* `fields`: what to do about unknown fields, NULL: refuse. `packed` must outlive the result.
+ * NULL on failure. */
+struct cluster_config *cluster_config_new(sv packed, const struct pb_opts *fields,
+                                          struct error *err);
+void cluster_config_free(struct cluster_config *c); /* NULL is fine */
+/* The index of the transport socket for an endpoint with this metadata (may be NULL). Fits
+ * endpoint_transport_fn. */
+uint32_t cluster_config_transport(const void *cfg, const struct envoy_Metadata *m);
+
+/* The name of the cluster in packed bytes, without decoding all of it; empty when there is none. */
+sv cluster_config_peek_name(sv packed);
+
+#endif

@@ -1,0 +1,149 @@
+/* transport_socket and transport_socket_matches: what stands between a connection and the bytes. */
+#include "upstream/cluster_config_private.h"
+
+#include "api/google.pb.h"
+
+static int read_one(struct config_reader *r, const struct envoy_TransportSocket *s,
+                    struct cluster_transport *out)
+{
+    if (!s) {
+        out->tls = NULL;
+        return 0;
+    }
+    const char *field = arena_printf(&r->cfg->arena, "%s.typed_config", out->path).p;
+    if (!s->typed_config) {
+        /* Istio names the plain one without a configuration. */
+        if (sv_eq(s->name, SV("raw_buffer")) ||
+            sv_eq(s->name, SV("envoy.transport_sockets.raw_buffer")))
+            return 0;
+        return config_invalid(r, "%s: required", field);
+    }
+    sv type = pb_any_type(s->typed_config->type_url);
+    if (sv_eq(type, SV("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"))) {
+        struct envoy_RawBuffer *raw;
+        return config_any(r, s->typed_config, &envoy_RawBuffer_pb, field, &raw);
+    }
+    if (!sv_eq(type, SV("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext")))
+        return config_refuse(r, "%s: transport socket '%.*s' of type '%.*s'", field,
+                             SV_ARG(s->name), SV_ARG(type));
+    struct envoy_UpstreamTlsContext *u;
+    int rc = config_any(r, s->typed_config, &envoy_UpstreamTlsContext_pb, field, &u);
+    if (rc == 0)
+        out->tls = u;
+    return rc;
+}
+
+static int read_match(struct config_reader *r, uint32_t i)
+{
+    const struct envoy_Cluster_TransportSocketMatch *m = r->cfg->pb->transport_socket_matches.v[i];
+    struct cluster_transport *t = &r->cfg->transports[i + 1];
+    t->name = m->name;
+    t->match = m->match;
+    t->path = arena_printf(&r->cfg->arena, "transport_socket_matches[%u].transport_socket", i).p;
+    if (m->name.n == 0)
+        return config_invalid(r, "transport_socket_matches[%u].name: must not be empty", i);
+    if (!m->match) /* matches every endpoint */
+        t->match = arena_new(&r->cfg->arena, struct google_Struct);
+    return read_one(r, m->transport_socket, t);
+}
+
+int config_read_transports(struct config_reader *r)
+{
+    struct cluster_config *c = r->cfg;
+    c->n_transports = c->pb->transport_socket_matches.n + 1;
+    c->transports = arena_array(&c->arena, struct cluster_transport, c->n_transports);
+    c->transports[0].path = "transport_socket";
+    bool any_plain = false;
+    int rc = read_one(r, c->pb->transport_socket, &c->transports[0]);
+    for (uint32_t i = 0; rc == 0 && i < c->pb->transport_socket_matches.n; i++)
+        rc = read_match(r, i);
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < c->n_transports; i++)
+        any_plain = any_plain || !c->transports[i].tls;
+    if (c->http.protocol == CLUSTER_HTTP_ALPN && any_plain)
+        return config_invalid(r, "auto_config: needs a transport socket that negotiates the "
+                                 "protocol (TLS) everywhere");
+    return 0;
+}
+
+/* ---- choosing by metadata ---- */
+
+static bool value_eq(const struct google_Value *a, const struct google_Value *b);
+
+static const struct google_Value *field(const struct google_Struct *s, sv key)
+{
+    for (uint32_t i = 0; i < s->fields.n; i++)
+        if (sv_eq(s->fields.v[i]->key, key))
+            return s->fields.v[i]->value;
+    return NULL;
+}
+
+static bool struct_eq(const struct google_Struct *a, const struct google_Struct *b)
+{
+    if (!a || !b || a->fields.n != b->fields.n)
+        return a == b;
+    for (uint32_t i = 0; i < a->fields.n; i++) {
+        const struct google_Value *v = field(b, a->fields.v[i]->key);
+        if (!v || !value_eq(a->fields.v[i]->value, v))
+            return false;
+    }
+    return true;
+}
+
+static bool list_eq(const struct google_ListValue *a, const struct google_ListValue *b)
+{
+    if (!a || !b || a->values.n != b->values.n)
+        return a == b;
+    for (uint32_t i = 0; i < a->values.n; i++)
+        if (!value_eq(a->values.v[i], b->values.v[i]))
+            return false;
+    return true;
+}
+
+static bool value_eq(const struct google_Value *a, const struct google_Value *b)
+{
+    if (!a || !b || a->which_kind != b->which_kind)
+        return false;
+    switch (a->which_kind) {
+    case google_Value_number_value_tag:
+        return a->number_value == b->number_value;
+    case google_Value_string_value_tag:
+        return sv_eq(a->string_value, b->string_value);
+    case google_Value_bool_value_tag:
+        return a->bool_value == b->bool_value;
+    case google_Value_struct_value_tag:
+        return struct_eq(a->struct_value, b->struct_value);
+    case google_Value_list_value_tag:
+        return list_eq(a->list_value, b->list_value);
+    default:
+        return true;
+    }
+}
+
+static const struct google_Struct *socket_metadata(const struct envoy_Metadata *m)
+{
+    for (uint32_t i = 0; m && i < m->filter_metadata.n; i++)
+        if (sv_eq(m->filter_metadata.v[i]->key, SV("envoy.transport_socket_match")))
+            return m->filter_metadata.v[i]->value;
+    return NULL;
+}
+
+uint32_t cluster_config_transport(const void *arg, const struct envoy_Metadata *m)
+{
+    const struct cluster_config *c = arg;
+    const struct google_Struct *have = socket_metadata(m);
+    for (uint32_t i = 1; i < c->n_transports; i++) {
+        const struct google_Struct *want = c->transports[i].match;
+        uint32_t k = 0;
+        while (k < want->fields.n) {
+            const struct google_Value *v = have ? field(have, want->fields.v[k]->key) : NULL;
+            if (!v || !value_eq(want->fields.v[k]->value, v))
+                break;
+            k++;
+        }
+        if (k == want->fields.n)
+            return i;
+    }
+    return 0;
+}

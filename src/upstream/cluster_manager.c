@@ -1,0 +1,376 @@
+#include "upstream/cluster_manager.h"
+
+#include "base/mem.h"
+#include "upstream/cluster_version.h"
+#include "upstream/worker.h"
+
+struct cluster_entry {
+    struct cluster_manager *cm;
+    struct cluster_version *active, *warming; /* one of them at least */
+    uint64_t updated_wall_ns;
+    char name[];
+};
+
+struct warm_waiter {
+    struct warm_waiter *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+struct cluster_manager {
+    struct cluster_manager_opts opts;
+    struct cluster_env *env;
+    struct map entries;
+    struct eds eds;
+    struct resolver *resolver; /* made with the first DNS cluster, unless it was given */
+    struct list workers;
+    struct warm_waiter *waiters;
+    bool is_static;
+};
+
+/* ---- life ---- */
+
+struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o)
+{
+    struct cluster_manager *cm = mem_new(struct cluster_manager);
+    struct cluster_env *env = mem_new(struct cluster_env);
+    refcount_init(&env->ref);
+    env->stats = o->stats;
+    env->secrets = o->secrets;
+    env->static_fields = o->static_fields;
+    env->dynamic_fields = o->dynamic_fields;
+    env->socket_mark = o->socket_mark;
+    env->main = mailbox_new(o->main);
+    env->cm = cm;
+    cm->opts = *o;
+    cm->env = env;
+    cm->resolver = o->resolver;
+    map_init(&cm->entries);
+    eds_init(&cm->eds, o->eds);
+    list_init(&cm->workers);
+    return cm;
+}
+
+static void entry_free(struct cluster_entry *e)
+{
+    cluster_version_free(e->active);
+    cluster_version_free(e->warming);
+    free(e);
+}
+
+void cluster_manager_free(struct cluster_manager *cm)
+{
+    if (!cm)
+        return;
+    map_each (e, &cm->entries) {
+        entry_free(e->val);
+    }
+    map_fini(&cm->entries);
+    eds_fini(&cm->eds);
+    for (struct warm_waiter *w = cm->waiters, *next; w; w = next) {
+        next = w->next;
+        free(w);
+    }
+    if (cm->resolver != cm->opts.resolver)
+        resolver_free(cm->resolver);
+    cm->env->cm = NULL;
+    mailbox_close(cm->env->main); /* clusters that are freed from now on go at once */
+    cluster_env_unref(cm->env);
+    free(cm);
+}
+
+struct cluster_env *cluster_manager_env(struct cluster_manager *cm)
+{
+    return cm->env;
+}
+
+/* ---- workers ---- */
+
+void cluster_manager_add_worker(struct cluster_manager *cm, struct upstream_worker *w)
+{
+    list_push(&cm->workers, &w->link);
+}
+
+void cluster_manager_del_worker(struct cluster_manager *cm, struct upstream_worker *w)
+{
+    list_del(&w->link);
+}
+
+static void tell_workers(struct cluster_manager *cm, enum worker_news what, struct cluster *c,
+                         struct endpoint_set *set)
+{
+    list_each (it, &cm->workers) {
+        worker_tell(container_of(it, struct upstream_worker, link), what, c, set);
+    }
+}
+
+void cluster_manager_each_active(struct cluster_manager *cm,
+                                 void (*fn)(void *arg, struct cluster *c, struct endpoint_set *s),
+                                 void *arg)
+{
+    map_each (e, &cm->entries) {
+        struct cluster_version *v = ((struct cluster_entry *)e->val)->active;
+        if (v)
+            fn(arg, v->cluster, v->set);
+    }
+}
+
+void cluster_manager_tls_wanted(struct cluster *c, uint32_t transport)
+{
+    cluster_tls_make(c, transport);
+    if (c->env->cm)
+        tell_workers(c->env->cm, WORKER_TLS, c, NULL);
+}
+
+/* ---- warming ---- */
+
+static bool all_warm(const struct cluster_manager *cm)
+{
+    map_each (e, &cm->entries) {
+        const struct cluster_version *v = ((struct cluster_entry *)e->val)->warming;
+        if (v && v->in_init)
+            return false;
+    }
+    return true;
+}
+
+static void check_waiters(struct cluster_manager *cm)
+{
+    if (!cm->waiters || !all_warm(cm))
+        return;
+    struct warm_waiter *w = cm->waiters;
+    cm->waiters = NULL;
+    for (struct warm_waiter *next; w; w = next) {
+        next = w->next;
+        w->fn(w->arg);
+        free(w);
+    }
+}
+
+void cluster_manager_when_warm(struct cluster_manager *cm, void (*fn)(void *arg), void *arg)
+{
+    if (all_warm(cm)) {
+        fn(arg);
+        return;
+    }
+    struct warm_waiter *w = mem_new(struct warm_waiter), **end = &cm->waiters;
+    w->fn = fn;
+    w->arg = arg;
+    while (*end)
+        end = &(*end)->next;
+    *end = w;
+}
+
+static void on_warm(struct cluster_version *v)
+{
+    struct cluster_entry *e = v->owner;
+    struct cluster_version *old = e->active;
+    e->active = v;
+    e->warming = NULL;
+    tell_workers(e->cm, WORKER_PUT, v->cluster, v->set);
+    cluster_version_free(old);
+    check_waiters(e->cm);
+}
+
+static void on_endpoints(struct cluster_version *v)
+{
+    struct cluster_entry *e = v->owner;
+    tell_workers(e->cm, WORKER_ENDPOINTS, v->cluster, v->set);
+}
+
+/* ---- checking ---- */
+
+static int need_resolver(struct cluster_manager *cm, const struct cluster_config *cfg,
+                         struct error *err)
+{
+    if (cm->resolver || (cfg->type != CLUSTER_STRICT_DNS && cfg->type != CLUSTER_LOGICAL_DNS))
+        return 0;
+    cm->resolver = resolver_new(cm->opts.main, cm->opts.dns_servers, err);
+    if (cm->resolver)
+        return 0;
+    error_prefix(err, "cluster '%.*s': type: no name resolution: ", SV_ARG(cfg->name));
+    return err ? err->code : E_IO;
+}
+
+static struct cluster_config *checked(struct cluster_manager *cm, sv packed, struct error *err,
+                                      int *rc)
+{
+    struct error local = {0};
+    if (!err)
+        err = &local;
+    const struct pb_opts *fields = cm->is_static ? cm->opts.static_fields : cm->opts.dynamic_fields;
+    struct cluster_config *cfg = cluster_config_new(packed, fields, err);
+    *rc = cfg ? 0 : err->code ? err->code : E_INVALID;
+    if (cfg && cfg->type == CLUSTER_EDS && !cm->opts.eds)
+        *rc = error_set(err, E_UNSUPPORTED,
+                        "cluster '%.*s': type: EDS needs a source of endpoints (ADS), and there "
+                        "is none",
+                        SV_ARG(cfg->name));
+    if (*rc == 0)
+        *rc = cluster_tls_check(cfg, cm->opts.secrets, err);
+    if (*rc == 0)
+        *rc = need_resolver(cm, cfg, err);
+    if (*rc) {
+        cluster_config_free(cfg);
+        return NULL;
+    }
+    return cfg;
+}
+
+int cluster_manager_check(struct cluster_manager *cm, sv packed, struct error *err)
+{
+    int rc;
+    cluster_config_free(checked(cm, packed, err, &rc));
+    return rc;
+}
+
+/* ---- changes ---- */
+
+static bool is_version(const struct cluster_version *v, sv packed)
+{
+    return v && sv_eq(v->cluster->packed, packed);
+}
+
+static struct cluster_entry *entry_for(struct cluster_manager *cm, sv name)
+{
+    struct cluster_entry *e = map_get(&cm->entries, name);
+    if (e)
+        return e;
+    e = mem_zalloc(sizeof *e + name.n + 1);
+    memcpy(e->name, name.p, name.n);
+    e->cm = cm;
+    map_put(&cm->entries, name, e);
+    return e;
+}
+
+static void start_version(struct cluster_manager *cm, struct cluster_entry *e, sv packed,
+                          const struct cluster_config *cfg)
+{
+    struct cluster *c = cluster_new(cm->env, packed, cm->is_static);
+    struct cluster_version *v = cluster_version_new(c, cm->opts.main), *old = e->warming;
+    struct version_env env = {.loop = cm->opts.main,
+                              .eds = &cm->eds,
+                              .secrets = cm->opts.secrets,
+                              .resolver = cm->resolver};
+    cluster_unref(c);
+    v->on_warm = on_warm;
+    v->on_endpoints = on_endpoints;
+    v->owner = e;
+    e->warming = v;
+    e->updated_wall_ns = loop_wall_ns(cm->opts.main);
+    cluster_version_start(v, cfg, &env);
+    cluster_version_free(old); /* after: what both need is not let go in between */
+}
+
+int cluster_manager_put(struct cluster_manager *cm, sv packed, struct error *err)
+{
+    int rc;
+    struct cluster_config *cfg = checked(cm, packed, err, &rc);
+    if (!cfg)
+        return rc;
+    struct cluster_entry *e = map_get(&cm->entries, cfg->name);
+    if (e && e->active && e->active->cluster->is_static && !cm->is_static) {
+        rc = error_set(err, E_EXISTS, "cluster '%.*s': is static and cannot be replaced",
+                       SV_ARG(cfg->name));
+    } else if (e && is_version(e->warming ? e->warming : e->active, packed)) {
+        rc = 0;
+    } else if (e && is_version(e->active, packed)) {
+        cluster_version_free(e->warming); /* back to what is in use */
+        e->warming = NULL;
+        check_waiters(cm);
+    } else {
+        start_version(cm, entry_for(cm, cfg->name), packed, cfg);
+    }
+    cluster_config_free(cfg);
+    return rc;
+}
+
+int cluster_manager_remove(struct cluster_manager *cm, sv name)
+{
+    struct cluster_entry *e = map_del(&cm->entries, name);
+    if (!e)
+        return E_NOT_FOUND;
+    if (e->active)
+        tell_workers(cm, WORKER_REMOVE, e->active->cluster, NULL);
+    entry_free(e);
+    check_waiters(cm);
+    return 0;
+}
+
+static void count_update(struct eds_user *u, void *arg)
+{
+    struct cluster *c = container_of(u, struct cluster_version, eds)->cluster;
+    cluster_count_update(c, CLUSTER_UPDATE_ATTEMPT);
+    cluster_count_update(c, *(enum cluster_update *)arg);
+}
+
+static void count_more(struct eds_user *u, void *arg)
+{
+    cluster_count_update(container_of(u, struct cluster_version, eds)->cluster,
+                         *(enum cluster_update *)arg);
+}
+
+static int check_assignment(struct cluster_manager *cm, sv packed, struct arena *a, sv *name,
+                            struct error *err)
+{
+    void *pb;
+    int rc =
+        pb_decode(&envoy_ClusterLoadAssignment_pb, packed, a, cm->opts.dynamic_fields, &pb, err);
+    if (rc)
+        return rc;
+    const struct envoy_ClusterLoadAssignment *cla = pb;
+    if (cla->cluster_name.n == 0)
+        return error_set(err, E_INVALID, "cluster_name: must not be empty");
+    *name = cla->cluster_name;
+    const char *path = arena_printf(a, "endpoints of cluster '%.*s'", SV_ARG(cla->cluster_name)).p;
+    return endpoint_check(cla, false, path, err);
+}
+
+int cluster_manager_endpoints(struct cluster_manager *cm, sv packed, struct error *err)
+{
+    struct arena a;
+    sv name = {0};
+    enum cluster_update ok = CLUSTER_UPDATE_SUCCESS, rejected = CLUSTER_UPDATE_REJECTED,
+                        same = CLUSTER_UPDATE_NO_REBUILD;
+    arena_init(&a);
+    int rc = check_assignment(cm, packed, &a, &name, err);
+    eds_each_user(&cm->eds, name, count_update, rc ? &rejected : &ok);
+    if (rc == 0 && eds_wanted(&cm->eds, name) && !eds_set(&cm->eds, name, packed))
+        eds_each_user(&cm->eds, name, count_more, &same);
+    arena_free(&a);
+    return rc;
+}
+
+/* ---- asking ---- */
+
+bool cluster_manager_has(const struct cluster_manager *cm, sv name)
+{
+    return map_has(&cm->entries, name);
+}
+
+bool cluster_manager_warm(const struct cluster_manager *cm, sv name)
+{
+    const struct cluster_entry *e = map_get(&cm->entries, name);
+    return e && e->active;
+}
+
+void cluster_manager_set_static(struct cluster_manager *cm, bool is_static)
+{
+    cm->is_static = is_static;
+}
+
+void cluster_manager_each(const struct cluster_manager *cm,
+                          void (*fn)(void *arg, sv name, sv packed, bool warm, bool is_static,
+                                     uint64_t updated_wall_ns),
+                          void *arg)
+{
+    map_each (it, &cm->entries) {
+        const struct cluster_entry *e = it->val;
+        if (e->active)
+            fn(arg, it->key, e->active->cluster->packed, true, e->active->cluster->is_static,
+               e->updated_wall_ns);
+        if (e->warming)
+            fn(arg, it->key, e->warming->cluster->packed, false, e->warming->cluster->is_static,
+               e->updated_wall_ns);
+    }
+}

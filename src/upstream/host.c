@@ -1,0 +1,219 @@
+/* Hosts: one endpoint as one worker uses it. */
+#include "base/mem.h"
+#include "upstream/http_pool.h"
+#include "upstream/worker.h"
+
+/* An info that was replaced while somebody could still look at it. */
+struct retired_info {
+    struct list link;
+    struct endpoint_info *info;
+    struct epochs handed;
+};
+
+/* ---- what is told about it ---- */
+
+const struct upstream_host_info *upstream_host_info(const struct upstream_host *h)
+{
+    return &h->about;
+}
+
+static void describe(struct upstream_host *h)
+{
+    const struct endpoint_info *i = h->info;
+    h->about.addr = &i->addr;
+    h->about.addr_text = i->addr_text;
+    h->about.hostname = i->hostname;
+    h->about.cluster = h->core->cluster->name;
+    h->about.zone = i->zone;
+    h->about.metadata = i->metadata;
+}
+
+void host_set_info(struct upstream_host *h, struct endpoint_info *info)
+{
+    if (h->handed_info.first) {
+        struct retired_info *r = mem_new(struct retired_info);
+        r->info = h->info;
+        r->handed = h->handed_info;
+        list_push(&h->core->retired, &r->link);
+        core_sweep_soon(h->core);
+    } else {
+        endpoint_info_unref(h->info);
+    }
+    h->handed_info = (struct epochs){0};
+    h->info = endpoint_info_ref(info);
+    describe(h);
+}
+
+static void widen(struct epochs *e, uint32_t epoch)
+{
+    if (e->first == 0 || epoch < e->first)
+        e->first = epoch;
+    if (epoch > e->last)
+        e->last = epoch;
+}
+
+void host_hand_out(struct upstream_host *h, const struct upstream_cluster *to)
+{
+    widen(&h->handed, to->epoch);
+    widen(&h->handed_info, to->epoch);
+}
+
+/* ---- life ---- */
+
+struct upstream_host *host_new(struct cluster_core *c, struct endpoint_info *info)
+{
+    struct upstream_host *h = mem_new(struct upstream_host);
+    h->core = c;
+    h->info = endpoint_info_ref(info);
+    h->state = info->state;
+    h->index = LB_NONE;
+    list_init(&h->pools);
+    list_init(&h->tcp);
+    list_init(&h->tcp_up);
+    list_push(&c->hosts, &h->link);
+    map_put(&c->by_state, sv_make((const char *)&h->state, sizeof h->state), h);
+    describe(h);
+    return h;
+}
+
+void host_use(struct upstream_host *h)
+{
+    h->uses++;
+}
+
+void host_unuse(struct upstream_host *h)
+{
+    if (--h->uses == 0 && h->removed)
+        core_sweep_soon(h->core);
+}
+
+void host_remove(struct upstream_host *h)
+{
+    if (h->removed)
+        return;
+    h->removed = true;
+    if (h->index != LB_NONE)
+        h->core->by_index[h->index] = NULL;
+    h->index = LB_NONE;
+    map_del(&h->core->by_state, sv_make((const char *)&h->state, sizeof h->state));
+    if (h->core->cfg->type == CLUSTER_ORIGINAL_DST)
+        map_del(&h->core->by_addr, sv_make((const char *)&h->info->addr.ss, h->info->addr.len));
+    list_del(&h->link);
+    list_push(&h->core->removed, &h->link);
+    host_use(h); /* draining may end the last use */
+    http_pools_drain(h);
+    host_unuse(h);
+    core_sweep_soon(h->core);
+}
+
+void host_free(struct upstream_host *h)
+{
+    http_pools_free(h);
+    list_del(&h->link);
+    endpoint_info_unref(h->info);
+    free(h);
+}
+
+void host_retired_sweep(struct cluster_core *c,
+                        bool (*seen)(const struct cluster_core *c, const struct epochs *e))
+{
+    list_each_safe (it, &c->retired) {
+        struct retired_info *r = container_of(it, struct retired_info, link);
+        if (seen && seen(c, &r->handed))
+            continue;
+        list_del(&r->link);
+        endpoint_info_unref(r->info);
+        free(r);
+    }
+}
+
+/* ---- choosing ---- */
+
+static bool was_tried(void *arg, const struct endpoint *e)
+{
+    const struct upstream_ctx *ctx = arg;
+    for (uint32_t i = 0; i < ctx->n_tried; i++)
+        if (ctx->tried[i]->state == e->info->state)
+            return true;
+    return false;
+}
+
+static struct upstream_host *at_index(struct cluster_core *c, uint32_t index)
+{
+    struct upstream_host *h = c->by_index[index];
+    if (h)
+        return h;
+    /* The same endpoint may be listed twice in a static cluster. */
+    struct endpoint_state *s = c->table->v[index].info->state;
+    h = map_get(&c->by_state, sv_make((const char *)&s, sizeof s));
+    if (!h) {
+        h = host_new(c, c->table->v[index].info);
+        h->index = index;
+        h->about.priority = c->table->v[index].priority;
+    }
+    c->by_index[index] = h;
+    return h;
+}
+
+struct upstream_host *host_choose(struct upstream_cluster *handle, const struct upstream_ctx *ctx)
+{
+    struct cluster_core *c = handle->core;
+    struct upstream_host *h = NULL;
+    if (c->cfg->type == CLUSTER_ORIGINAL_DST) {
+        h = original_dst_host(c, ctx);
+    } else {
+        struct lb_ask ask = {.has_hash = ctx->has_hash, .hash = ctx->hash};
+        if (ctx->n_tried) {
+            ask.avoid = was_tried;
+            ask.arg = (void *)(uintptr_t)ctx;
+        }
+        uint32_t index = lb_pick(&c->lb, &ask);
+        if (index != LB_NONE)
+            h = at_index(c, index);
+    }
+    if (h)
+        host_hand_out(h, handle);
+    else
+        stat_inc(core_stats(c), cluster_stat_upstream_cx_none_healthy);
+    return h;
+}
+
+/* ---- requests ---- */
+
+void host_rq_begin(struct upstream_host *h, enum upstream_priority p)
+{
+    struct stat_group *g = core_stats(h->core);
+    stat_inc(g, cluster_stat_upstream_rq_total);
+    stat_gauge_inc(g, cluster_stat_upstream_rq_active);
+    atomic_fetch_add_explicit(&h->state->rq_total, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->state->rq_active, 1, memory_order_relaxed);
+    h->rq_active++;
+}
+
+void host_rq_end(struct upstream_host *h, enum upstream_priority p, uint32_t n)
+{
+    stat_gauge_add(core_stats(h->core), cluster_stat_upstream_rq_active, -(int64_t)n);
+    atomic_fetch_sub_explicit(&h->state->rq_active, n, memory_order_relaxed);
+    for (uint32_t i = 0; i < n; i++)
+        limits_give(&h->core->rt->limits, p, LIMIT_RQ);
+    h->rq_active -= n;
+}
+
+void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status)
+{
+    struct endpoint_state *s = h->state;
+    switch (r) {
+    case UPSTREAM_OK:
+        atomic_fetch_add_explicit(&s->rq_success, 1, memory_order_relaxed);
+        break;
+    case UPSTREAM_LOCAL_TIMEOUT:
+        atomic_fetch_add_explicit(&s->rq_timeout, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&s->rq_error, 1, memory_order_relaxed);
+        break;
+    case UPSTREAM_5XX:
+    case UPSTREAM_GATEWAY_ERROR:
+    case UPSTREAM_LOCAL_RESET:
+        atomic_fetch_add_explicit(&s->rq_error, 1, memory_order_relaxed);
+        break;
+    }
+}
