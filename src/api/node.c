@@ -112,17 +112,19 @@ int node_build_close(struct node_build *b)
     struct node *n = b->open[b->depth].node;
     const struct node_item *v = b->items ? b->items + b->open[b->depth].first : NULL;
     n->n = b->n_items - b->open[b->depth].first;
+    bool map = n->kind == NODE_MAP && n->n;
+    int rc = map ? check_keys(b, v, n->n) : 0;
+    if (rc < 0)
+        return rc;
     if (n->n) {
-        n->v = arena_alloc(b->a, n->n * sizeof *n->v);
+        size_t each = sizeof *n->v + (map ? sizeof *n->keys + sizeof *n->key_lines : 0);
+        n->v = arena_alloc(b->a, n->n * each); /* one block: values, keys, lines of keys */
         for (uint32_t i = 0; i < n->n; i++)
             n->v[i] = v[i].node;
     }
-    if (n->kind == NODE_MAP && n->n) {
-        int rc = check_keys(b, v, n->n);
-        if (rc < 0)
-            return rc;
-        n->keys = arena_alloc(b->a, n->n * sizeof *n->keys);
-        n->key_lines = arena_alloc(b->a, n->n * sizeof *n->key_lines);
+    if (map) {
+        n->keys = (sv *)(void *)(n->v + n->n);
+        n->key_lines = (uint32_t *)(void *)(n->keys + n->n);
         for (uint32_t i = 0; i < n->n; i++) {
             n->keys[i] = v[i].key;
             n->key_lines[i] = v[i].key_line;

@@ -17,13 +17,13 @@
 enum node_kind { NODE_NULL, NODE_SCALAR, NODE_MAP, NODE_SEQ };
 
 struct node {
-    enum node_kind kind;
+    enum node_kind kind : 8;
     bool quoted;           /* scalar: written with quotes or as a block: always a string */
     uint32_t line, column; /* from 1 */
+    uint32_t n;            /* children */
     const char *file;
-    sv text;    /* scalar */
-    uint32_t n; /* children */
-    sv *keys;   /* map: n keys */
+    sv text;  /* scalar */
+    sv *keys; /* map: n keys */
     uint32_t *key_lines;
     struct node **v; /* map: n values; seq: n items */
 };

@@ -23,6 +23,8 @@ static int no_json(void)
 
 static void space(struct json *j)
 {
+    if (j->p < j->end && (unsigned char)*j->p > ' ')
+        return;
     for (; j->p < j->end; j->p++) {
         if (*j->p == '\n') {
             j->line++;
@@ -106,12 +108,29 @@ static int escape(struct json *j, char **w)
     return 0;
 }
 
+/* Past the bytes that a string holds as they are: up to a quote, backslash or control byte. */
+static char *plain_bytes(char *p, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t w;
+    for (; end - p >= 8; p += 8) {
+        memcpy(&w, p, 8);
+        uint64_t quote = w ^ ones * '"', back = w ^ ones * '\\';
+        uint64_t hit =
+            ((w - ones * 0x20) & ~w) | ((quote - ones) & ~quote) | ((back - ones) & ~back);
+        if (hit & tops) /* the lowest marked byte is the first one; above it marks may be false */
+            return p + __builtin_ctzll(hit & tops) / 8;
+    }
+    while (p < end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20)
+        p++;
+    return p;
+}
+
 /* At the opening quote; *out is what stands between the quotes. */
 static int string(struct json *j, sv *out)
 {
     char *start = ++j->p, *w;
-    while (j->p < j->end && *j->p != '"' && *j->p != '\\' && (unsigned char)*j->p >= 0x20)
-        j->p++;
+    j->p = plain_bytes(j->p, j->end);
     for (w = j->p; j->p < j->end && *j->p != '"';) {
         if ((unsigned char)*j->p < 0x20)
             return no_json();
@@ -135,7 +154,8 @@ static int string(struct json *j, sv *out)
 static int word(struct json *j)
 {
     char *start = j->p;
-    while (j->p < j->end && !strchr(" \t\r\n,]}", *j->p))
+    while (j->p < j->end && (unsigned char)*j->p > ' ' && *j->p != ',' && *j->p != ']' &&
+           *j->p != '}')
         j->p++;
     sv v = sv_make(start, (size_t)(j->p - start));
     bool null = sv_eq(v, SV("null"));
