@@ -17,7 +17,8 @@ struct addr {
         struct sockaddr_in in4;
         struct sockaddr_in6 in6;
         struct sockaddr_un un; /* a path longer than sun_path is refused by addr_unix */
-        struct sockaddr_storage ss;
+        char ss[sizeof(struct sockaddr_un)]; /* the bytes; smaller than sockaddr_storage:
+                                                connections and endpoints hold many of these */
     };
 };
 

@@ -30,7 +30,7 @@ struct sock_conn {
     bool hup;     /* FIN or worse was announced: a short read does not mean "empty" */
     bool blocked; /* a write was short; the owner waits for CONN_EV_WRITE */
     bool tell;    /* an error is still to be told */
-    char text[96];
+    char *text;   /* of the error */
 };
 
 static const struct conn_ops sock_ops;
@@ -62,9 +62,10 @@ static int fail(struct sock_conn *s, const char *prefix, int errnum)
     if (s->c.error == 0) {
         s->c.error = code;
         const char *text = strerrordesc_np(errnum);
-        int n = snprintf(s->text, sizeof s->text, "%s%s", prefix, text ? text : "unknown error");
-        s->c.error_text =
-            sv_make(s->text, n < (int)sizeof s->text ? (size_t)n : sizeof s->text - 1);
+        text = text ? text : "unknown error";
+        s->text = mem_alloc(strlen(prefix) + strlen(text) + 1);
+        stpcpy(stpcpy(s->text, prefix), text);
+        s->c.error_text = sv_of(s->text);
     }
     s->c.writable = false;
     return code;
@@ -233,7 +234,9 @@ static int sock_shutdown_write(struct conn *c)
 
 static void free_conn(struct deferred *d)
 {
-    free(container_of(d, struct sock_conn, gone));
+    struct sock_conn *s = container_of(d, struct sock_conn, gone);
+    free(s->text);
+    free(s);
 }
 
 static void sock_close(struct conn *c, bool reset)
