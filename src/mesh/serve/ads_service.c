@@ -31,7 +31,7 @@ struct ca_caller service_caller(const struct grpc_call *c)
     return who;
 }
 
-static void send(void *arg, sv message)
+static void send_message(void *arg, sv message)
 {
     struct stream *st = arg;
     grpc_send(st->call, message);
@@ -97,7 +97,7 @@ static void open_stream(struct ads_service *s, struct grpc_call *c, bool delta)
     }
     st = mem_new(struct stream);
     st->call = c;
-    st->push = push_stream_open(s->push, delta, &who, send, st);
+    st->push = push_stream_open(s->push, delta, &who, send_message, st);
     grpc_call_set_events(c, &events, st);
     grpc_send_headers(c, NULL);
     strbuf_fini(&uri);
