@@ -54,10 +54,11 @@ int grpc_timeout_parse(sv v, uint64_t *ms);
 sv grpc_timeout_format(uint64_t ms, char out[16]);
 
 /* Metadata whose name ends with "-bin": the bytes travel as base64 (unpadded when sent; padded or
- * not when received, any of several comma-joined values is refused: see get). The value is put in
+ * not when received). The value is put in
  * h's arena. */
 void grpc_metadata_add_bin(struct http_headers *h, sv lower_name, sv bytes);
-/* The first value decoded into `a`; E_NOT_FOUND, or E_INVALID when it is no base64. */
+/* The first value (also of several joined by commas), decoded into `a`; E_NOT_FOUND, or E_INVALID
+ * when it is no base64. */
 int grpc_metadata_get_bin(const struct http_headers *h, sv lower_name, struct arena *a, sv *out);
 
 #endif

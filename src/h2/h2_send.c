@@ -313,6 +313,19 @@ static int can_send(const struct h2_session *h, const struct h2_stream *s)
     return s->head_sent && !s->end_queued ? 0 : E_INVALID;
 }
 
+/* Small pieces behind others are gathered: a slice each would pin the block it came in, and a body
+ * of one-byte frames would cost many times its length (attack case 10). */
+static void pending_add(struct h2_stream *s, struct buf *data)
+{
+    sv front = buf_front(data);
+    if (s->pending.len && front.n == data->len && front.n <= COPY_MAX) {
+        buf_append_sv(&s->pending, front);
+        buf_reset(data);
+    } else {
+        buf_move(&s->pending, data);
+    }
+}
+
 static int op_send_data(struct http_stream *hs, struct buf *data, bool end)
 {
     struct h2_stream *s = h2_stream_of(hs);
@@ -323,7 +336,7 @@ static int op_send_data(struct http_stream *hs, struct buf *data, bool end)
         return r;
     }
     h2_enter(h);
-    buf_move(&s->pending, data);
+    pending_add(s, data);
     s->s.queued = s->pending.len;
     s->end_queued = end;
     if (s->pending.len == 0)
