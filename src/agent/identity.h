@@ -1,0 +1,62 @@
+/* A workload's identity: a key that never leaves this process's memory, and a certificate for it
+ * that is renewed before it ends.
+ *
+ *   new key -> CSR -> CreateCertificate (token, or the present certificate) -> checked -> in force
+ *      ^                                                                         |
+ *      +------ at half of its life, +-5 % so that a fleet does not come at once <-+
+ *
+ * Failures are retried after 0.5 s, doubling to 60 s, each +-20 %; what is in force stays in force.
+ * The answer is checked before it is believed: the leaf is for our key and our name, and leads to
+ * the roots that came with it, which in turn must not be strangers: the chain also leads to a root
+ * that was known before, or the connection was verified with one (it always is). Wall time may
+ * jump: the date is looked at again at least every minute. Thread: main (owning loop). */
+#ifndef WEFT_AGENT_IDENTITY_H
+#define WEFT_AGENT_IDENTITY_H
+
+#include "base/error.h"
+#include "net/loop.h"
+#include "tls/tls_info.h"
+#include "tls/tls_key.h"
+
+struct identity;
+
+struct identity_opts {
+    struct loop *loop;
+    sv ca_address; /* "IP:PORT" of the certificate service */
+    sv ca_name;    /* DNS name in its certificate; empty: istiod.istio-system.svc */
+    sv roots_pem;  /* that the service's certificate must lead to */
+    sv token;      /* bootstrap token; may be empty when the service needs none */
+    sv trust_domain, ns, service_account;
+    int64_t ttl_s; /* asked for; 0: the service's default */
+    enum tls_key_kind key_kind;
+    uint32_t mark; /* SO_MARK of its sockets */
+    /* A new certificate is in force, or the roots changed. Main loop. */
+    void (*on_change)(void *arg, struct identity *id);
+    /* An attempt failed: why, and when the next one is. May be NULL. */
+    void (*on_failure)(void *arg, const char *why, uint64_t retry_ms);
+    void *arg;
+};
+
+/* Copies everything; starts at once. NULL + err when the options are wrong. */
+struct identity *identity_new(const struct identity_opts *o, struct error *err);
+void identity_free(struct identity *id); /* NULL is fine */
+
+bool identity_ready(const struct identity *id); /* there is a certificate */
+sv identity_uri(const struct identity *id);     /* spiffe://... */
+/* What is in force; empty and NULL before it is ready. Valid until the next on_change. */
+sv identity_chain_pem(const struct identity *id); /* leaf first */
+sv identity_roots_pem(const struct identity *id);
+struct tls_key *identity_key(const struct identity *id);              /* borrowed */
+const struct tls_cert_info *identity_cert(const struct identity *id); /* the leaf */
+
+struct identity_stats {
+    uint64_t attempts, failures, rotations;
+    int64_t not_after_s;  /* of the certificate in force, 0: none */
+    int64_t next_s;       /* wall time of the next renewal or attempt */
+    char last_error[256]; /* empty after a success */
+};
+const struct identity_stats *identity_stats(const struct identity *id);
+/* Renews now (tests, SIGHUP). */
+void identity_renew(struct identity *id);
+
+#endif
