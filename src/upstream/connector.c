@@ -10,7 +10,7 @@ static struct cluster_core *core_of(const struct connector *k)
 
 /* ---- accounting ---- */
 
-bool cx_allowed(struct upstream_host *h, enum upstream_priority p, bool none_yet)
+bool cx_allowed(struct upstream_host *h, enum upstream_priority p, bool none_yet, bool count)
 {
     struct cluster_core *c = h->core;
     uint32_t per_host = c->cfg->per_host_max_connections;
@@ -18,7 +18,8 @@ bool cx_allowed(struct upstream_host *h, enum upstream_priority p, bool none_yet
         per_host && atomic_load_explicit(&h->state->cx_active, memory_order_relaxed) >= per_host;
     if (!host_full && limits_take(&c->rt->limits, p, LIMIT_CX))
         return true;
-    stat_inc(core_stats(c), cluster_stat_upstream_cx_overflow);
+    if (count)
+        stat_inc(core_stats(c), cluster_stat_upstream_cx_overflow);
     if (!none_yet)
         return false;
     limits_force(&c->rt->limits, p, LIMIT_CX);

@@ -53,8 +53,9 @@ enum cx_end { CX_LOCAL, CX_REMOTE };
  * there. */
 void cx_ended(struct upstream_host *h, enum upstream_priority p, const struct conn *c,
               uint64_t start_ns, enum cx_end by, bool with_active_rq);
-/* Whether one more connection to the host is allowed; takes LIMIT_CX if so, counts the overflow if
- * not. `none_yet`: the asker has none at all, so it may have one whatever the limit says. */
-bool cx_allowed(struct upstream_host *h, enum upstream_priority p, bool none_yet);
+/* Whether one more connection to the host is allowed; takes LIMIT_CX if so, else counts the
+ * overflow if `count`. `none_yet`: the asker has none at all, so it may have one whatever the limit
+ * says. */
+bool cx_allowed(struct upstream_host *h, enum upstream_priority p, bool none_yet, bool count);
 
 #endif

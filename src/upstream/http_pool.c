@@ -209,10 +209,11 @@ static uint32_t expected(const struct http_pool *p)
     return p->host->core->cfg->http.h2.max_concurrent_streams;
 }
 
-static void connect_more(struct http_pool *p)
+/* `asked`: for a new request, so that an overflow counts; else only to catch up. */
+static void connect_more(struct http_pool *p, bool asked)
 {
     while (p->n_pending > (uint64_t)p->n_connecting * expected(p)) {
-        if (!cx_allowed(p->host, p->priority, pool_empty(p)))
+        if (!cx_allowed(p->host, p->priority, pool_empty(p), asked))
             break;
         p->n_connecting++;
         http_conn_new(p);
@@ -260,7 +261,7 @@ void http_pool_serve(struct http_pool *p)
         upstream_cluster_unref(got.handle);
     }
     p->serving = false;
-    connect_more(p);
+    connect_more(p, false);
     host_unuse(p->host);
 }
 
@@ -294,7 +295,7 @@ struct upstream_open *upstream_http_open(struct upstream_cluster *handle,
     o->pool = p;
     list_push(&p->pending, &o->link);
     p->n_pending++;
-    connect_more(p);
+    connect_more(p, true);
     return o;
 }
 
@@ -330,14 +331,14 @@ void http_pool_connect_failed(struct http_pool *p, struct http_conn *hc, enum up
         stat_inc(core_stats(h->core), cluster_stat_upstream_rq_pending_failure_eject);
         open_fail(container_of(it, struct upstream_open, link), why, details);
     }
-    connect_more(p);
+    connect_more(p, false);
     host_unuse(h);
 }
 
 void http_pool_conn_gone(struct http_pool *p)
 {
     if (p->n_pending && !p->serving)
-        connect_more(p);
+        connect_more(p, false);
 }
 
 /* ---- all pools of a host ---- */

@@ -107,7 +107,7 @@ struct upstream_open *upstream_tcp_open(struct upstream_cluster *handle,
         cb->on_fail(user, UPSTREAM_FAIL_NO_HOST, NULL, (sv){0});
         return NULL;
     }
-    if (!cx_allowed(h, UPSTREAM_DEFAULT, false)) {
+    if (!cx_allowed(h, UPSTREAM_DEFAULT, false, true)) {
         cb->on_fail(user, UPSTREAM_FAIL_OVERFLOW, h, (sv){0});
         return NULL;
     }
