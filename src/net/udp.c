@@ -87,6 +87,14 @@ int udp_send(struct udp_sock *u, const struct addr *to, const void *p, size_t n)
     return r < 0 ? error_from_errno((int)-r) : 0;
 }
 
+int udp_set_mark(struct udp_sock *u, uint32_t mark)
+{
+    struct os *os = loop_os(u->loop);
+    int v = (int)mark;
+    int rc = os->ops->setsockopt(os->self, u->fd, SOL_SOCKET, SO_MARK, &v, sizeof v);
+    return rc < 0 ? error_from_errno(-rc) : 0;
+}
+
 const struct addr *udp_addr(const struct udp_sock *u)
 {
     return &u->addr;

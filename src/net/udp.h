@@ -16,6 +16,8 @@ struct udp_sock *udp_new(struct loop *l, const struct addr *a, udp_fn fn, void *
                          struct error *err);
 /* 0; E_AGAIN: no room now, the datagram is dropped; E_LIMIT: too long; other negative codes. */
 int udp_send(struct udp_sock *u, const struct addr *to, const void *p, size_t n);
+/* SO_MARK of what it sends from now on: exempts it from interception. E_DENIED without privilege. */
+int udp_set_mark(struct udp_sock *u, uint32_t mark);
 const struct addr *udp_addr(const struct udp_sock *u); /* with the port it got */
 void udp_free(struct udp_sock *u);                     /* NULL is fine */
 
