@@ -237,7 +237,8 @@ static int start(struct control *c, struct error *err)
         return err->code;
     c->store = model_store_new(c->o.trust_domain, c->o.domain_suffix);
     if (c->o.config_dir) {
-        c->files = file_source_new(c->loop, c->o.config_dir, c->store, changed, c, err);
+        c->files =
+            file_source_new(c->loop, c->o.config_dir, c->o.namespace, c->store, changed, c, err);
         if (!c->files)
             return err->code;
     }
@@ -269,6 +270,8 @@ struct control *control_new(const struct control_opts *o, struct error *err)
     c->loop = o->loop;
     if (!c->o.trust_domain.n)
         c->o.trust_domain = SV("cluster.local");
+    if (!c->o.namespace.n)
+        c->o.namespace = SV("default");
     if (!c->o.domain_suffix.n)
         c->o.domain_suffix = SV("cluster.local");
     if (start(c, err)) {

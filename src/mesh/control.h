@@ -18,6 +18,7 @@ struct control;
 struct control_opts {
     struct loop *loop;
     const char *config_dir;
+    sv namespace;                   /* of objects that name none; empty: default */
     const char *state_dir;          /* the CA's root is kept here (0700) */
     const char *plain_address;      /* "127.0.0.1:15010"; NULL or empty: none */
     const char *tls_address;        /* "*:15012"; NULL or empty: none */

@@ -74,7 +74,7 @@ static int setup(void **state)
     assert_non_null(mkdtemp(f->dir));
     write_file(f, "books.yaml", books());
     f->store = model_store_new(SV("cluster.local"), SV("cluster.local"));
-    f->files = file_source_new(NULL, f->dir, f->store, NULL, NULL, &err);
+    f->files = file_source_new(NULL, f->dir, SV("default"), f->store, NULL, NULL, &err);
     assert_non_null(f->files);
     f->t = translate_new(&o, &err);
     if (!f->t)

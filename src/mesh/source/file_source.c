@@ -44,7 +44,7 @@ struct watched {
 
 struct file_source {
     struct loop *loop;
-    char *dir;
+    char *dir, *default_ns;
     struct model_store *store;
     void (*changed)(void *arg);
     void *arg;
@@ -113,9 +113,9 @@ static void read_document(struct file_source *f, struct source_file *sf, const s
             read_document(f, sf, items->v[i], a);
         return;
     }
-    if (object_identify(doc, &kind, &ns, &name))
+    if (object_identify(doc, sv_of(f->default_ns), &kind, &ns, &name))
         mark(sf, kind, ns, name);
-    if (object_read(doc, sv_of(sf->path), a, &o, &ignored, &problem)) {
+    if (object_read(doc, sv_of(sf->path), sv_of(f->default_ns), a, &o, &ignored, &problem)) {
         report(f, &problem);
         return;
     }
@@ -379,8 +379,9 @@ static void rescan(struct timer *t)
     file_source_refresh(container_of(t, struct file_source, rescan));
 }
 
-struct file_source *file_source_new(struct loop *l, const char *dir, struct model_store *store,
-                                    void (*changed)(void *arg), void *arg, struct error *err)
+struct file_source *file_source_new(struct loop *l, const char *dir, sv default_ns,
+                                    struct model_store *store, void (*changed)(void *arg),
+                                    void *arg, struct error *err)
 {
     struct file_source *f;
     struct stat st;
@@ -392,6 +393,7 @@ struct file_source *file_source_new(struct loop *l, const char *dir, struct mode
     f = mem_new(struct file_source);
     f->loop = l;
     f->dir = sv_dup(sv_of(dir));
+    f->default_ns = sv_dup(default_ns);
     f->store = store;
     f->changed = changed;
     f->arg = arg;
@@ -419,5 +421,6 @@ void file_source_free(struct file_source *f)
         file_free(e->val);
     map_fini(&f->files);
     free(f->dir);
+    free(f->default_ns);
     free(f);
 }

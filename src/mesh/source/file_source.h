@@ -14,9 +14,11 @@
 struct file_source;
 
 /* Reads everything once, before it returns, then watches. `changed` runs after each reading that
- * changed an object or a problem. loop NULL: read once, no watch (checks offline). */
-struct file_source *file_source_new(struct loop *l, const char *dir, struct model_store *store,
-                                    void (*changed)(void *arg), void *arg, struct error *err);
+ * changed an object or a problem. Objects that name no namespace are in
+ * default_ns. loop NULL: read once, no watch (checks offline). */
+struct file_source *file_source_new(struct loop *l, const char *dir, sv default_ns,
+                                    struct model_store *store, void (*changed)(void *arg),
+                                    void *arg, struct error *err);
 void file_source_free(struct file_source *f);
 /* Reads again now, as a change would. */
 void file_source_refresh(struct file_source *f);

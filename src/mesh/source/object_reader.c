@@ -383,7 +383,7 @@ static bool group_matches(sv api_version, const char *group)
            (sv_eq_c(rest, "v1") || sv_eq_c(rest, "v1beta1") || sv_eq_c(rest, "v1alpha3"));
 }
 
-bool object_identify(const struct node *doc, enum model_kind *kind, sv *ns, sv *name)
+bool object_identify(const struct node *doc, sv default_ns, enum model_kind *kind, sv *ns, sv *name)
 {
     const struct node *meta = node_get(doc, "metadata");
     sv k = node_str(doc, "kind");
@@ -395,7 +395,7 @@ bool object_identify(const struct node *doc, enum model_kind *kind, sv *ns, sv *
         *name = node_str(meta, "name");
         *ns = node_str(meta, "namespace");
         if (!ns->n)
-            *ns = SV("default");
+            *ns = default_ns;
         return name->n > 0;
     }
     return false;
@@ -482,8 +482,8 @@ static int read_metadata(struct reading *r, sv ns, sv name, sv file)
                             &r->o->annotations);
 }
 
-int object_read(const struct node *doc, sv file, struct arena *a, struct model_object **out,
-                sv *ignored_kind, struct model_problem *problem)
+int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
+                struct model_object **out, sv *ignored_kind, struct model_problem *problem)
 {
     struct reading r = {.doc = doc, .problem = problem, .problem_arena = a};
     sv kind = node_str(doc, "kind"), api = node_str(doc, "apiVersion"), ns, name;
@@ -503,7 +503,7 @@ int object_read(const struct node *doc, sv file, struct arena *a, struct model_o
         *ignored_kind = arena_printf(a, "%.*s %.*s", SV_ARG(api), SV_ARG(kind));
         return 0;
     }
-    if (!object_identify(doc, &model, &ns, &name))
+    if (!object_identify(doc, default_ns, &model, &ns, &name))
         return fail(&r, doc, "metadata.name", "ParseError", "%s has no metadata.name",
                     kinds[k].kind);
     problem->has_object = true;

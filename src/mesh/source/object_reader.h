@@ -11,14 +11,17 @@
 #include "api/node.h"
 #include "mesh/model/model.h"
 
-/* One document. 0 and *out (one reference, the caller's), or *out = NULL for a kind that the mesh
- * does not use (then *ignored_kind names it). On an error `problem` says object, line, field and
- * cause (its strings live in `a`). The document's text must be in memory only during the call. */
-int object_read(const struct node *doc, sv file, struct arena *a, struct model_object **out,
-                sv *ignored_kind, struct model_problem *problem) MUST_CHECK;
+/* One document. An object without a namespace is in default_ns, as with `kubectl -n`. 0 and *out
+ * (one reference, the caller's), or *out = NULL for a kind that the mesh does not use (then
+ * *ignored_kind names it). On an error `problem` says object, line, field and cause (its strings
+ * live in `a`). The document's text must be in memory only during the call. */
+int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
+                struct model_object **out, sv *ignored_kind,
+                struct model_problem *problem) MUST_CHECK;
 
 /* Kind and name of a document, also of one that cannot be read; false when it does not even say
  * that. */
-bool object_identify(const struct node *doc, enum model_kind *kind, sv *ns, sv *name);
+bool object_identify(const struct node *doc, sv default_ns, enum model_kind *kind, sv *ns,
+                     sv *name);
 
 #endif

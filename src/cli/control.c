@@ -1,0 +1,194 @@
+#include "mesh/control.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "agent/mesh_net.h"
+#include "base/log.h"
+#include "cli/cli.h"
+
+LOG_COMPONENT(control);
+
+struct settings {
+    const char *config, *ns, *state, *mesh, *plain, *tls, *monitoring, *trust_domain, *domain, *ttl;
+    const char *log_file, *log_format, *log_json, *level, *tls_port;
+    bool no_mesh, strict;
+};
+
+static void on_signal(int signo, void *arg)
+{
+    (void)signo;
+    loop_stop(arg);
+}
+
+/* Where the CA's root is kept between starts: a path of the user's own. */
+static int state_dir(const struct settings *s, char out[PATH_MAX], struct error *err)
+{
+    const char *home = getenv("HOME"), *xdg = getenv("XDG_STATE_HOME");
+    char part[PATH_MAX];
+
+    if (s->state)
+        snprintf(out, PATH_MAX, "%s", s->state);
+    else if (geteuid() == 0)
+        snprintf(out, PATH_MAX, "/var/lib/weft/%s", s->mesh);
+    else if (xdg && *xdg == '/')
+        snprintf(out, PATH_MAX, "%s/weft/%s", xdg, s->mesh);
+    else if (home && *home == '/')
+        snprintf(out, PATH_MAX, "%s/.local/state/weft/%s", home, s->mesh);
+    else
+        return error_set(err, E_INVALID, "no home directory: say --state DIR");
+    for (char *p = out + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        snprintf(part, sizeof part, "%.*s", (int)(p - out), out);
+        if (mkdir(part, 0755) != 0 && errno != EEXIST)
+            return error_set(err, E_IO, "%s: %s", part, strerror(errno));
+    }
+    if (mkdir(out, 0700) != 0 && errno != EEXIST)
+        return error_set(err, E_IO, "%s: %s", out, strerror(errno));
+    return 0;
+}
+
+/* The mesh network of this machine, for workloads of `weft run`. */
+static int join_network(const struct settings *s, struct mesh_net **net, char *socket_path,
+                        size_t socket_size, struct control_opts *o, struct arena *a,
+                        struct error *err)
+{
+    char dir[MESH_NET_PATH_MAX], text[ADDR_TEXT_MAX];
+    struct addr at;
+    uint16_t port;
+    int rc;
+
+    if (s->no_mesh)
+        return 0;
+    rc = cli_port(s->tls_port, &port, err);
+    rc = rc ? rc : mesh_net_dir(s->mesh, dir, err);
+    if (rc)
+        return rc;
+    *net = mesh_net_join(s->mesh, err);
+    if (!*net)
+        return err->code;
+    at = *mesh_net_gateway(*net);
+    addr_set_port(&at, port);
+    rc = mesh_net_listen(*net, &at, &o->tls_fd, err);
+    if (rc)
+        return rc;
+    o->discovery_address = arena_sv(a, addr_text(&at, text));
+    snprintf(socket_path, socket_size, "%s/control.sock", dir);
+    o->run_socket = socket_path;
+    return 0;
+}
+
+static int serve(const struct settings *s, struct control_opts *o, struct error *err)
+{
+    struct loop *l = loop_new(NULL);
+    struct control *c;
+
+    o->loop = l;
+    c = control_new(o, err);
+    if (!c) {
+        loop_free(l);
+        return err->code;
+    }
+    loop_on_signal(l, SIGTERM, on_signal, l);
+    loop_on_signal(l, SIGINT, on_signal, l);
+    signal(SIGPIPE, SIG_IGN);
+    loop_run(l);
+    log_info(&log_control, "control plane ends");
+    control_free(c);
+    loop_free(l);
+    return 0;
+}
+
+int cmd_control(int argc, char **argv)
+{
+    struct settings s = {.mesh = CLI_MESH,
+                         .plain = "127.0.0.1:15010",
+                         .tls = "",
+                         .monitoring = "127.0.0.1:15014",
+                         .trust_domain = "cluster.local",
+                         .domain = "cluster.local",
+                         .ttl = "0",
+                         .level = "info",
+                         .tls_port = "15012"};
+    const struct cli_option options[] = {
+        {"--config", "DIR", "Kubernetes and Istio YAML, watched", &s.config},
+        {"--namespace", "NS", "of objects that name none (default)", &s.ns},
+        {"--state", "DIR", "where the root certificate is kept", &s.state},
+        {"--mesh", "NAME", "mesh network of this machine (default: default)", &s.mesh},
+        {"--no-mesh-network", NULL, "no mesh network and no registration of weft run",
+         .flag = &s.no_mesh},
+        {"--discovery-address", "ADDR",
+         "plaintext discovery, loopback only (127.0.0.1:15010; '': none)", &s.plain},
+        {"--tls-address", "ADDR", "discovery and certificates over TLS on this host ('': none)",
+         &s.tls},
+        {"--tls-port", "PORT", "the same inside the mesh network (15012)", &s.tls_port},
+        {"--monitoring-address", "ADDR", "metrics and status (127.0.0.1:15014; '': none)",
+         &s.monitoring},
+        {"--trust-domain", "NAME", "of identities (cluster.local)", &s.trust_domain},
+        {"--domain", "NAME", "suffix of service names (cluster.local)", &s.domain},
+        {"--certificate-seconds", "N", "lifetime of workload certificates (86400)", &s.ttl},
+        {"--access-log-file", "PATH", "sidecars log requests there (/dev/stdout; default: not)",
+         &s.log_file},
+        {"--access-log-format", "TEXT", "Envoy's format string (default: Istio's)", &s.log_format},
+        {"--access-log-json", "OBJECT", "log JSON of this form instead", &s.log_json},
+        {"--mtls-strict", NULL, "sidecars refuse plaintext from others", .flag = &s.strict},
+        {"--log-level", "LEVEL", "trace, debug, info, warning, error", &s.level},
+    };
+    struct control_opts o = {.tls_fd = -1};
+    struct error err = {0};
+    struct mesh_net *net = NULL;
+    char state[PATH_MAX], socket_path[MESH_NET_PATH_MAX + 32];
+    enum log_level level;
+    struct arena a;
+    uint32_t ttl;
+    int first, rc;
+
+    rc = cli_options("weft control --config DIR [OPTIONS]", options,
+                     sizeof options / sizeof *options, argc, argv, &first, &err);
+    if (rc == E_CANCELLED)
+        return 0;
+    if (!rc && first < argc)
+        rc = error_set(&err, E_INVALID, "'%s' is not understood", argv[first]);
+    if (!rc && !s.config)
+        rc = error_set(&err, E_INVALID, "--config DIR is missing");
+    if (!rc && log_level_parse(sv_of(s.level), &level))
+        rc = error_set(&err, E_INVALID, "--log-level: '%s' is no level", s.level);
+    rc = rc ? rc : cli_u32(s.ttl, "--certificate-seconds", &ttl, &err);
+    if (rc) {
+        fprintf(stderr, "weft control: %s\n", err.msg);
+        return 2;
+    }
+    log_set_level(NULL, level);
+    arena_init(&a);
+    rc = state_dir(&s, state, &err);
+    rc = rc ? rc : join_network(&s, &net, socket_path, sizeof socket_path, &o, &a, &err);
+    if (!rc) {
+        o.config_dir = s.config;
+        o.namespace = sv_of(s.ns);
+        o.state_dir = state;
+        o.plain_address = s.plain;
+        o.tls_address = s.tls;
+        o.monitoring_address = s.monitoring;
+        o.trust_domain = sv_of(s.trust_domain);
+        o.domain_suffix = sv_of(s.domain);
+        o.certificate_ttl_s = ttl;
+        o.translate = (struct translate_options){.access_log_path = sv_of(s.log_file),
+                                                 .access_log_format = sv_of(s.log_format),
+                                                 .access_log_json = sv_of(s.log_json),
+                                                 .mtls_strict = s.strict};
+        rc = serve(&s, &o, &err);
+    }
+    if (o.run_socket)
+        unlink(o.run_socket);
+    mesh_net_leave(net);
+    arena_free(&a);
+    if (rc)
+        fprintf(stderr, "weft control: %s\n", err.msg);
+    return rc ? 1 : 0;
+}
