@@ -177,10 +177,11 @@ void endpoint_set_unref(struct endpoint_set *s)
     free(s);
 }
 
-static struct endpoint_table *table_new(struct endpoint_set *s, struct cluster_rt *rt)
+struct endpoint_table *endpoint_set_build(const struct endpoint_set *s,
+                                          const struct cluster_config *cfg,
+                                          struct endpoint_registry *registry)
 {
     static const struct envoy_ClusterLoadAssignment none;
-    const struct cluster_config *cfg = rt->cfg;
     struct endpoint_table_opts o = {
         .transport = cfg->n_transports > 1 ? cluster_config_transport : NULL,
         .transport_cfg = cfg,
@@ -199,7 +200,7 @@ static struct endpoint_table *table_new(struct endpoint_set *s, struct cluster_r
                   : NULL;
     else if (cfg->type != CLUSTER_STATIC)
         cla = NULL; /* nothing is known yet; what DNS clusters list are names */
-    struct endpoint_table *t = endpoint_table_new(&rt->registry, cla ? cla : &none, &o);
+    struct endpoint_table *t = endpoint_table_new(registry, cla ? cla : &none, &o);
     arena_free(&a);
     return t;
 }
@@ -227,7 +228,7 @@ struct endpoint_table *endpoint_set_table(struct endpoint_set *s)
     pthread_mutex_lock(&s->cluster->lock);
     t = atomic_load_explicit(&s->table, memory_order_relaxed);
     if (!t) {
-        t = table_new(s, rt);
+        t = endpoint_set_build(s, rt->cfg, &rt->registry);
         atomic_store_explicit(&s->table, t, memory_order_release);
         show(rt, t);
         if (t->n)

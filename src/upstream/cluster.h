@@ -124,6 +124,11 @@ struct endpoint_set *endpoint_set_ref(struct endpoint_set *s);
 void endpoint_set_unref(struct endpoint_set *s); /* NULL is fine */
 /* Made now if need be; counts membership. Never NULL. Lives as long as the set. */
 struct endpoint_table *endpoint_set_table(struct endpoint_set *s);
+/* A table of it in another registry, which the caller frees: for looking at clusters that nobody
+ * uses, without making them used. */
+struct endpoint_table *endpoint_set_build(const struct endpoint_set *s,
+                                          const struct cluster_config *cfg,
+                                          struct endpoint_registry *registry);
 /* Writes the membership gauges, after the health of endpoints changed. */
 void endpoint_set_show(struct endpoint_set *s);
 

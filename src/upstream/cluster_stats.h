@@ -90,7 +90,8 @@
     COUNTER(P, upstream_rq_rx_reset)                                                               \
     COUNTER(P, upstream_rq_timeout)                                                                \
     COUNTER(P, upstream_rq_total)                                                                  \
-    COUNTER(P, upstream_rq_tx_reset)
+    COUNTER(P, upstream_rq_tx_reset)                                                               \
+    GAUGE(P, warming_state)
 STAT_GROUP_DECLARE(cluster_stat, CLUSTER_STATS);
 
 /* Answers by origin; also under "internal." and "external.". */

@@ -466,12 +466,17 @@ static bool negotiated_http2(const struct http_conn *hc)
     return hc->conn->tls && sv_eq(hc->conn->tls->alpn, SV("h2"));
 }
 
+static void count_protocol(struct cluster_core *c, bool http2)
+{
+    stat_inc(core_stats(c),
+             http2 ? cluster_stat_upstream_cx_http2_total : cluster_stat_upstream_cx_http1_total);
+}
+
 static void on_connected(struct connector *k, struct conn *c)
 {
     struct http_conn *hc = container_of(k, struct http_conn, connector);
     struct cluster_core *core = core_of(hc);
     const struct cluster_http_config *h = &core->cfg->http;
-    struct stat_group *g = core_stats(core);
     hc->conn = c;
     conn_set_owner(c, on_event, hc);
     hc->http2 = negotiated_http2(hc);
@@ -480,8 +485,8 @@ static void on_connected(struct connector *k, struct conn *c)
     hc->codec->now_ms = codec_now_ms;
     hc->codec->stats = &core->codec_stats[hc->http2];
     hc->state = HTTP_CONN_OPEN;
-    stat_inc(g, hc->http2 ? cluster_stat_upstream_cx_http2_total
-                          : cluster_stat_upstream_cx_http1_total);
+    if (hc->pool->protocol == POOL_ALPN)
+        count_protocol(core, hc->http2);
     if (h->max_connection_ms)
         timer_set(&hc->life, h->max_connection_ms);
     if (hc->http2)
@@ -518,6 +523,8 @@ struct http_conn *http_conn_new(struct http_pool *p)
     hc->connector.failed = on_connect_failed;
     list_push(&p->connecting, &hc->link);
     host_use(p->host);
+    if (p->protocol != POOL_ALPN) /* else when it is known */
+        count_protocol(p->host->core, p->protocol == POOL_HTTP2);
     connector_start(&hc->connector, p->host, p->priority, &p->ask);
     return hc;
 }

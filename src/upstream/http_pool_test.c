@@ -6,8 +6,7 @@
 #include "upstream/testing_rig.h"
 
 /* A static cluster "c" of endpoints 10.0.1.1:80 … with more fields. */
-#define ENDPOINT(ip)                                                                               \
-    "{endpoint: {address: {socket_address: {address: " ip ", port_value: 80}}}}"
+#define ENDPOINT(ip) "{endpoint: {address: {socket_address: {address: " ip ", port_value: 80}}}}"
 #define CLUSTER(endpoints, more)                                                                   \
     "{name: c, connect_timeout: 1s, load_assignment: {cluster_name: c, endpoints: "                \
     "[{lb_endpoints: [" endpoints "]}]}" more "}"
@@ -411,9 +410,9 @@ static void tried_hosts_are_avoided(void **state)
 static void priorities_have_pools_of_their_own(void **state)
 {
     struct req q = {.ctx.priority = UPSTREAM_HIGH}, d;
-    rig_put_ok(&rig, CLUSTER(ENDPOINT("10.0.1.1"),
-                             ", circuit_breakers: {thresholds: [{priority: HIGH, "
-                             "max_pending_requests: 0}]}"));
+    rig_put_ok(&rig,
+               CLUSTER(ENDPOINT("10.0.1.1"), ", circuit_breakers: {thresholds: [{priority: HIGH, "
+                                             "max_pending_requests: 0}]}"));
     req_go(&rig, &q, "c");
     assert_true(q.failed);
     assert_int_equal(q.why, UPSTREAM_FAIL_OVERFLOW);

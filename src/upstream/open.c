@@ -23,6 +23,7 @@ struct upstream_open *open_new(struct upstream_cluster *handle, struct upstream_
     host_use(host);
     stat_inc(core_stats(c), cluster_stat_upstream_rq_pending_total);
     stat_gauge_inc(core_stats(c), cluster_stat_upstream_rq_pending_active);
+    atomic_fetch_add_explicit(&host->state->rq_pending, 1, memory_order_relaxed);
     return o;
 }
 
@@ -36,6 +37,7 @@ void open_end(struct upstream_open *o)
     if (o->pool)
         o->pool->n_pending--;
     stat_gauge_dec(core_stats(c), cluster_stat_upstream_rq_pending_active);
+    atomic_fetch_sub_explicit(&host->state->rq_pending, 1, memory_order_relaxed);
     limits_give(&c->rt->limits, o->priority, LIMIT_PENDING);
     pool_put(&w->opens, o);
     host_unuse(host);

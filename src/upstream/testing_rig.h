@@ -35,9 +35,9 @@ struct backend {
     struct tls_ctx *tls; /* NULL: plain */
     enum backend_app app;
     bool http2;
-    bool mute;            /* TCP: accepts and says nothing; HTTP: reads nothing */
-    unsigned n_conns;     /* accepted so far */
-    unsigned n_requests;  /* heads seen so far */
+    bool mute;           /* TCP: accepts and says nothing; HTTP: reads nothing */
+    unsigned n_conns;    /* accepted so far */
+    unsigned n_requests; /* heads seen so far */
     unsigned open_conns;
 };
 
