@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/rand.h"
-#include "net_fixture.h"
+#include "net/net_fixture.h"
 
 static struct loop *l;
 static struct server srv;

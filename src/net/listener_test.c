@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "net_fixture.h"
+#include "net/net_fixture.h"
 
 static struct loop *l;
 

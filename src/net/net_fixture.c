@@ -1,4 +1,4 @@
-#include "net_fixture.h"
+#include "net/net_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

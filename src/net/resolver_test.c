@@ -12,7 +12,7 @@
 #include "net/conn.h"
 #include "net/listener.h"
 #include "net/udp.h"
-#include "net_fixture.h"
+#include "net/net_fixture.h"
 
 /* ---- a name server ----
  * Answers by the first label: "v4-N" N A records, "v6" an AAAA, "both", "alias" a CNAME with a

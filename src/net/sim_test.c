@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "net/resolver.h"
 #include "net/udp.h"
-#include "net_fixture.h"
+#include "net/net_fixture.h"
 
 #define A "10.0.0.1"
 #define B "10.0.0.2"
