@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct buf b;
     buf_init(&b);
     buf_append(&b, p + 2, n - 2);
-    size_t step = p[0] & 16 ? 1 + (p[0] >> 5) : SIZE_MAX;
+    size_t step = p[0] & 16 ? 1 + (size_t)(p[0] >> 5) : SIZE_MAX;
     side_feed(&t, &b, step);
     if (t.c->ops->can_open(t.c))
         side_request(&t, "GET", "/again", 0);
