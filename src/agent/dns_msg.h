@@ -31,7 +31,8 @@ enum dns_rcode {
     DNS_SERVFAIL = 2,
     DNS_NXDOMAIN = 3,
     DNS_NOTIMP = 4,
-    DNS_REFUSED = 5
+    DNS_REFUSED = 5,
+    DNS_BADVERS = 16 /* in the EDNS record's half */
 };
 
 struct dns_query {
@@ -43,7 +44,8 @@ struct dns_query {
     uint8_t edns_version;
     char name[DNS_NAME_MAX]; /* empty: the root */
     size_t name_len;
-    size_t question_len; /* bytes of the question as received, from offset 12 */
+    size_t question_len;
+    uint8_t question[DNS_NAME_MAX + 6]; /* as received: answers repeat its letters' case */
 };
 
 /* 0; E_INVALID: not worth an answer (too short, a response); E_PROTOCOL: answer FORMERR (id and
@@ -66,6 +68,7 @@ struct dns_writer {
     bool overflow; /* something did not fit: dns_write_end makes it a truncated answer */
     bool edns;
     uint16_t answers;
+    uint8_t rcode_high;
 };
 /* Begins the answer to q with its question. max: room in p, at least 512. */
 void dns_write_begin(struct dns_writer *w, const struct dns_query *q, void *p, size_t max,
