@@ -563,6 +563,38 @@ static const struct reaction table[] = {
      APP_LOG,
      {"1 reset protocol_error"},
      "trailers"},
+    /* ---- found by changing the code: what nothing had noticed ---- */
+    {"connect protocol twice",
+     "preface;settings 8=0;settings 8=1;settings 8=1;settings ack;ping",
+     APP_LOG,
+     {"> PING ack"},
+     "GOAWAY"},
+    {"window of 2^31-1",
+     "preface;settings 4=0x7fffffff;settings ack;ping",
+     APP_LOG,
+     {"> PING ack"},
+     "GOAWAY"},
+    {"only one cookie is left",
+     HELLO "headers 1 es get cookie=a=1 cookie=b=2",
+     APP_LOG,
+     {"  cookie: a=1; b=2"},
+     "  cookie: b=2"},
+    {"first violation is kept",
+     HELLO "headers 1 es get A=b connection=close c=d",
+     APP_LOG,
+     {"> RST 1 PROTOCOL_ERROR"},
+     "head"},
+    {"field cut over many frames",
+     HELLO "headers 1 es -eh get hex=00;cont 1 hex=01;cont 1 hex=61;cont 1 hex=05;cont 1 "
+           "hex=6869;cont 1 hex=6a;cont 1 hex=6b;cont 1 hex=6c;cont 1 eh x=y",
+     APP_LOG,
+     {"  a: hijkl", "  x: y"},
+     "GOAWAY"},
+    {"field cut, the rest in one frame",
+     HELLO "headers 1 es -eh get hex=000161ff00;cont 1 big=100 a=b;cont 1 eh c=d",
+     APP_LOG,
+     {"> GOAWAY 1 COMPRESSION_ERROR"},
+     "head"},
 };
 
 static char *run(const struct reaction *r, size_t step, const struct http_limits *l)
@@ -662,6 +694,74 @@ static void test_underscores(void **state)
     side_flush(&t);
     assert_non_null(strstr(t.log.p, "> RST 1 PROTOCOL_ERROR"));
     assert_int_equal(t.stats.requests_rejected_with_underscores_in_headers, 1);
+    side_fini(&t);
+}
+
+static void test_uri_limit(void **state)
+{
+    struct http_limits l;
+    http_limits_default(&l);
+    l.max_uri_bytes = 10;
+    struct side t;
+    side_init(&t, true, &l, APP_LOG);
+    side_feed_script(&t,
+                     HELLO "headers 1 es :method=GET :scheme=http :path=/234567890;"
+                           "headers 3 es :method=GET :scheme=http :path=/2345678901",
+                     SIZE_MAX);
+    side_flush(&t);
+    assert_non_null(strstr(t.log.p, "1 head GET"));
+    assert_null(strstr(t.log.p, "3 head"));
+    assert_non_null(strstr(t.log.p, "> HEADERS 3 end\n    :status: 431\n    content-length: 0\n"));
+    side_fini(&t);
+}
+
+/* A stream has its own window, whatever the connection's. */
+static void test_stream_window(void **state)
+{
+    struct http_limits l;
+    http_limits_default(&l);
+    l.initial_stream_window = 1000;
+    for (int acked = 0; acked < 2; acked++) {
+        struct side t;
+        side_init(&t, true, &l, APP_LOG);
+        side_feed_script(&t, acked ? HELLO : "preface;settings", SIZE_MAX);
+        side_feed_script(&t, "headers 1 post", SIZE_MAX);
+        struct http_stream *x = container_of(list_first(&t.streams), struct side_stream, link)->s;
+        x->ops->pause(x, true);
+        /* Before our SETTINGS are acknowledged 65,535 may come. */
+        side_feed_script(&t, acked ? "data 1 600;data 1 400" : "4*data 1 16000;data 1 1535",
+                         SIZE_MAX);
+        side_flush(&t);
+        assert_null(strstr(t.log.p, "> RST"));
+        side_feed_script(&t, "data 1 1", SIZE_MAX);
+        side_flush(&t);
+        assert_non_null(strstr(t.log.p, "> RST 1 FLOW_CONTROL_ERROR"));
+        assert_int_equal(t.error, 0);
+        side_fini(&t);
+    }
+}
+
+/* What was never to be indexed stays so from hop to hop (RFC 7541 6.2.3). */
+static void test_never_indexed(void **state)
+{
+    struct side t;
+    side_init(&t, true, NULL, APP_LOG);
+    side_feed_script(&t, HELLO "headers 1 post hex=10017803616263 y=z", SIZE_MAX);
+    assert_non_null(strstr(t.log.p, "  x: abc !\n  y: z\n"));
+    side_fini(&t);
+}
+
+static void test_byte_counts(void **state)
+{
+    struct side t;
+    side_init(&t, true, NULL, APP_LOG);
+    side_feed_script(&t, HELLO "headers 1 post", SIZE_MAX);
+    struct http_stream *s = container_of(list_first(&t.streams), struct side_stream, link)->s;
+    assert_int_equal(s->head_bytes_in, 7 + 4 + 7 + 4 + 5 + 1 + 10 + 6);
+    uint64_t head = s->wire_bytes_in;
+    side_feed_script(&t, "data 1 pad=9 7;data 1 8", SIZE_MAX);
+    assert_int_equal(s->body_bytes_in, 15);
+    assert_int_equal(s->wire_bytes_in - head, 2 * H2_FRAME_HEADER + 1 + 9 + 15);
     side_fini(&t);
 }
 
@@ -806,6 +906,10 @@ int main(void)
         cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_extended_connect),
         cmocka_unit_test(test_underscores),
+        cmocka_unit_test(test_uri_limit),
+        cmocka_unit_test(test_stream_window),
+        cmocka_unit_test(test_never_indexed),
+        cmocka_unit_test(test_byte_counts),
         cmocka_unit_test(test_counters),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_ping),

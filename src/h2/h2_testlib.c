@@ -252,7 +252,8 @@ static void say(struct side *t, const char *fmt, ...)
 static void say_fields(struct side *t, const struct http_headers *h)
 {
     for (uint32_t i = 0; i < h->n && !t->quiet; i++)
-        say(t, "  %.*s: %.*s", SV_ARG(h->v[i].name), SV_ARG(h->v[i].value));
+        say(t, "  %.*s: %.*s%s", SV_ARG(h->v[i].name), SV_ARG(h->v[i].value),
+            h->v[i].flags & HTTP_HF_NEVER_INDEX ? " !" : "");
 }
 
 static void answer(struct side_stream *x, const char *text, bool end)
