@@ -350,8 +350,7 @@ struct serve_client *serve_client_new(const struct serve_client_opts *o, struct 
     if (o->limits) {
         c->limits = *o->limits;
     } else {
-        http_limits_default(&c->limits);
-        c->limits.enable_trailers = true;
+        serve_limits_default(&c->limits);
     }
     c->ch = (struct serve_channel){.ops = &channel_ops,
                                    .loop = o->loop,

@@ -25,7 +25,7 @@ struct serve_client_opts {
     sv target;    /* "host:port", "10.0.0.1:80", "[::1]:80", "unix:/path", "unix:@abstract" */
     sv authority; /* empty: the target; "localhost" for Unix sockets */
     enum serve_protocol protocol;
-    const struct http_limits *limits; /* copied; NULL: defaults with trailers */
+    const struct http_limits *limits; /* copied; NULL: serve_limits_default */
     struct serve_times times; /* all 0: 5 s to connect, idle connections end after 60 s, no pings */
     uint32_t max_conns;       /* 0: 8 */
     uint32_t mark;            /* SO_MARK */

@@ -409,6 +409,14 @@ static void conn_event(struct conn *conn, unsigned events, void *user)
 
 /* ---- making ---- */
 
+void serve_limits_default(struct http_limits *l)
+{
+    http_limits_default(l);
+    l->enable_trailers = true;
+    l->initial_stream_window = 1 << 20;
+    l->initial_conn_window = 4 << 20;
+}
+
 static struct serve_conn *make(struct conn *conn, const struct http_limits *limits,
                                const struct serve_times *times, enum serve_protocol p,
                                const struct serve_conn_ops *ops, void *owner)

@@ -62,6 +62,10 @@ struct serve_conn {
     bool server, flush_set, closed, lingering, in_head, ping_out, blocked;
 };
 
+/* Limits of weft's own endpoints and calls: the codecs' defaults, with trailers, and with HTTP/2
+ * windows of 1 MiB a stream and 4 MiB a connection, which is also what a paused stream may hold. */
+void serve_limits_default(struct http_limits *l);
+
 /* Both take over `conn`, whose owner they become; never NULL. limits are borrowed. A client's conn
  * is connected, with its handshake done: serve_conn_start begins, and may call ready or closed. */
 struct serve_conn *serve_conn_server(struct conn *conn, const struct http_limits *limits,

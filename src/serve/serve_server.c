@@ -235,8 +235,7 @@ struct serve_server *serve_server_new(const struct serve_server_opts *o)
     if (o->limits) {
         s->limits = *o->limits;
     } else {
-        http_limits_default(&s->limits);
-        s->limits.enable_trailers = true;
+        serve_limits_default(&s->limits);
     }
     list_init(&s->conns);
     timer_init(&s->deadline, o->loop, on_deadline);

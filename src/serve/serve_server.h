@@ -22,7 +22,7 @@ struct serve_server_opts {
     struct tls_slot *tls;    /* contexts are taken from it for each connection (rotation), or … */
     struct tls_ctx *tls_ctx; /* … this one always (referenced). Both NULL: plaintext */
     enum serve_protocol protocol;     /* SERVE_AUTO: both */
-    const struct http_limits *limits; /* copied; NULL: defaults with trailers and HTTP/1.0 */
+    const struct http_limits *limits; /* copied; NULL: serve_limits_default */
     struct serve_times times;         /* all 0: 10 s handshake and head, 5 min idle, no pings */
     uint32_t max_conns;               /* 0: 1024; past it new connections are closed at once */
 };

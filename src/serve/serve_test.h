@@ -98,7 +98,7 @@ static inline void raw_close(struct raw *r)
 
 /* ---- certificates ---- */
 
-static struct tls_ctx *server_ctx, *client_ctx, *stranger_ctx;
+static struct tls_ctx *server_ctx, *h1_ctx, *client_ctx, *stranger_ctx;
 
 static inline struct tls_ctx *ctx_new(const struct tls_ctx_opts *o)
 {
@@ -132,6 +132,8 @@ static inline void make_certs(void)
     static const sv alpn[] = {SV_INIT("h2"), SV_INIT("http/1.1")};
     server_ctx = ctx_new(&(struct tls_ctx_opts){
         .server = true, .certs = &cert, .n_certs = 1, .alpn = alpn, .n_alpn = 2});
+    h1_ctx = ctx_new(&(struct tls_ctx_opts){
+        .server = true, .certs = &cert, .n_certs = 1, .alpn = alpn + 1, .n_alpn = 1});
     struct tls_validation v = {.ca_pem = strbuf_sv(&root)}, w = {.ca_pem = strbuf_sv(&other)};
     client_ctx = ctx_new(&(struct tls_ctx_opts){.validation = &v});
     stranger_ctx = ctx_new(&(struct tls_ctx_opts){.validation = &w});
@@ -146,6 +148,7 @@ static inline void make_certs(void)
 static inline void drop_certs(void)
 {
     tls_ctx_unref(server_ctx);
+    tls_ctx_unref(h1_ctx);
     tls_ctx_unref(client_ctx);
     tls_ctx_unref(stranger_ctx);
 }
