@@ -164,6 +164,7 @@ struct route_filter_config; /* private */
 struct route_hash;          /* private */
 struct route_weighted;      /* private */
 struct route_path_match;    /* private */
+struct route_probe;         /* private */
 
 struct route_tracing {
     bool set;
@@ -182,6 +183,7 @@ struct route_vhost {
     const struct route_filter_config *filters;
     const struct envoy_Metadata *metadata;
     struct route *routes;
+    const struct route_probe *probes; /* one a route: what matching looks at first */
     uint32_t n_routes;
     struct route_virtual_cluster {
         sv name;

@@ -80,29 +80,27 @@ static void test_rewrites(void **state)
 
 static const char *levels(bool specific)
 {
-    return arena_printf(
-               &a,
-               "{name: r, most_specific_header_mutations_wins: %s, " LEVEL(
-                   "rc") ", virtual_hosts: "
-                         "[{name: v, domains: ['*'], " LEVEL("vhost") ", routes: [{match: {prefix: "
-                                                                      "/}, " LEVEL(
-                                                                          "route") ", "
-                                                                                   "request_"
-                                                                                   "headers_to_"
-                                                                                   "remove: "
-                                                                                   "[X-Rm], route: "
-                                                                                   "{weighted_"
-                                                                                   "clusters: "
-                                                                                   "{clusters: "
-                                                                                   "[{name: c, "
-                                                                                   "weight: 1, "
-                                                                                   "host_rewrite_"
-                                                                                   "literal: "
-                                                                                   "wc.host,"
-                                                                                   " " LEVEL(
-                                                                                       "wc") "}]}}}"
-                                                                                             "]}]}",
-               specific ? "true" : "false")
+    return arena_printf(&a,
+                        "{name: r, most_specific_header_mutations_wins: %s, " LEVEL(
+                            "rc") ", virtual_hosts: "
+                                  "[{name: v, domains: ['*'], " LEVEL(
+                                      "vhost") ", routes: [{match: {prefix: "
+                                               "/}, " LEVEL("route") ", "
+                                                                     "request_"
+                                                                     "headers_to_"
+                                                                     "remove: "
+                                                                     "[X-Rm], route: "
+                                                                     "{weighted_"
+                                                                     "clusters: "
+                                                                     "{clusters: "
+                                                                     "[{name: c, "
+                                                                     "weight: 1, "
+                                                                     "host_rewrite_"
+                                                                     "literal: "
+                                                                     "wc.host,"
+                                                                     " " LEVEL("wc") "}]}}}"
+                                                                                     "]}]}",
+                        specific ? "true" : "false")
         .p;
 }
 

@@ -341,26 +341,52 @@ static void test_filters(void **state)
     struct route_table *t = NULL;
     struct route_table_opts o = {.filter_config = filter_config, .arg = &parsed};
     assert_int_equal(
-        build("{name: x, typed_per_filter_config: {f: " EMPTY ", t: " EMPTY "}, virtual_hosts: "
-              "[{name: other, domains: [o], typed_per_filter_config: {z: " EMPTY "}}, {name: v, "
-              "domains: [h], typed_per_filter_config: {f: " EMPTY
-              ", off: " WRAP("disabled: true") "}, routes: [{match: {path: /r}, "
-                                               "typed_per_filter_config: {f: " EMPTY
-                                               ", unknown: " WRAP("is_optional: true, "
-                                                                  "config: " EMPTY) ", g: " WRAP(
-                                                   "config: " EMPTY) "}, route: "
-                                                                     "{weighted_clusters: "
-                                                                     "{clusters: [{name: c, "
-                                                                     "weight: 1, "
-                                                                     "typed_per_filter_config: "
-                                                                     "{f: " EMPTY
-                                                                     "}}]}}}, {match: {prefix: /}, "
-                                                                     "route: {cluster: "
-                                                                     "c}, typed_per_filter_config: "
-                                                                     "{off: " WRAP(
-                                                                         "disabled: false") "}}]}]"
-                                                                                            "}",
-              &o, &t),
+        build(
+            "{name: x, typed_per_filter_config: {f: " EMPTY ", t: " EMPTY "}, virtual_hosts: "
+            "[{name: other, domains: [o], typed_per_filter_config: {z: " EMPTY "}}, {name: v, "
+            "domains: [h], typed_per_filter_config: {f: " EMPTY ", off: " WRAP(
+                "disabled: true") "}, routes: [{match: {path: /r}, "
+                                  "typed_per_filter_config: {f: " EMPTY ", unknown: " WRAP(
+                                      "is_optional: true, "
+                                      "config: " EMPTY) ", g: " WRAP("config: " EMPTY) "}, "
+                                                                                       "route: "
+                                                                                       "{weighted"
+                                                                                       "_clusters"
+                                                                                       ": "
+                                                                                       "{clusters"
+                                                                                       ": "
+                                                                                       "[{name: "
+                                                                                       "c, "
+                                                                                       "weight: "
+                                                                                       "1, "
+                                                                                       "typed_"
+                                                                                       "per_"
+                                                                                       "filter_"
+                                                                                       "config: "
+                                                                                       "{f:"
+                                                                                       " " EMPTY
+                                                                                       "}}]}}}, "
+                                                                                       "{match: "
+                                                                                       "{prefix: "
+                                                                                       "/}, "
+                                                                                       "route: "
+                                                                                       "{cluster:"
+                                                                                       " "
+                                                                                       "c}, "
+                                                                                       "typed_"
+                                                                                       "per_"
+                                                                                       "filter_"
+                                                                                       "config: "
+                                                                                       "{off:"
+                                                                                       " " WRAP(
+                                                                                           "disab"
+                                                                                           "led: "
+                                                                                           "fals"
+                                                                                           "e") "}}"
+                                                                                                "]}"
+                                                                                                "]"
+                                                                                                "}",
+            &o, &t),
         0);
     int at_build = parsed;
     assert_int_equal(at_build, 7);

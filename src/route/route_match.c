@@ -1,5 +1,4 @@
 /* Choosing: virtual host, route, cluster. */
-#include <ctype.h>
 #include "http/path.h"
 #include "route/route_int.h"
 
@@ -145,6 +144,16 @@ static bool match_rare(const struct route *r, const struct http_head *head,
     return !why;
 }
 
+/* False only when the path certainly is not the route's. */
+static inline bool probe(const struct route_probe *p, sv path)
+{
+    if (p->head_n == 0)
+        return true;
+    if (path.n < p->n || (p->kind == PATH_EXACT && path.n != p->n))
+        return false;
+    return memcmp(path.p, p->head, p->head_n) == 0;
+}
+
 static bool route_matches(const struct route *r, const struct http_head *head, sv path,
                           const struct route_ctx *c, struct arena *scratch)
 {
@@ -280,6 +289,8 @@ enum route_action route_table_match(const struct route_table *t, const struct ht
         path = sv_first(path, sv_find(path, ';') >= 0 ? (size_t)sv_find(path, ';') : path.n);
     for (uint32_t i = 0; i < v->n_routes; i++) {
         const struct route *r = &v->routes[i];
+        if (!ctx->trail && !probe(&v->probes[i], path))
+            continue;
         if (!route_matches(r, head, path, ctx, scratch))
             continue;
         out->route = r;

@@ -79,6 +79,36 @@ static void test_paths(void **state)
     route_table_unref(t);
 }
 
+/* Texts longer than what is looked at first. */
+static void test_long_paths(void **state)
+{
+    struct route_table *t =
+        table("{name: r, virtual_hosts: [{name: v, domains: ['*'], routes: [\n"
+              "{match: {path: /abcdefghijklmnopqrstuvwxyz/1}, " ANSWER(
+                  "exact") "},\n"
+                           "{match: {prefix: /abcdefghijklmnopqrstuvwxyz/2}, " ANSWER(
+                               "prefix") "},\n"
+                                         "{match: {path_separated_prefix: "
+                                         "/abcdefghijklmnopqrstuvwxyz/3}, " ANSWER(
+                                             "sep") "},\n"
+                                                    "{match: {path: /ABCDEFGHIJKLMNOPQRSTUVWXYZ/4, "
+                                                    "case_sensitive: false}, " ANSWER(
+                                                        "ic") "},\n"
+                                                              "{match: {prefix: /}, " ANSWER(
+                                                                  "none") "}]}]}");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/1", "exact");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/1?q", "exact");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/11", "none");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/", "none");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/2x", "prefix");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyZ/2x", "none");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/3", "sep");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/3/x", "sep");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/3x", "none");
+    check(t, "GET h /abcdefghijklmnopqrstuvwxyz/4", "ic");
+    route_table_unref(t);
+}
+
 static void test_hosts(void **state)
 {
     struct route_table *t = table(
@@ -540,9 +570,11 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_paths),    TEST(test_hosts), TEST(test_other_conditions), TEST(test_require_tls),
-        TEST(test_clusters), TEST(test_trail), TEST(test_virtual_clusters), TEST(test_lazy),
-        TEST(test_threads),
+        TEST(test_paths),       TEST(test_long_paths),
+        TEST(test_hosts),       TEST(test_other_conditions),
+        TEST(test_require_tls), TEST(test_clusters),
+        TEST(test_trail),       TEST(test_virtual_clusters),
+        TEST(test_lazy),        TEST(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

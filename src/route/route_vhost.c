@@ -50,10 +50,23 @@ static int build_defaults(struct route_builder *b, const struct envoy_VirtualHos
     return rc;
 }
 
+static void set_probe(struct route_probe *p, const struct route_path_match *m)
+{
+    p->kind = (uint8_t)m->kind;
+    if (m->ignore_case || m->kind == PATH_REGEX || m->kind == PATH_CONNECT)
+        return;
+    p->n = (uint32_t)m->text.n;
+    p->head_n = (uint8_t)(m->text.n < sizeof(p->head) ? m->text.n : sizeof(p->head));
+    if (p->head_n)
+        memcpy(p->head, m->text.p, p->head_n);
+}
+
 static int build_routes(struct route_builder *b, const struct envoy_VirtualHost *m,
                         struct route_vhost *out)
 {
+    struct route_probe *probes = arena_array(b->a, struct route_probe, m->routes.n);
     out->routes = arena_array(b->a, struct route, m->routes.n);
+    out->probes = probes;
     for (uint32_t i = 0; i < m->routes.n; i++) {
         struct route *r = &out->routes[i];
         r->index = i;
@@ -63,6 +76,7 @@ static int build_routes(struct route_builder *b, const struct envoy_VirtualHost 
             error_prefix(b->err, ".routes[%u]", i);
             return rc;
         }
+        set_probe(&probes[i], r->path);
     }
     out->n_routes = m->routes.n;
     return 0;
