@@ -359,6 +359,17 @@ void cluster_manager_set_static(struct cluster_manager *cm, bool is_static)
     cm->is_static = is_static;
 }
 
+void cluster_manager_each_assignment(const struct cluster_manager *cm,
+                                     void (*fn)(void *arg, sv cluster, sv packed), void *arg)
+{
+    map_each (it, &cm->entries) {
+        const struct cluster_entry *e = it->val;
+        const struct cluster_version *v = e->active ? e->active : e->warming;
+        if (v && v->type == CLUSTER_EDS && v->set && v->set->blob)
+            fn(arg, it->key, sv_make(v->set->blob->bytes, v->set->blob->n));
+    }
+}
+
 void cluster_manager_each(const struct cluster_manager *cm,
                           void (*fn)(void *arg, sv name, sv packed, bool warm, bool is_static,
                                      uint64_t updated_wall_ns),

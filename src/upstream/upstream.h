@@ -78,6 +78,9 @@ void cluster_manager_each(const struct cluster_manager *cm,
                           void (*fn)(void *arg, sv name, sv packed, bool warm, bool is_static,
                                      uint64_t updated_wall_ns),
                           void *arg);
+/* The same for endpoints that came by EDS: packed ClusterLoadAssignment of the version in force. */
+void cluster_manager_each_assignment(const struct cluster_manager *cm,
+                                     void (*fn)(void *arg, sv cluster, sv packed), void *arg);
 /* Marks clusters put from now on as static (bootstrap) or dynamic. */
 void cluster_manager_set_static(struct cluster_manager *cm, bool is_static);
 /* Admin /clusters in Envoy's text form, and as envoy.admin.v3.Clusters JSON. */
