@@ -44,7 +44,7 @@ static int check_address(const struct envoy_Address *a, bool names, const char *
 static int check_endpoint(const struct envoy_LbEndpoint *e, bool names, const char *path,
                           struct error *err)
 {
-    char p[256];
+    char p[288];
     if (e->which_host_identifier == envoy_LbEndpoint_endpoint_name_tag)
         return error_set(err, E_UNSUPPORTED, "%s.endpoint_name: not supported", path);
     if (!e->endpoint)

@@ -224,19 +224,25 @@ static void on_accept(void *user, int fd, const struct addr *local, const struct
         c->conn = tls_conn_server(c->conn, b->tls, bconn_event, c);
 }
 
-struct backend *rig_backend(struct rig *r, const char *ip, uint16_t port)
+struct backend *backend_new(struct loop *l, const char *ip, uint16_t port)
 {
     struct backend *b = mem_new(struct backend);
     struct listen_opts o = {0};
     struct error err = {0};
-    b->rig = r;
-    b->loop = loop_new(sim_host(r->sim, ip));
+    b->loop = l;
     list_init(&b->conns);
     assert_int_equal(addr_ip(&b->addr, sv_of(ip), port), 0);
     b->listener = net_listener_new(b->loop, &b->addr, &o, on_accept, b, &err);
     if (!b->listener)
         fail_msg("%s", err.msg);
+    b->addr = *net_listener_addr(b->listener);
     net_listener_start(b->listener);
+    return b;
+}
+
+struct backend *rig_backend(struct rig *r, const char *ip, uint16_t port)
+{
+    struct backend *b = backend_new(loop_new(sim_host(r->sim, ip)), ip, port);
     r->backends[r->n_backends++] = b;
     return b;
 }
@@ -275,11 +281,10 @@ void backend_drain_all(struct backend *b)
     }
 }
 
-static void backend_free(struct backend *b)
+void backend_free(struct backend *b)
 {
     backend_close_all(b, false);
     net_listener_free(b->listener);
-    loop_free(b->loop);
     tls_ctx_unref(b->tls);
     free(b);
 }
@@ -333,8 +338,11 @@ void rig_fini(struct rig *r)
     cluster_manager_free(r->cm);
     tls_secret_store_free(r->secrets);
     resolver_free(r->resolver);
-    for (unsigned i = 0; i < r->n_backends; i++)
+    for (unsigned i = 0; i < r->n_backends; i++) {
+        struct loop *l = r->backends[i]->loop;
         backend_free(r->backends[i]);
+        loop_free(l);
+    }
     loop_free(r->main);
     stats_free(r->stats);
     sim_free(r->sim);

@@ -27,7 +27,6 @@ enum backend_app {
 };
 
 struct backend {
-    struct rig *rig;
     struct loop *loop;
     struct net_listener *listener;
     struct list conns;
@@ -71,6 +70,9 @@ void rig_run_ms(struct rig *r, uint64_t ms);
 uint64_t rig_stat(struct rig *r, const char *name); /* 0 when it is not there */
 
 struct backend *rig_backend(struct rig *r, const char *ip, uint16_t port);
+/* On a loop of the caller's, simulated or not. port 0: any free one, see addr. */
+struct backend *backend_new(struct loop *l, const char *ip, uint16_t port);
+void backend_free(struct backend *b); /* not the loop */
 void backend_stop_listening(struct backend *b);
 void backend_answer_all(struct backend *b);
 /* FIN (RST) on every connection. */
