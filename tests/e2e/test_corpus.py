@@ -2,11 +2,13 @@
 real Envoy and through weft-proxy. A case is a document of corpus/*.yaml; see corpus/README.md."""
 import json
 import re
+import socket
+import ssl
 from pathlib import Path
 
 import pytest
 import yaml
-from meshtest import bootstrap, http1, http2, procs
+from meshtest import bootstrap, certs, http1, http2, procs
 from meshtest.backend import Backend
 
 CASES = [c for f in sorted((Path(__file__).parent / "corpus").glob("*.yaml"))
@@ -37,6 +39,8 @@ def fields(pairs, drop=()):
 
 
 def observe(response, request):
+    if request.get("status_only"):  # a body that quotes a TLS library's own words
+        return {"status": response.status}
     got = {"status": response.status, "headers": fields(response.headers, {"connection", "keep-alive"}),
            "infos": response.infos, "trailers": fields(response.trailers)}
     try:
@@ -51,7 +55,36 @@ def observe(response, request):
     return got
 
 
-def play(case, request, ports):
+def tls_socket(port, how, pki):
+    """how: sni, alpn (list), cert (name of a leaf), trust (False: whatever the server shows)."""
+    ctx = ssl.create_default_context(cafile=str(pki.root_cert))
+    ctx.check_hostname = False
+    if not how.get("trust", True):
+        ctx.verify_mode = ssl.CERT_NONE
+    if how.get("alpn"):
+        ctx.set_alpn_protocols(how["alpn"])
+    if how.get("cert"):
+        leaf = pki.leaf(how["cert"], days=how.get("days", 10))
+        ctx.load_cert_chain(leaf.cert, leaf.key)
+    if how.get("version"):
+        ctx.maximum_version = ctx.minimum_version = ssl.TLSVersion[how["version"]]
+    return ctx.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname=how.get("sni", "test.local"))
+
+
+def play_tls(request, kw, port, pki):
+    """Over TLS; what the handshake agreed on is part of the observation."""
+    try:
+        sock = tls_socket(port, request["tls"], pki)
+        agreed = {"alpn": sock.selected_alpn_protocol(), "version": sock.version(),
+                  "subject": str(sock.getpeercert().get("subject")) if request["tls"].get("trust", True) else None}
+        client = http2.Client if agreed["alpn"] == "h2" else http1.Client
+        with client(port, sock=sock) as c:
+            return dict(observe(c.request(**kw), request), tls=agreed)
+    except (ssl.SSLError, ConnectionResetError, BrokenPipeError):
+        return {"tls_error": True}
+
+
+def play(case, request, ports, pki):
     """One request; the observation as plain data."""
     kw = {"headers": [tuple(h) for h in request.get("headers", [])],
           "body": (request.get("body") or "").encode() * request.get("repeat_body", 1)}
@@ -60,6 +93,8 @@ def play(case, request, ports):
             kw[k] = request[k]
     port = ports[request.get("to", "listen")]
     try:
+        if "tls" in request:
+            return play_tls(request, kw, port, pki)
         if request.get("raw"):
             with http1.Client(port) as c:
                 c.send(request["raw"].encode("latin1").replace(b"\n", b"\r\n") if request.get("crlf", True)
@@ -90,10 +125,11 @@ def play(case, request, ports):
         return {"closed": True, "got": mask(e.got.decode("latin1")) if request.get("http") != 2 else ""}
 
 
-def run_through(kind, case, backends, spawn, tmp_path):
+def run_through(kind, case, backends, spawn, tmp_path, pki):
     ports = {b.name: b.port for b in backends}
     ports.update(listen=procs.free_port(), admin=procs.free_port(), dead=procs.free_port(), second=procs.free_port())
     ports["tmp"] = str(tmp_path / kind)
+    ports["pki"] = str(pki.dir)
     (tmp_path / kind).mkdir()
     config = tmp_path / f"{kind}.json"
     config.write_text(json.dumps(bootstrap.build(case, ports), indent=1))
@@ -104,7 +140,7 @@ def run_through(kind, case, backends, spawn, tmp_path):
     observations = []
     for request in case.get("requests", [{}]):
         times = request.get("times", 1)
-        got = [play(case, bootstrap.fill(request, ports), ports) for _ in range(times)]
+        got = [play(case, bootstrap.fill(request, ports), ports, pki) for _ in range(times)]
         observations.append(got[0] if times == 1 else tally(got))
     p.stop()
     log = tmp_path / kind / "access.log"
@@ -119,21 +155,34 @@ def tally(observations):
 
 
 @pytest.fixture(scope="module")
-def backends():
-    made = [Backend("b1").start(), Backend("b2").start(), Backend("h2", h2c=True).start()]
+def pki(tmp_path_factory):
+    made = certs.Pki(tmp_path_factory.mktemp("pki"))
+    for name in ("one", "two", "client", "backend"):
+        made.leaf(name, dns=[f"{name}.test"])
+    made.leaf("expired", days=0)
+    certs.Pki(made.dir / "other", "another root").leaf("stranger")
+    return made
+
+
+@pytest.fixture(scope="module")
+def backends(pki):
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(pki.leaf("backend").cert, pki.leaf("backend").key)
+    made = [Backend("b1").start(), Backend("b2").start(), Backend("h2", h2c=True).start(),
+            Backend("tls", ssl=server).start()]
     yield made
     for b in made:
         b.stop()
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
-def test_same_as_envoy(case, backends, spawn, tmp_path):
+def test_same_as_envoy(case, backends, spawn, tmp_path, pki):
     for b in backends:
         b.fails.clear()
-    envoy = run_through("envoy", case, backends, spawn, tmp_path)
+    envoy = run_through("envoy", case, backends, spawn, tmp_path, pki)
     for b in backends:
         b.fails.clear()
-    weft = run_through("weft", case, backends, spawn, tmp_path)
+    weft = run_through("weft", case, backends, spawn, tmp_path, pki)
     for number, (want, got) in enumerate(zip(envoy, weft)):
         requests = case.get("requests", [{}])
         allowed = requests[number].get("differs") if number < len(requests) else None
