@@ -5,9 +5,11 @@
  *      ^                                                                         |
  *      +------ at half of its life, +-5 % so that a fleet does not come at once <-+
  *
- * Failures are retried after 0.5 s, doubling to 60 s, each +-20 %; what is in force stays in force.
- * The answer is checked before it is believed: the leaf is for our key and our name, and leads to
- * the roots that came with it, which in turn must not be strangers: the chain also leads to a root
+ * Failures are retried after 0.5 s, doubling to 60 s (5 s while there is no certificate at all),
+ * each
+ * +-20 %; what is in force stays in force. The answer comes from a service whose certificate led to
+ * known roots, and is checked before it is believed: the leaf is for our key and our name and leads
+ * to the roots that came with it.
  * that was known before, or the connection was verified with one (it always is). Wall time may
  * jump: the date is looked at again at least every minute. Thread: main (owning loop). */
 #ifndef WEFT_AGENT_IDENTITY_H
@@ -37,9 +39,11 @@ struct identity_opts {
     void *arg;
 };
 
-/* Copies everything; starts at once. NULL + err when the options are wrong. */
+/* Copies everything; the first attempt is made on the next turn. NULL + err when the options are
+ * wrong. */
 struct identity *identity_new(const struct identity_opts *o, struct error *err);
-void identity_free(struct identity *id); /* NULL is fine */
+/* NULL is fine. Not from inside its callbacks. */
+void identity_free(struct identity *id);
 
 bool identity_ready(const struct identity *id); /* there is a certificate */
 sv identity_uri(const struct identity *id);     /* spiffe://... */

@@ -1,4 +1,4 @@
-/* Secrets for a proxy in another process: Envoy's SDS (StreamSecrets, DeltaSecrets, FetchSecrets)
+/* Secrets for a proxy in another process: Envoy's SDS (StreamSecrets, DeltaSecrets)
  * on a Unix socket that only this user can open. It answers two names, as Istio's agent does:
  *
  *   default   TlsCertificate: chain and key of the workload

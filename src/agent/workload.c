@@ -159,17 +159,23 @@ static int write_agent_config(struct workload *w, struct error *err)
                                  .trust_domain = w->reply->trust_domain,
                                  .namespace = sv_of(w->o->ns),
                                  .service_account = sv_of(w->o->service_account),
-                                 .certificate_seconds = w->o->certificate_seconds};
+                                 .certificate_seconds = w->o->certificate_seconds,
+                                 .socket_mark = INTERCEPT_MARK};
     struct strbuf s;
 
     if (!w->o->no_dns) {
-        c.dns_listen = SV("0.0.0.0:15053");
+        c.dns_listen = SV("127.0.0.1:15053");
         c.dns_domain =
             arena_printf(&w->arena, "%s.svc.%.*s", w->o->ns, SV_ARG(w->reply->domain_suffix));
         outer_nameservers(w, &c);
     }
-    if (w->envoy)
+    if (w->envoy) {
+        char ip[ADDR_TEXT_MAX];
         c.sds_socket = sv_of(w->sds_path);
+        c.node_id = arena_printf(&w->arena, "sidecar~%.*s~%s.%s~%s.svc.%.*s",
+                                 SV_ARG(addr_ip_text(&w->address, ip)), w->o->name, w->o->ns,
+                                 w->o->ns, SV_ARG(w->reply->domain_suffix));
+    }
     strbuf_init(&s, CONFIG_MAX);
     pb_to_json(&weft_AgentConfig_pb, &c, &(struct pb_json_opts){.snake_case = true}, &s);
     w->agent_fd = memory_file("agent's configuration", &s, err);
