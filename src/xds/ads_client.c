@@ -42,6 +42,7 @@ struct ads_client {
     void *send_arg;
     void (*on_dirty)(void *arg);
     void *dirty_arg;
+    char *control_plane;
     bool node_sent;
 };
 
@@ -76,6 +77,7 @@ void ads_client_free(struct ads_client *c)
         free(c->types[t].nonce);
     }
     arena_free(&c->node_arena);
+    free(c->control_plane);
     free(c);
 }
 
@@ -364,6 +366,12 @@ static void keep(char **slot, sv v)
     *slot = sv_dup(v);
 }
 
+static void keep_control_plane(struct ads_client *c, const struct envoy_ControlPlane *p)
+{
+    if (p && !sv_eq(sv_of(c->control_plane), p->identifier))
+        keep(&c->control_plane, p->identifier);
+}
+
 static void batch_run(struct batch *b, sv extra_refusals, sv nonce, sv version)
 {
     struct ads_client *c = b->c;
@@ -371,8 +379,8 @@ static void batch_run(struct batch *b, sv extra_refusals, sv nonce, sv version)
     sv nack;
 
     b->u.removed = b->removed;
-    if (b->u.n_changed || b->u.n_removed)
-        c->o.handler.update(c->o.handler.self, &b->u);
+    b->u.version = version;
+    c->o.handler.update(c->o.handler.self, &b->u);
     nack = batch_settle(b);
     if (extra_refusals.n)
         nack = nack.n ? arena_printf(&b->a, "%.*s\n%.*s", SV_ARG(extra_refusals), SV_ARG(nack))
@@ -425,6 +433,7 @@ static int receive_delta(struct ads_client *c, struct batch *b, sv message, stru
     }
     for (uint32_t i = 0; i < r->removed_resources.n; i++)
         b->removed[b->u.n_removed++] = r->removed_resources.v[i];
+    keep_control_plane(c, r->control_plane);
     batch_run(b, bad, r->nonce, r->system_version_info);
     return 0;
 }
@@ -470,6 +479,7 @@ static int receive_sotw(struct ads_client *c, struct batch *b, sv message, struc
                 b->removed[b->u.n_removed++] = arena_sv(&b->a, e->key);
         }
     }
+    keep_control_plane(c, r->control_plane);
     batch_run(b, bad, r->nonce, r->version_info);
     return 0;
 }
@@ -493,6 +503,11 @@ bool ads_client_connected(const struct ads_client *c)
 sv ads_client_version(const struct ads_client *c, enum xds_type t)
 {
     return sv_of(c->types[t].version);
+}
+
+sv ads_client_control_plane(const struct ads_client *c)
+{
+    return sv_of(c->control_plane);
 }
 
 const char *ads_client_method(const struct ads_client *c)

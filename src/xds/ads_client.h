@@ -30,9 +30,11 @@ struct ads_resource {
     struct error refused; /* the handler fills this to refuse the resource: code != 0 */
 };
 
-/* One response, for one type. Views live during the call. */
+/* One response, for one type; also one in which nothing is new (the first may be empty). Views live
+ * during the call. */
 struct ads_update {
     enum xds_type type;
+    sv version;                   /* of the response */
     struct ads_resource *changed; /* added or new version; bytes equal to those held never come */
     uint32_t n_changed;
     const sv *removed; /* names that are gone (delta: also names that do not exist) */
@@ -73,6 +75,8 @@ int ads_client_receive(struct ads_client *c, sv message, struct error *err) MUST
 bool ads_client_connected(const struct ads_client *c);
 /* Version of the last accepted response of a type, for config_dump; lives until the next one. */
 sv ads_client_version(const struct ads_client *c, enum xds_type t);
+/* Who answers, as it calls itself; empty when it does not. Lives until the next response. */
+sv ads_client_control_plane(const struct ads_client *c);
 /* "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources" or
  * "…/StreamAggregatedResources" */
 const char *ads_client_method(const struct ads_client *c);

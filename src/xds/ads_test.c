@@ -91,7 +91,7 @@ static void src_nacked(void *self, struct ads_session *s, enum xds_type t, sv se
 static void on_update(void *self, struct ads_update *u)
 {
     struct world *w = self;
-    w->updates++;
+    w->updates += u->n_changed || u->n_removed;
     for (uint32_t i = 0; i < u->n_changed; i++) {
         struct ads_resource *r = &u->changed[i];
         if (w->refuse && sv_eq_c(r->name, w->refuse)) {
