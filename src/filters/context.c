@@ -1,0 +1,45 @@
+#include "filters/context.h"
+
+#include <stdio.h>
+
+int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv packed,
+                  const void **out, struct error *err)
+{
+    struct pb_opts o = x->pb ? *x->pb : (struct pb_opts){0};
+    void *m;
+    o.path = x->path;
+    int rc = pb_decode(want, packed, x->scratch ? x->scratch : x->arena, &o, &m, err);
+    if (rc == 0)
+        *out = m;
+    return rc;
+}
+
+static const char *joined(const struct filter_ctx *x, const char *fmt, va_list ap)
+{
+    char tail[512];
+    vsnprintf(tail, sizeof tail, fmt, ap);
+    struct arena *a = x->scratch ? x->scratch : x->arena;
+    if (!x->path || !x->path[0])
+        return arena_cstr(a, sv_of(tail));
+    return arena_printf(a, "%s.%s", x->path, tail).p;
+}
+
+struct filter_ctx *filter_ctx_at(const struct filter_ctx *x, const char *fmt, ...)
+{
+    struct filter_ctx *copy = arena_alloc(x->scratch ? x->scratch : x->arena, sizeof *copy);
+    va_list ap;
+    *copy = *x;
+    va_start(ap, fmt);
+    copy->path = joined(x, fmt, ap);
+    va_end(ap);
+    return copy;
+}
+
+const char *filter_path(const struct filter_ctx *x, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const char *p = joined(x, fmt, ap);
+    va_end(ap);
+    return p;
+}

@@ -1,0 +1,178 @@
+/* How long a request may take: the route's timeout, what a trusted caller asks for, gRPC's
+ * deadline; the whole, each attempt, and silence within an attempt. */
+#include <inttypes.h>
+
+#include "filters/http/router/router_private.h"
+
+/* grpc-timeout: 1 to 8 digits and a unit (gRPC over HTTP/2). Saturates; false when malformed. */
+static bool grpc_timeout(sv v, uint64_t *ms)
+{
+    uint64_t n;
+    if (v.n < 2 || v.n > 9 || sv_to_u64(sv_first(v, v.n - 1), &n) < 0)
+        return false;
+    switch (v.p[v.n - 1]) {
+    case 'H':
+        *ms = n * 3600000u;
+        return true;
+    case 'M':
+        *ms = n * 60000u;
+        return true;
+    case 'S':
+        *ms = n * 1000u;
+        return true;
+    case 'm':
+        *ms = n;
+        return true;
+    case 'u':
+        *ms = (n + 999) / 1000;
+        return true;
+    case 'n':
+        *ms = (n + 999999) / 1000000;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void grpc_deadline(struct router *r)
+{
+    const struct route *rt = r->route;
+    if (!rt->has_grpc_timeout_max || !r->si->is_grpc)
+        return;
+    uint64_t ms = 0;
+    if (!grpc_timeout(http_headers_get(&r->req->h, HTTP_H_GRPC_TIMEOUT), &ms))
+        ms = 0;
+    if (rt->grpc_timeout_offset_ms && ms > rt->grpc_timeout_offset_ms)
+        ms -= rt->grpc_timeout_offset_ms;
+    if (rt->grpc_timeout_max_ms && (ms == 0 || ms > rt->grpc_timeout_max_ms))
+        ms = rt->grpc_timeout_max_ms;
+    r->timeout_ms = ms;
+}
+
+static bool take_ms(struct http_headers *h, sv name, uint64_t *out)
+{
+    sv v = http_headers_get_sv(h, name);
+    if (!v.p)
+        return false;
+    uint64_t ms;
+    bool ok = sv_to_u64(v, &ms) == 0;
+    if (ok)
+        *out = ms > INT64_MAX / 1000000 ? INT64_MAX / 1000000 : ms;
+    http_headers_remove(h, name);
+    return ok;
+}
+
+void router_timeouts_init(struct router *r)
+{
+    struct http_headers *h = &r->req->h;
+    r->timeout_ms = r->route->timeout_ms;
+    if (r->route->retry) {
+        r->per_try_ms = r->route->retry->per_try_timeout_ms;
+        r->per_try_idle_ms = r->route->retry->per_try_idle_timeout_ms;
+    }
+    grpc_deadline(r);
+    sv expected = http_headers_get(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
+    uint64_t ms;
+    if (r->cfg->respect_expected_timeout && expected.p && sv_to_u64(expected, &ms) == 0)
+        r->timeout_ms = ms;
+    else
+        take_ms(h, SV("x-envoy-upstream-rq-timeout-ms"), &r->timeout_ms);
+    take_ms(h, SV("x-envoy-upstream-rq-per-try-timeout-ms"), &r->per_try_ms);
+    if (r->timeout_ms && r->per_try_ms >= r->timeout_ms)
+        r->per_try_ms = 0;
+    r->alt_timeout_status =
+        http_headers_remove(h, SV("x-envoy-upstream-rq-timeout-alt-response")) > 0;
+    uint64_t say = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
+    if (!r->cfg->suppress_envoy_headers && say)
+        http_headers_set_id(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                            arena_printf(router_host(r)->arena, "%" PRIu64, say));
+}
+
+/* ---- timers ---- */
+
+static void timed_out(struct router *r, sv details)
+{
+    if (r->responding) {
+        stat_inc((struct stat_group *)&r->cfg->stats,
+                 router_stats_rq_reset_after_downstream_response_started);
+        router_finish(r);
+        router_host(r)->ops->reset(router_host(r), HTTP_RESET_TIMEOUT, STREAM_FLAG_UT, details);
+        return;
+    }
+    router_reply(r, r->alt_timeout_status ? 204 : 504,
+                 r->alt_timeout_status ? SV("") : SV("upstream request timeout"), STREAM_FLAG_UT,
+                 details);
+}
+
+static void on_overall(struct timer *t)
+{
+    struct router *r = container_of(t, struct router, overall);
+    upstream_count(r->cluster, UPSTREAM_upstream_rq_timeout);
+    router_try_drop(r, ROUTER_END_TIMEOUT);
+    timed_out(r, STREAM_RCD_UPSTREAM_TIMEOUT);
+}
+
+static void on_per_try(struct timer *t)
+{
+    struct router *r = container_of(t, struct router, per_try);
+    bool idle = false;
+    if (r->per_try_idle_ms) {
+        uint64_t quiet = loop_now_ms(r->w->loop) - r->per_try_last_ms;
+        idle = quiet >= r->per_try_idle_ms;
+        uint64_t age = r->cur ? (loop_now_ns(r->w->loop) - r->cur->start_ns) / 1000000u : 0;
+        if (!idle && (!r->per_try_ms || age < r->per_try_ms)) {
+            timer_set(t, r->per_try_idle_ms - quiet);
+            return;
+        }
+    }
+    upstream_count(r->cluster, UPSTREAM_upstream_rq_per_try_timeout);
+    bool retry = !r->responding && router_retry_on_reset(r, ROUTER_RESET_PER_TRY, true);
+    router_try_drop(r, ROUTER_END_TIMEOUT);
+    if (!r->responding && router_retry_go(r, retry, NULL))
+        return;
+    timed_out(r, idle ? STREAM_RCD_UPSTREAM_PER_TRY_IDLE_TIMEOUT
+                      : STREAM_RCD_UPSTREAM_PER_TRY_TIMEOUT);
+}
+
+static void arm_per_try(struct router *r)
+{
+    uint64_t ms = r->per_try_ms;
+    if (r->per_try_idle_ms && (!ms || r->per_try_idle_ms < ms))
+        ms = r->per_try_idle_ms;
+    if (ms)
+        timer_set(&r->per_try, ms);
+}
+
+void router_timeouts_request_ended(struct router *r)
+{
+    if (r->done)
+        return;
+    if (r->timeout_ms) {
+        timer_init(&r->overall, r->w->loop, on_overall);
+        timer_set(&r->overall, r->timeout_ms);
+    }
+    if (r->cur && !r->cur->got_head)
+        router_timeouts_try_ready(r);
+}
+
+/* An attempt's clock runs from when its stream is there and the request complete. */
+void router_timeouts_try_ready(struct router *r)
+{
+    if (!r->req_end || (!r->per_try_ms && !r->per_try_idle_ms))
+        return;
+    timer_init(&r->per_try, r->w->loop, on_per_try);
+    r->per_try_last_ms = loop_now_ms(r->w->loop);
+    arm_per_try(r);
+}
+
+void router_timeouts_active(struct router *r)
+{
+    r->per_try_last_ms = loop_now_ms(r->w->loop);
+}
+
+void router_timeouts_stop(struct router *r)
+{
+    timer_cancel(&r->overall);
+    timer_cancel(&r->per_try);
+    timer_cancel(&r->backoff);
+}

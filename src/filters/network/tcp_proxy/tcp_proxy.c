@@ -1,0 +1,421 @@
+/* Two connections, and a buffer in each direction that only holds what the other side would not
+ * take:
+ *
+ *   downstream --read--> [to_up]   --write--> upstream
+ *   downstream <-write-- [to_down] <--read--- upstream
+ *
+ * A side is read only while the buffer towards the other is empty, so that at most one read's worth
+ * waits in each direction. The end of data is passed on as a half-close; the connection is over
+ * when both sides ended, or when one of them breaks. */
+#include "filters/network/tcp_proxy/tcp_proxy.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/mem.h"
+#include "filters/network/tcp_proxy/tcp_proxy_private.h"
+#include "net/loop.h"
+#include "telemetry/access_log.h"
+#include "upstream/upstream.h"
+
+#define READ_MAX  (64u << 10) /* of one read */
+#define READ_TURN (1u << 20)  /* bytes of one direction before others have their turn */
+
+struct side {
+    struct conn *c;
+    struct buf out; /* for this side: read from the other, not yet taken */
+    bool eof;       /* it sent its last byte */
+    bool shut;      /* our half towards it is closed */
+};
+
+struct tcp_session {
+    struct network_conn *nc;
+    const struct tcp_proxy_config *cfg;
+    struct side down, up;
+    struct upstream_cluster *cluster;
+    struct upstream_open *open;
+    struct upstream_host *host;
+    uint32_t attempts;
+    bool opening; /* inside upstream_tcp_open */
+    bool retry_now;
+    bool closed, connected;
+    uint64_t start_ns, connected_ns, last_ms;
+    uint64_t flags;
+    sv failure; /* transport failure reason; malloc'd */
+    struct stream_conn up_conn;
+    char up_local[ADDR_TEXT_MAX];
+    struct timer idle, life;
+    struct deferred freeing;
+};
+
+static void connect_upstream(struct tcp_session *s);
+static void on_down(struct conn *c, unsigned events, void *user);
+static void on_up(struct conn *c, unsigned events, void *user);
+
+static struct stat_group *stats(const struct tcp_session *s)
+{
+    return (struct stat_group *)&s->cfg->stats; /* counters change, the configuration does not */
+}
+
+/* ---- the log ---- */
+
+static void write_log(struct tcp_session *s, const char *type)
+{
+    if (!s->cfg->logs)
+        return;
+    struct filter_worker *w = s->nc->worker;
+    struct arena a;
+    arena_init(&a);
+    struct stream_info *si = arena_new(&a, struct stream_info);
+    stream_info_init(si, &a);
+    si->down = &s->nc->sc;
+    si->start_ns = s->start_ns;
+    si->end_ns = loop_clock_ns(w->loop);
+    si->start_wall_ns = loop_wall_ns(w->loop) - (si->end_ns - s->start_ns);
+    si->bytes_received = si->down_wire_in = s->down.c->bytes_read;
+    si->bytes_sent = si->down_wire_out = s->down.c->bytes_written;
+    si->flags = s->flags;
+    si->upstream_failure = s->failure;
+    si->termination_details = s->nc->termination_details;
+    if (s->cluster) {
+        si->upstream_cluster = upstream_cluster_name(s->cluster);
+        si->upstream_cluster_alt = upstream_cluster_stat_name(s->cluster);
+    }
+    if (s->host) {
+        const struct upstream_host_info *h = upstream_host_info(s->host);
+        si->upstream_host = h->addr_text;
+        si->upstream_host_name = h->hostname;
+        si->upstream_endpoint = s->host;
+    }
+    if (s->connected)
+        si->up = &s->up_conn;
+    if (s->up.c) {
+        si->up_wire_in = s->up.c->bytes_read;
+        si->up_wire_out = s->up.c->bytes_written;
+    }
+    struct substitution_ctx c = {.si = si, .log_type = type};
+    access_log_write(s->cfg->logs, w->logs, &c, rand_u64(loop_rand(w->loop)));
+    arena_free(&a);
+}
+
+/* ---- the end ---- */
+
+static void free_session(struct deferred *d)
+{
+    struct tcp_session *s = container_of(d, struct tcp_session, freeing);
+    upstream_cluster_unref(s->cluster);
+    free((char *)(uintptr_t)s->failure.p);
+    network_done(s->nc);
+    free(s);
+}
+
+static void close_up(struct tcp_session *s, bool by_remote, bool reset)
+{
+    if (!s->up.c)
+        return;
+    upstream_tcp_finished(s->host, s->up.c, by_remote);
+    conn_set_owner(s->up.c, NULL, NULL);
+    if (reset)
+        conn_abort(s->up.c);
+    else
+        conn_close(s->up.c);
+    s->up.c = NULL;
+}
+
+static void finish(struct tcp_session *s, bool by_remote, bool reset_down)
+{
+    if (s->closed)
+        return;
+    s->closed = true;
+    timer_cancel(&s->idle);
+    timer_cancel(&s->life);
+    if (s->open)
+        upstream_cancel(s->open);
+    s->open = NULL;
+    stat_add(stats(s), tcp_stats_downstream_cx_rx_bytes_total, s->down.c->bytes_read);
+    stat_add(stats(s), tcp_stats_downstream_cx_tx_bytes_total, s->down.c->bytes_written);
+    s->nc->flags |= s->flags;
+    write_log(s, "TcpConnectionEnd");
+    close_up(s, by_remote, reset_down);
+    conn_set_owner(s->down.c, NULL, NULL);
+    if (reset_down)
+        conn_abort(s->down.c);
+    else
+        conn_close(s->down.c);
+    buf_reset(&s->down.out);
+    buf_reset(&s->up.out);
+    loop_defer(s->nc->worker->loop, &s->freeing, free_session);
+}
+
+/* ---- moving bytes ---- */
+
+/* Writes what waits for `to`; false when the session ended. */
+static bool drain(struct tcp_session *s, struct side *to)
+{
+    if (to->out.len && to->c) {
+        ssize_t n = conn_write(to->c, &to->out);
+        if (n < 0) {
+            finish(s, to == &s->up, true);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Passes the end of data on once everything before it is out. */
+static void pass_end(struct tcp_session *s, struct side *from, struct side *to)
+{
+    if (!from->eof || to->out.len || to->shut || !to->c)
+        return;
+    to->shut = true;
+    conn_shutdown_write(to->c);
+}
+
+/* Everything that can go from one side to the other now. False when the session ended. */
+static bool pump(struct tcp_session *s, struct side *from, struct side *to)
+{
+    size_t total = 0;
+    if (!drain(s, to))
+        return false;
+    while (!from->eof && !to->out.len && to->c && from->c && from->c->readable) {
+        if (total >= READ_TURN) {
+            conn_kick(from->c);
+            break;
+        }
+        ssize_t n = conn_read(from->c, &to->out, READ_MAX);
+        if (n == E_AGAIN)
+            break;
+        if (n == E_EOF) {
+            from->eof = true;
+            break;
+        }
+        if (n < 0) {
+            s->flags |= from == &s->up ? STREAM_FLAG_UC : STREAM_FLAG_DC;
+            finish(s, from == &s->up, true);
+            return false;
+        }
+        total += (size_t)n;
+        if (!drain(s, to))
+            return false;
+    }
+    if (total)
+        s->last_ms = loop_now_ms(s->nc->worker->loop);
+    pass_end(s, from, to);
+    return true;
+}
+
+static void run(struct tcp_session *s, bool up_first)
+{
+    if (s->closed)
+        return;
+    struct side *a = up_first ? &s->up : &s->down, *b = up_first ? &s->down : &s->up;
+    if (!pump(s, a, b) || !pump(s, b, a))
+        return;
+    if (s->down.eof && s->up.eof && !s->down.out.len && !s->up.out.len)
+        finish(s, true, false);
+}
+
+static void on_down(struct conn *c, unsigned events, void *user)
+{
+    struct tcp_session *s = user;
+    if (events & CONN_EV_ERROR) {
+        s->flags |= STREAM_FLAG_DC;
+        finish(s, false, true);
+        return;
+    }
+    run(s, false);
+}
+
+static void on_up(struct conn *c, unsigned events, void *user)
+{
+    struct tcp_session *s = user;
+    if (events & CONN_EV_ERROR) {
+        s->flags |= STREAM_FLAG_UC;
+        finish(s, true, true);
+        return;
+    }
+    run(s, true);
+}
+
+/* ---- timers ---- */
+
+static void on_idle(struct timer *t)
+{
+    struct tcp_session *s = container_of(t, struct tcp_session, idle);
+    uint64_t quiet = loop_now_ms(s->nc->worker->loop) - s->last_ms;
+    if (quiet < s->cfg->idle_ms) {
+        timer_set(t, s->cfg->idle_ms - quiet);
+        return;
+    }
+    stat_inc(stats(s), tcp_stats_idle_timeout);
+    s->flags |= STREAM_FLAG_SI;
+    finish(s, false, false);
+}
+
+static void on_life(struct timer *t)
+{
+    struct tcp_session *s = container_of(t, struct tcp_session, life);
+    stat_inc(stats(s), tcp_stats_max_downstream_connection_duration);
+    s->flags |= STREAM_FLAG_DT;
+    finish(s, false, false);
+}
+
+/* ---- connecting ---- */
+
+static void on_ready(void *user, struct conn *c, struct upstream_host *host)
+{
+    struct tcp_session *s = user;
+    struct filter_worker *w = s->nc->worker;
+    s->open = NULL;
+    s->up.c = c;
+    s->host = host;
+    s->connected = true;
+    s->connected_ns = loop_clock_ns(w->loop);
+    s->last_ms = loop_now_ms(w->loop);
+    conn_set_owner(c, on_up, s);
+    s->up_conn.id = c->id;
+    s->up_conn.local_addr = conn_local(c);
+    s->up_conn.remote_addr = s->up_conn.direct_remote_addr = &c->remote;
+    s->up_conn.local = addr_text(s->up_conn.local_addr, s->up_local);
+    s->up_conn.remote = s->up_conn.direct_remote = upstream_host_info(host)->addr_text;
+    s->up_conn.tls = c->tls;
+    if (s->cfg->log_on_connected)
+        write_log(s, "TcpUpstreamConnected");
+    run(s, false);
+}
+
+static void give_up(struct tcp_session *s, enum upstream_fail why)
+{
+    s->flags |= why == UPSTREAM_FAIL_NO_HOST    ? STREAM_FLAG_UH
+                : why == UPSTREAM_FAIL_OVERFLOW ? STREAM_FLAG_UO
+                                                : STREAM_FLAG_UF;
+    finish(s, false, why != UPSTREAM_FAIL_NO_HOST);
+}
+
+static void on_fail(void *user, enum upstream_fail why, struct upstream_host *host, sv details)
+{
+    struct tcp_session *s = user;
+    s->open = NULL;
+    s->host = host;
+    free((char *)(uintptr_t)s->failure.p);
+    s->failure = details.n ? sv_make(sv_dup(details), details.n) : (sv){NULL, 0};
+    bool again = (why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT) &&
+                 s->attempts < s->cfg->attempts;
+    if (!again) {
+        if (s->attempts > 1)
+            s->flags |= STREAM_FLAG_URX;
+        give_up(s, why);
+        return;
+    }
+    if (s->opening)
+        s->retry_now = true;
+    else
+        connect_upstream(s);
+}
+
+static const struct upstream_tcp_cb tcp_cb = {on_ready, on_fail};
+
+static const struct tcp_weighted *choose(const struct tcp_session *s)
+{
+    const struct tcp_proxy_config *c = s->cfg;
+    if (!c->weighted)
+        return NULL;
+    uint64_t at = rand_below(loop_rand(s->nc->worker->loop), c->weighted[c->n_weighted - 1].upto);
+    uint32_t i = 0;
+    while (at >= c->weighted[i].upto)
+        i++;
+    return &c->weighted[i];
+}
+
+static struct upstream_ctx context(struct tcp_session *s, const struct tcp_weighted *w)
+{
+    struct upstream_ctx x = {
+        .original_dst = s->nc->sc.local_addr,
+        .metadata_match = w && w->metadata ? w->metadata : s->cfg->metadata,
+        .downstream_protocol = HTTP_11,
+    };
+    if (s->cfg->hash_source_ip) {
+        struct addr a = *s->nc->sc.remote_addr;
+        addr_set_port(&a, 0);
+        x.has_hash = true;
+        x.hash = addr_hash(&a);
+    }
+    return x;
+}
+
+static void connect_upstream(struct tcp_session *s)
+{
+    const struct tcp_weighted *w = s->attempts ? NULL : choose(s);
+    if (!s->cluster) {
+        sv name = w ? w->cluster : s->cfg->cluster;
+        s->cluster = upstream_find(s->nc->worker->upstream, name);
+    }
+    if (!s->cluster) {
+        stat_inc(stats(s), tcp_stats_downstream_cx_no_route);
+        s->flags |= STREAM_FLAG_NC;
+        finish(s, false, false);
+        return;
+    }
+    struct upstream_ctx x = context(s, w);
+    do {
+        s->retry_now = false;
+        s->attempts++;
+        s->opening = true;
+        struct upstream_open *o = upstream_tcp_open(s->cluster, &x, &tcp_cb, s);
+        s->opening = false;
+        if (o)
+            s->open = o;
+    } while (s->retry_now && !s->closed);
+}
+
+/* ---- the owner ---- */
+
+static void owner_drain(void *owner)
+{
+    /* There is nothing to tell a TCP peer: connections go on until the deadline. */
+}
+
+static void owner_abort(void *owner)
+{
+    finish(owner, false, false);
+}
+
+static bool owner_idle(const void *owner)
+{
+    return false;
+}
+
+static const struct network_owner_ops owner_ops = {owner_drain, owner_abort, owner_idle};
+
+static void start(const void *config, struct network_conn *nc)
+{
+    struct tcp_session *s = mem_new(struct tcp_session);
+    struct loop *l = nc->worker->loop;
+    s->nc = nc;
+    s->cfg = config;
+    s->down.c = nc->conn;
+    buf_init(&s->down.out);
+    buf_init(&s->up.out);
+    s->start_ns = nc->sc.start_ns;
+    s->last_ms = loop_now_ms(l);
+    nc->owner = s;
+    nc->owner_ops = &owner_ops;
+    conn_set_owner(nc->conn, on_down, s);
+    stat_inc(stats(s), tcp_stats_downstream_cx_total);
+    timer_init(&s->idle, l, on_idle);
+    timer_init(&s->life, l, on_life);
+    if (s->cfg->idle_ms)
+        timer_set(&s->idle, s->cfg->idle_ms);
+    if (s->cfg->max_ms)
+        timer_set(&s->life, s->cfg->max_ms);
+    connect_upstream(s);
+}
+
+const struct network_filter_type network_tcp_proxy_type = {
+    .name = "envoy.filters.network.tcp_proxy",
+    .config_type = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    .terminal = true,
+    .parse = tcp_proxy_parse,
+    .start = start,
+};

@@ -1,0 +1,107 @@
+#include "proxy/bootstrap.h"
+
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "upstream/data_source.h"
+
+LOG_COMPONENT(config);
+
+#define BOOTSTRAP_MAX (256u << 20)
+
+static void on_unknown(void *arg, const char *path)
+{
+    log_warn(&log_config, "unknown field ignored source=%s path=%s", (const char *)arg, path);
+}
+
+int bootstrap_parse(sv text, const char *file, bool allow_unknown, struct arena *a,
+                    const struct envoy_Bootstrap **out, struct error *err)
+{
+    struct pb_opts o = {
+        .allow_unknown = allow_unknown, .on_unknown = on_unknown, .arg = (void *)(uintptr_t)file};
+    void *m;
+    int rc = pb_from_text(&envoy_Bootstrap_pb, text, file, a, &o, &m, err);
+    if (rc == 0)
+        *out = m;
+    return rc;
+}
+
+/* Protobuf merges messages when their bytes are read one after the other. */
+static int merge(const struct envoy_Bootstrap *base, const struct envoy_Bootstrap *over,
+                 struct arena *a, const struct envoy_Bootstrap **out, struct error *err)
+{
+    struct strbuf both;
+    void *m;
+    strbuf_init(&both, BOOTSTRAP_MAX);
+    pb_encode(&envoy_Bootstrap_pb, base, &both);
+    pb_encode(&envoy_Bootstrap_pb, over, &both);
+    int rc = both.overflow
+                 ? error_set(err, E_LIMIT, "the bootstrap is too large")
+                 : pb_decode(&envoy_Bootstrap_pb, arena_sv(a, strbuf_sv(&both)), a, NULL, &m, err);
+    strbuf_fini(&both);
+    if (rc == 0)
+        *out = m;
+    return rc;
+}
+
+int bootstrap_load(const struct proxy_options *o, struct arena *a,
+                   const struct envoy_Bootstrap **out, struct error *err)
+{
+    const struct envoy_Bootstrap *base = NULL, *over = NULL;
+    if (!o->config_path && !o->config_yaml)
+        return error_set(err, E_INVALID,
+                         "a configuration is needed: --config-path FILE or "
+                         "--config-yaml TEXT");
+    int rc = 0;
+    if (o->config_path) {
+        sv text;
+        rc = data_source_file(sv_of(o->config_path), BOOTSTRAP_MAX, "--config-path", a, &text, err);
+        if (rc == 0)
+            rc = bootstrap_parse(text, o->config_path, o->allow_unknown_static, a, &base, err);
+    }
+    if (rc == 0 && o->config_yaml)
+        rc = bootstrap_parse(sv_of(o->config_yaml), "--config-yaml", o->allow_unknown_static, a,
+                             &over, err);
+    if (rc < 0)
+        return rc;
+    if (base && over)
+        return merge(base, over, a, out, err);
+    *out = base ? base : over;
+    return 0;
+}
+
+static int unsupported(struct error *err, const char *field)
+{
+    return error_set(err, E_UNSUPPORTED, "bootstrap: %s: is not supported", field);
+}
+
+static int check_source(const struct envoy_ConfigSource *s, const char *field, struct error *err)
+{
+    if (!s || s->which_config_source_specifier == envoy_ConfigSource_ads_tag)
+        return 0;
+    return error_set(err, E_UNSUPPORTED, "bootstrap: dynamic_resources.%s: only ads is supported",
+                     field);
+}
+
+int bootstrap_check(const struct envoy_Bootstrap *b, struct error *err)
+{
+    const struct envoy_Bootstrap_DynamicResources *d = b->dynamic_resources;
+    if (d) {
+        int rc = check_source(d->lds_config, "lds_config", err);
+        if (rc == 0)
+            rc = check_source(d->cds_config, "cds_config", err);
+        if (rc < 0)
+            return rc;
+        if ((d->lds_config || d->cds_config) && !d->ads_config)
+            return error_set(err, E_INVALID,
+                             "bootstrap: dynamic_resources.ads_config: is required by lds_config "
+                             "and cds_config");
+    }
+    if (b->cluster_manager && b->cluster_manager->outlier_detection &&
+        b->cluster_manager->outlier_detection->event_log_path.n)
+        return unsupported(err, "cluster_manager.outlier_detection.event_log_path");
+    if (b->cluster_manager && b->cluster_manager->upstream_bind_config)
+        return unsupported(err, "cluster_manager.upstream_bind_config");
+    if (b->admin && b->admin->profile_path.n)
+        log_warn(&log_config, "admin.profile_path: there is no profiler; ignored");
+    return 0;
+}

@@ -1,0 +1,144 @@
+/* Timers of a stream. Activity only writes a time; the idle timer looks at it when it fires, so
+ * that a request that runs normally sets each timer once. */
+#include "net/loop.h"
+#include "proxy/hcm.h"
+
+static uint64_t now(const struct hcm_stream *s)
+{
+    return loop_now_ms(s->hc->conn->loop);
+}
+
+/* Envoy's rule: 504 when the request was complete and the wait is the upstream's fault. */
+static uint16_t timeout_status(const struct hcm_stream *s)
+{
+    return s->recv_end ? 504 : 408;
+}
+
+static void on_idle(struct timer *t)
+{
+    struct hcm_stream *s = container_of(t, struct hcm_stream, idle);
+    uint64_t quiet = now(s) - s->last_active_ms;
+    if (quiet < s->idle_ms) {
+        timer_set(t, s->idle_ms - quiet);
+        return;
+    }
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_idle_timeout);
+    if (s->head_sent) {
+        hcm_stream_reset(s, HTTP_RESET_TIMEOUT, STREAM_FLAG_SI, STREAM_RCD_STREAM_IDLE_TIMEOUT);
+        return;
+    }
+    hcm_local_reply(s, &(struct http_local_reply){.status = timeout_status(s),
+                                                  .body = SV("stream timeout"),
+                                                  .flags = STREAM_FLAG_SI,
+                                                  .details = STREAM_RCD_STREAM_IDLE_TIMEOUT});
+}
+
+static void set_request_timer(struct hcm_stream *s)
+{
+    uint64_t due = s->request_due_ms;
+    if (s->duration_due_ms && (!due || s->duration_due_ms < due))
+        due = s->duration_due_ms;
+    if (s->log_flush_due_ms && (!due || s->log_flush_due_ms < due))
+        due = s->log_flush_due_ms;
+    if (!due)
+        timer_cancel(&s->request);
+    else
+        timer_set(&s->request, due > now(s) ? due - now(s) : 0);
+}
+
+static void request_timeout(struct hcm_stream *s)
+{
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_timeout);
+    if (s->head_sent) {
+        hcm_stream_reset(s, HTTP_RESET_TIMEOUT, 0, STREAM_RCD_REQUEST_OVERALL_TIMEOUT);
+        return;
+    }
+    hcm_local_reply(s, &(struct http_local_reply){.status = 408,
+                                                  .body = SV("request timeout"),
+                                                  .details = STREAM_RCD_REQUEST_OVERALL_TIMEOUT});
+}
+
+static void duration_timeout(struct hcm_stream *s)
+{
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_max_duration_reached);
+    if (s->head_sent) {
+        hcm_stream_reset(s, HTTP_RESET_TIMEOUT, STREAM_FLAG_DT, STREAM_RCD_MAX_DURATION_TIMEOUT);
+        return;
+    }
+    hcm_local_reply(s, &(struct http_local_reply){.status = timeout_status(s),
+                                                  .body = SV("downstream duration timeout"),
+                                                  .flags = STREAM_FLAG_DT,
+                                                  .details = STREAM_RCD_MAX_DURATION_TIMEOUT});
+}
+
+static void on_request(struct timer *t)
+{
+    struct hcm_stream *s = container_of(t, struct hcm_stream, request);
+    uint64_t at = now(s);
+    if (s->log_flush_due_ms && at >= s->log_flush_due_ms) {
+        s->log_flush_due_ms = at + s->cfg->log_flush_ms;
+        hcm_stream_log(s, "DownstreamPeriodic");
+    }
+    if (s->request_due_ms && at >= s->request_due_ms) {
+        s->request_due_ms = 0;
+        request_timeout(s);
+        return;
+    }
+    if (s->duration_due_ms && at >= s->duration_due_ms) {
+        s->duration_due_ms = 0;
+        duration_timeout(s);
+        return;
+    }
+    set_request_timer(s);
+}
+
+void hcm_timeouts_start(struct hcm_stream *s)
+{
+    struct loop *l = s->hc->conn->loop;
+    timer_init(&s->idle, l, on_idle);
+    timer_init(&s->request, l, on_request);
+    s->last_active_ms = now(s);
+    s->idle_ms = s->cfg->stream_idle_ms;
+    if (s->idle_ms)
+        timer_set(&s->idle, s->idle_ms);
+    if (s->cfg->request_ms)
+        s->request_due_ms = now(s) + s->cfg->request_ms;
+    if (s->cfg->max_stream_ms)
+        s->duration_due_ms = now(s) + s->cfg->max_stream_ms;
+    if (s->cfg->log_flush_ms)
+        s->log_flush_due_ms = now(s) + s->cfg->log_flush_ms;
+    if (s->request_due_ms || s->duration_due_ms || s->log_flush_due_ms)
+        set_request_timer(s);
+}
+
+void hcm_timeouts_route(struct hcm_stream *s, bool has_idle, uint64_t idle_ms, bool has_max,
+                        uint64_t max_ms)
+{
+    if (s->over)
+        return;
+    if (has_idle && idle_ms != s->idle_ms) {
+        s->idle_ms = idle_ms;
+        if (idle_ms)
+            timer_set(&s->idle, idle_ms);
+        else
+            timer_cancel(&s->idle);
+    }
+    if (has_max) {
+        s->duration_due_ms = max_ms ? now(s) + max_ms : 0;
+        set_request_timer(s);
+    }
+}
+
+void hcm_timeouts_request_ended(struct hcm_stream *s)
+{
+    if (!s->request_due_ms)
+        return;
+    s->request_due_ms = 0;
+    set_request_timer(s);
+}
+
+void hcm_timeouts_stop(struct hcm_stream *s)
+{
+    timer_cancel(&s->idle);
+    timer_cancel(&s->request);
+}

@@ -1,0 +1,167 @@
+#include "proxy/log_hooks.h"
+
+#include <inttypes.h>
+
+#include "api/envoy.pb.h"
+#include "api/google.pb.h"
+#include "base/strbuf.h"
+#include "http/substitution.h"
+#include "route/route.h"
+#include "tls/tls_info.h"
+#include "upstream/upstream.h"
+
+#define TEXT_MAX 65536
+
+static const sv none = {NULL, 0};
+
+/* ---- TLS ---- */
+
+static sv sans(const struct tls_cert_info *c, enum tls_san_type t, struct arena *a)
+{
+    struct strbuf b;
+    if (!c)
+        return none;
+    strbuf_init(&b, TEXT_MAX);
+    tls_cert_info_sans_text(c, t, &b);
+    sv out = b.n ? arena_sv(a, strbuf_sv(&b)) : none;
+    strbuf_fini(&b);
+    return out;
+}
+
+static sv or_none(sv v)
+{
+    return v.n ? v : none;
+}
+
+static sv pem(const struct tls_cert_info *c, struct arena *a)
+{
+    struct strbuf b;
+    strbuf_init(&b, TEXT_MAX);
+    tls_cert_info_pem_urlencoded(c, &b);
+    sv out = arena_sv(a, strbuf_sv(&b));
+    strbuf_fini(&b);
+    return out;
+}
+
+static sv of_peer(const struct tls_cert_info *p, enum substitution_tls_field f, struct arena *a)
+{
+    if (!p)
+        return none;
+    switch (f) {
+    case SUBSTITUTION_TLS_PEER_URI_SAN:
+        return sans(p, TLS_SAN_URI, a);
+    case SUBSTITUTION_TLS_PEER_DNS_SAN:
+        return sans(p, TLS_SAN_DNS, a);
+    case SUBSTITUTION_TLS_PEER_IP_SAN:
+        return sans(p, TLS_SAN_IP, a);
+    case SUBSTITUTION_TLS_PEER_EMAIL_SAN:
+        return sans(p, TLS_SAN_EMAIL, a);
+    case SUBSTITUTION_TLS_PEER_SUBJECT:
+        return or_none(p->subject);
+    case SUBSTITUTION_TLS_PEER_ISSUER:
+        return or_none(p->issuer);
+    case SUBSTITUTION_TLS_PEER_SERIAL:
+        return or_none(p->serial);
+    case SUBSTITUTION_TLS_PEER_FINGERPRINT_256:
+        return or_none(p->sha256);
+    case SUBSTITUTION_TLS_PEER_FINGERPRINT_1:
+        return or_none(p->sha1);
+    case SUBSTITUTION_TLS_PEER_CERT:
+        return pem(p, a);
+    case SUBSTITUTION_TLS_PEER_CERT_V_START:
+        return arena_printf(a, "%" PRId64, p->not_before_s);
+    case SUBSTITUTION_TLS_PEER_CERT_V_END:
+        return arena_printf(a, "%" PRId64, p->not_after_s);
+    default:
+        return none;
+    }
+}
+
+static sv of_tls(const struct tls_info *t, enum substitution_tls_field f, struct arena *a)
+{
+    switch (f) {
+    case SUBSTITUTION_TLS_VERSION:
+        return or_none(sv_of(t->version));
+    case SUBSTITUTION_TLS_CIPHER:
+        return or_none(sv_of(t->cipher));
+    case SUBSTITUTION_TLS_SESSION_ID:
+        return or_none(t->session_id);
+    case SUBSTITUTION_TLS_LOCAL_URI_SAN:
+        return sans(t->local, TLS_SAN_URI, a);
+    case SUBSTITUTION_TLS_LOCAL_DNS_SAN:
+        return sans(t->local, TLS_SAN_DNS, a);
+    case SUBSTITUTION_TLS_LOCAL_IP_SAN:
+        return sans(t->local, TLS_SAN_IP, a);
+    case SUBSTITUTION_TLS_LOCAL_EMAIL_SAN:
+        return sans(t->local, TLS_SAN_EMAIL, a);
+    case SUBSTITUTION_TLS_LOCAL_SUBJECT:
+        return t->local ? or_none(t->local->subject) : none;
+    default:
+        return of_peer(t->peer, f, a);
+    }
+}
+
+/* ---- metadata ---- */
+
+static const struct google_Value *member(const struct google_Struct *s, sv key)
+{
+    for (uint32_t i = 0; s && i < s->fields.n; i++)
+        if (sv_eq(s->fields.v[i]->key, key))
+            return s->fields.v[i]->value;
+    return NULL;
+}
+
+static sv value_json(const struct google_Value *v, const struct google_Struct *s, struct arena *a)
+{
+    struct strbuf b;
+    struct pb_json_opts o = {0};
+    strbuf_init(&b, TEXT_MAX);
+    if (v)
+        pb_to_json(&google_Value_pb, v, &o, &b);
+    else
+        pb_to_json(&google_Struct_pb, s, &o, &b);
+    sv out = arena_sv(a, strbuf_sv(&b));
+    strbuf_fini(&b);
+    return out;
+}
+
+static const struct envoy_Metadata *metadata_of(const struct stream_info *si,
+                                                enum substitution_metadata which)
+{
+    const struct route *r = si->route;
+    switch (which) {
+    case SUBSTITUTION_META_ROUTE:
+        return r ? r->metadata : NULL;
+    case SUBSTITUTION_META_VIRTUAL_HOST:
+        return r && r->vhost ? r->vhost->metadata : NULL;
+    case SUBSTITUTION_META_UPSTREAM_HOST:
+        return si->upstream_endpoint ? upstream_host_info(si->upstream_endpoint)->metadata : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static sv of_metadata(const struct stream_info *si, enum substitution_metadata which, sv ns,
+                      const sv *path, uint32_t n, struct arena *a)
+{
+    const struct envoy_Metadata *m = metadata_of(si, which);
+    for (uint32_t i = 0; m && i < m->filter_metadata.n; i++) {
+        if (!sv_eq(m->filter_metadata.v[i]->key, ns))
+            continue;
+        const struct google_Struct *s = m->filter_metadata.v[i]->value;
+        const struct google_Value *v = NULL;
+        for (uint32_t k = 0; k < n; k++) {
+            v = member(k ? v->struct_value : s, path[k]);
+            if (!v || (k + 1 < n && v->which_kind != google_Value_struct_value_tag))
+                return none;
+        }
+        return s ? value_json(v, s, a) : none;
+    }
+    return none;
+}
+
+void log_hooks_install(void)
+{
+    static const struct substitution_hooks hooks = {of_tls, of_metadata};
+    substitution_set_hooks(&hooks);
+}

@@ -1,0 +1,376 @@
+#include "proxy/rds.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/refcount.h"
+#include "filters/registry.h"
+#include "net/loop.h"
+#include "telemetry/stats.h"
+#include "upstream/data_source.h"
+#include "upstream/upstream.h"
+
+#define DIRECT_RESPONSE_MAX (16u << 20)
+
+LOG_COMPONENT(config);
+
+struct rds_manager {
+    struct rds_manager_opts o;
+    struct map dynamic;    /* name -> rds_provider */
+    struct list providers; /* all of them */
+    struct route_table_opts table_opts;
+};
+
+#define RDS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                              \
+    COUNTER(P, config_reload)                                                                      \
+    GAUGE(P, config_reload_time_ms)                                                                \
+    COUNTER(P, init_fetch_timeout)                                                                 \
+    COUNTER(P, update_attempt)                                                                     \
+    COUNTER(P, update_empty)                                                                       \
+    COUNTER(P, update_failure)                                                                     \
+    COUNTER(P, update_rejected)                                                                    \
+    COUNTER(P, update_success)                                                                     \
+    GAUGE(P, update_time)                                                                          \
+    GAUGE(P, version)                                                                              \
+    TEXT(P, version_text)
+STAT_GROUP_DECLARE(rds_stats, RDS_STATS);
+STAT_GROUP_DEFINE(rds_stats, RDS_STATS);
+
+struct rds_provider {
+    struct refcount ref;
+    struct rds_manager *m;
+    struct list link;
+    char *name;
+    bool is_static, given_up;
+    struct route_table *table; /* main's */
+    struct list waiting;       /* struct rds_wait */
+    char *version;
+    uint64_t updated_wall_ns;
+    struct stat_group stats;
+    uint32_t n;
+    struct rds_view *views[]; /* views[i] belongs to worker i once it is published */
+};
+
+/* ---- per-filter configuration of routes ---- */
+
+/* Runs on main when a table is checked and on workers when a virtual host is met first: it touches
+ * nothing but the arena. */
+static int filter_config(void *arg, sv filter, const struct google_Any *any, struct arena *a,
+                         const void **out, struct error *err)
+{
+    const struct rds_manager *m = arg;
+    struct filter_ctx x = {.arena = a, .pb = m->o.pb};
+    return registry_route_config(&x, filter, any, out, err);
+}
+
+static bool cluster_known(void *arg, sv name)
+{
+    const struct rds_manager *m = arg;
+    return cluster_manager_has(m->o.clusters, name);
+}
+
+static int read_file(void *arg, sv path, struct arena *a, sv *out, struct error *err)
+{
+    return data_source_file(path, DIRECT_RESPONSE_MAX, "filename", a, out, err);
+}
+
+struct rds_manager *rds_manager_new(const struct rds_manager_opts *o)
+{
+    struct rds_manager *m = mem_new(struct rds_manager);
+    m->o = *o;
+    map_init(&m->dynamic);
+    list_init(&m->providers);
+    m->table_opts = (struct route_table_opts){
+        .filter_config = filter_config,
+        .cluster_known = o->clusters ? cluster_known : NULL,
+        .arg = m,
+        .read_file = read_file,
+    };
+    return m;
+}
+
+void rds_manager_set_source(struct rds_manager *m, const struct config_source *source)
+{
+    m->o.source = source;
+}
+
+/* ---- views ---- */
+
+static struct rds_view *view_new(struct route_table *t)
+{
+    struct rds_view *v = mem_new(struct rds_view);
+    v->refs = 1;
+    v->table = t;
+    route_table_ref(t);
+    return v;
+}
+
+void rds_view_unref(struct rds_view *v)
+{
+    if (!v || --v->refs)
+        return;
+    route_table_unref(v->table);
+    free(v);
+}
+
+struct rds_view *rds_provider_view(struct rds_provider *p, uint32_t index)
+{
+    struct rds_view *v = p->views[index];
+    if (v)
+        v->refs++;
+    return v;
+}
+
+struct publish {
+    struct rds_provider *p;
+    struct rds_view *view;
+    uint32_t index;
+};
+
+static void publish_on_worker(void *arg)
+{
+    struct publish *u = arg;
+    rds_view_unref(u->p->views[u->index]);
+    u->p->views[u->index] = u->view;
+    rds_provider_unref(u->p);
+    free(u);
+}
+
+/* Before the provider is known to any worker the views are set directly. */
+static void set_table(struct rds_provider *p, struct route_table *t, bool published)
+{
+    route_table_unref(p->table);
+    p->table = t;
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (!published) {
+            p->views[i] = view_new(t);
+            continue;
+        }
+        struct publish *u = mem_new(struct publish);
+        *u = (struct publish){.p = p, .view = view_new(t), .index = i};
+        rds_provider_ref(p);
+        loop_post(p->m->o.workers[i], publish_on_worker, u);
+    }
+    p->updated_wall_ns = loop_wall_ns(p->m->o.main);
+    p->given_up = false;
+}
+
+/* ---- providers ---- */
+
+static struct rds_provider *provider_new(struct rds_manager *m, sv name)
+{
+    struct rds_provider *p = mem_zalloc(sizeof *p + sizeof(struct rds_view *) * m->o.n_workers);
+    refcount_init(&p->ref);
+    p->m = m;
+    p->n = m->o.n_workers;
+    p->name = sv_dup(name);
+    list_init(&p->waiting);
+    list_push(&m->providers, &p->link);
+    return p;
+}
+
+static void provider_free(struct rds_provider *p)
+{
+    struct rds_manager *m = p->m;
+    if (!p->is_static && map_get(&m->dynamic, sv_of(p->name)) == p) {
+        map_del(&m->dynamic, sv_of(p->name));
+        if (m->o.source)
+            m->o.source->ops->unsubscribe(m->o.source->self, CONFIG_RDS, sv_of(p->name));
+    }
+    list_del(&p->link);
+    for (uint32_t i = 0; i < p->n; i++)
+        rds_view_unref(p->views[i]);
+    route_table_unref(p->table);
+    stat_group_fini(&p->stats);
+    free(p->version);
+    free(p->name);
+    free(p);
+}
+
+static void free_on_main(void *arg)
+{
+    struct rds_provider *p = arg;
+    /* rds_dynamic() may have found it again before this ran. */
+    if (atomic_load(&p->ref.n) == 0)
+        provider_free(p);
+}
+
+void rds_provider_ref(struct rds_provider *p)
+{
+    refcount_get(&p->ref);
+}
+
+void rds_provider_unref(struct rds_provider *p)
+{
+    if (p && refcount_put(&p->ref))
+        loop_post(p->m->o.main, free_on_main, p);
+}
+
+void rds_manager_free(struct rds_manager *m)
+{
+    if (!m)
+        return;
+    m->o.source = NULL;
+    list_each_safe (it, &m->providers)
+        provider_free(container_of(it, struct rds_provider, link));
+    map_fini(&m->dynamic);
+    free(m);
+}
+
+int rds_static(struct rds_manager *m, sv packed, const char *path, struct rds_provider **out,
+               struct error *err)
+{
+    struct route_table *t;
+    int rc = route_table_build(packed, &m->table_opts, &t, err);
+    if (rc < 0) {
+        error_prefix(err, "%s: ", path);
+        return rc;
+    }
+    struct rds_provider *p = provider_new(m, route_table_name(t));
+    p->is_static = true;
+    set_table(p, t, false);
+    *out = p;
+    return 0;
+}
+
+int rds_dynamic(struct rds_manager *m, sv name, struct rds_provider **out, struct error *err)
+{
+    if (!m->o.source)
+        return error_set(err, E_UNSUPPORTED,
+                         "rds '%.*s': dynamic_resources has no source for route configurations",
+                         SV_ARG(name));
+    struct rds_provider *p = map_get(&m->dynamic, name);
+    if (p) {
+        rds_provider_ref(p);
+    } else {
+        p = provider_new(m, name);
+        map_put(&m->dynamic, name, p);
+        m->o.source->ops->subscribe(m->o.source->self, CONFIG_RDS, name);
+    }
+    *out = p;
+    return 0;
+}
+
+bool rds_provider_ready(const struct rds_provider *p)
+{
+    return p->table || p->given_up;
+}
+
+static void wake(struct rds_provider *p)
+{
+    while (!list_empty(&p->waiting)) {
+        struct rds_wait *w = container_of(list_first(&p->waiting), struct rds_wait, link);
+        list_del(&w->link);
+        w->fn(w->arg);
+    }
+}
+
+void rds_provider_when_ready(struct rds_provider *p, struct rds_wait *w)
+{
+    list_init(&w->link);
+    if (rds_provider_ready(p))
+        w->fn(w->arg);
+    else
+        list_push(&p->waiting, &w->link);
+}
+
+void rds_wait_cancel(struct rds_wait *w)
+{
+    if (w->link.next)
+        list_del(&w->link);
+}
+
+/* ---- from the source ---- */
+
+static void touch_stats(struct rds_provider *p)
+{
+    if (p->stats.def || !p->m->o.stats)
+        return;
+    char text[512];
+    snprintf(text, sizeof text, "rds.%s.", p->name);
+    struct stat_label label = {SV("envoy.rds_route_config"), sv_of(p->name)};
+    struct stats_scope *sc = stats_scope_get(
+        p->m->o.stats,
+        &(struct stats_scope_spec){
+            .prefix = sv_of(text), .family = SV("rds."), .labels = &label, .n_labels = 1});
+    stat_group_init(&p->stats, &rds_stats_def, sc);
+    stats_scope_unref(sc);
+}
+
+static void count_version(struct rds_provider *p, sv version)
+{
+    free(p->version);
+    p->version = sv_dup(version);
+    if (!p->stats.def)
+        return;
+    stat_inc(&p->stats, rds_stats_update_success);
+    stat_inc(&p->stats, rds_stats_config_reload);
+    stat_gauge_set(&p->stats, rds_stats_update_time, p->updated_wall_ns / 1000000u);
+    stat_gauge_set(&p->stats, rds_stats_config_reload_time_ms, p->updated_wall_ns / 1000000u);
+    stat_text_set(&p->stats, rds_stats_version_text, version);
+}
+
+int rds_update(struct rds_manager *m, const struct config_resource *r, struct error *err)
+{
+    struct rds_provider *p = map_get(&m->dynamic, r->name);
+    if (!p)
+        return 0; /* nobody needs it any more: it crossed our unsubscription */
+    touch_stats(p);
+    if (p->stats.def)
+        stat_inc(&p->stats, rds_stats_update_attempt);
+    if (p->table && sv_eq(route_table_packed(p->table), r->packed)) {
+        free(p->version);
+        p->version = sv_dup(r->version);
+        return 0;
+    }
+    struct route_table *t;
+    int rc = route_table_build(r->packed, &m->table_opts, &t, err);
+    if (rc == 0 && !sv_eq(route_table_name(t), r->name)) {
+        rc = error_set(err, E_INVALID, "route configuration '%.*s' came under the name '%.*s'",
+                       SV_ARG(route_table_name(t)), SV_ARG(r->name));
+        route_table_unref(t);
+    }
+    if (rc < 0) {
+        if (p->stats.def)
+            stat_inc(&p->stats, rds_stats_update_rejected);
+        return rc;
+    }
+    set_table(p, t, true);
+    count_version(p, r->version);
+    log_debug(&log_config, "rds: applied name=%s version=%s", p->name, p->version);
+    wake(p);
+    return 0;
+}
+
+void rds_missing(struct rds_manager *m, sv name)
+{
+    struct rds_provider *p = map_get(&m->dynamic, name);
+    if (!p || p->table)
+        return;
+    touch_stats(p);
+    if (p->stats.def)
+        stat_inc(&p->stats, rds_stats_init_fetch_timeout);
+    p->given_up = true;
+    wake(p);
+}
+
+void rds_each(struct rds_manager *m,
+              void (*fn)(void *arg, sv name, sv packed, bool is_static, sv version,
+                         uint64_t updated_wall_ns),
+              void *arg)
+{
+    list_each (it, &m->providers) {
+        struct rds_provider *p = container_of(it, struct rds_provider, link);
+        if (p->table)
+            fn(arg, sv_of(p->name), route_table_packed(p->table), p->is_static, sv_of(p->version),
+               p->updated_wall_ns);
+    }
+}
+
+struct route_table *rds_table(struct rds_manager *m, sv name)
+{
+    struct rds_provider *p = map_get(&m->dynamic, name);
+    return p ? p->table : NULL;
+}

@@ -1,0 +1,138 @@
+/* Inside the server: server.c (putting together, life), server_config.c (resources from the
+ * config source), server_stats.c (server.*), drain.c (the end). */
+#ifndef WEFT_PROXY_SERVER_PRIVATE_H
+#define WEFT_PROXY_SERVER_PRIVATE_H
+
+#include <stdatomic.h>
+#include "base/arena.h"
+#include "base/map.h"
+#include "net/loop.h"
+#include "proxy/server.h"
+#include "proxy/worker.h"
+#include "telemetry/stats.h"
+#include "upstream/upstream.h"
+
+struct access_log_sinks;
+struct admin;
+
+#define SERVER_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                           \
+    GAUGE(P, compilation_settings_fips_mode)                                                       \
+    GAUGE(P, concurrency)                                                                          \
+    GAUGE(P, days_until_first_cert_expiring)                                                       \
+    COUNTER(P, debug_assertion_failures)                                                           \
+    COUNTER(P, dropped_stat_flushes)                                                               \
+    COUNTER(P, dynamic_unknown_fields)                                                             \
+    COUNTER(P, envoy_bug_failures)                                                                 \
+    GAUGE(P, hot_restart_epoch)                                                                    \
+    GAUGE(P, hot_restart_generation)                                                               \
+    HISTOGRAM(P, initialization_time_ms, STAT_UNIT_MS)                                             \
+    GAUGE(P, live)                                                                                 \
+    GAUGE(P, memory_allocated)                                                                     \
+    GAUGE(P, memory_heap_size)                                                                     \
+    GAUGE(P, memory_physical_size)                                                                 \
+    GAUGE(P, parent_connections)                                                                   \
+    GAUGE(P, seconds_until_first_ocsp_response_expiring)                                           \
+    GAUGE(P, state)                                                                                \
+    COUNTER(P, static_unknown_fields)                                                              \
+    GAUGE(P, stats_recent_lookups)                                                                 \
+    GAUGE(P, total_connections)                                                                    \
+    GAUGE(P, uptime)                                                                               \
+    GAUGE(P, version)                                                                              \
+    COUNTER(P, wip_protos)
+STAT_GROUP_DECLARE(server_stats, SERVER_STATS);
+
+/* Updates of one wildcard type: cluster_manager.cds.*, listener_manager.lds.* */
+#define SUBSCRIPTION_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                     \
+    COUNTER(P, init_fetch_timeout)                                                                 \
+    COUNTER(P, update_attempt)                                                                     \
+    HISTOGRAM(P, update_duration, STAT_UNIT_MS)                                                    \
+    COUNTER(P, update_failure)                                                                     \
+    COUNTER(P, update_rejected)                                                                    \
+    COUNTER(P, update_success)                                                                     \
+    GAUGE(P, update_time)                                                                          \
+    GAUGE(P, version)                                                                              \
+    TEXT(P, version_text)
+STAT_GROUP_DECLARE(subscription_stats, SUBSCRIPTION_STATS);
+
+struct proxy_server {
+    struct proxy_options own_options;
+    const struct proxy_options *cli;
+    struct os *os;
+    struct loop *loop;
+    bool own_loop, validating, no_signals, started, stopped;
+    uint32_t concurrency;
+    bool threads;
+    enum proxy_state state;
+    int exit_status;
+
+    struct arena arena; /* bootstrap, node texts */
+    const struct envoy_Bootstrap *bootstrap;
+    struct filter_node node;
+    struct pb_opts static_pb, dynamic_pb;
+    struct map runtime; /* key -> char *, from layered_runtime */
+
+    struct stats *stats;
+    struct access_log_sinks *sinks;
+    struct tls_secret_store *secrets;
+    struct tls_secret_source secret_source; /* ours: sends ADS names to the config source */
+    const struct tls_secret_source *other_secrets;
+    struct cluster_manager *clusters;
+    struct rds_manager *rds;
+    struct listener_manager *listeners;
+    struct worker **workers;
+    struct loop **worker_loops;
+    struct config_source *source;
+    struct upstream_worker *main_upstream; /* clusters for ADS itself */
+    struct admin *admin;
+
+    /* initialising */
+    bool static_warm, cds_done, lds_done, cds_warm, lds_asked;
+    bool gave_up; /* the fetch timeout: what is warming does not hold up the rest */
+    struct config_sink sink;
+    void (*on_names)(void *arg, sv name_table); /* NDS, for the agent's DNS */
+    void *names_arg;
+    char *versions[CONFIG_TYPE_COUNT];
+    struct map eds_names;   /* wanted of the source */
+    struct map ads_secrets; /* name -> sv *: its ConfigSource, packed */
+    struct timer fetch_timer;
+    struct deferred warm_check;
+    bool warm_queued;
+    uint64_t started_wall_ns, started_ns;
+
+    /* life */
+    struct timer tick; /* sweep of stats, gauges */
+    struct timer drain_timer;
+    uint64_t drain_until_ms;
+    bool drain_asked;
+    _Atomic uint32_t busy_left;
+    _Atomic bool health_failed;
+    struct stat_group server_stats;
+    struct stat_group subscriptions[CONFIG_TYPE_COUNT];
+};
+
+/* server_config.c */
+extern const struct filter_hcm_glue proxy_hcm_glue;
+int proxy_server_start_source(struct proxy_server *s, struct error *err) MUST_CHECK;
+void proxy_server_resubscribe(struct proxy_server *s);
+const char *proxy_config_type_name(enum config_type t);
+/* The bootstrap's node with what this program says of itself. */
+const struct envoy_Node *proxy_server_node_message(struct proxy_server *s);
+void proxy_server_check_initialised(struct proxy_server *s);
+void proxy_eds_want(void *self, sv name);
+void proxy_eds_unwant(void *self, sv name);
+void proxy_secret_want(void *self, sv name, sv config);
+void proxy_secret_unwant(void *self, sv name, sv config);
+
+/* server_stats.c */
+void proxy_server_stats_init(struct proxy_server *s);
+void proxy_server_stats_update(struct proxy_server *s); /* gauges, before they are read */
+void proxy_server_stats_fini(struct proxy_server *s);
+
+/* drain.c */
+void proxy_drain_init(struct proxy_server *s);
+
+/* runtime_layers.c */
+void proxy_runtime_load(struct proxy_server *s);
+void proxy_runtime_fini(struct proxy_server *s);
+
+#endif
