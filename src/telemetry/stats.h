@@ -114,9 +114,9 @@ struct stats_scope *stats_scope_tcp(struct stats *s, sv stat_prefix);  /* tcp.PR
 typedef _Atomic uint64_t stat_value;
 
 struct stat_group {
-    _Atomic(stat_value *) v; /* NULL until touched */
     struct stats_scope *scope;
     const struct stat_group_def *def;
+    _Atomic(stat_value *) v; /* NULL until touched */
 };
 
 /* Takes a reference on the scope; no memory beyond that. */
@@ -186,9 +186,9 @@ uint64_t stat_get(const struct stat_group *g, unsigned id);
 /* ---- counts by HTTP status: PREFIX.upstream_rq_503 ---- */
 struct stat_code_list;
 struct stat_codes {
-    _Atomic(struct stat_code_list *) list; /* the scope's list of this stem once touched */
     struct stats_scope *scope;
-    const char *stem; /* "upstream_rq", static */
+    const char *stem;                      /* "upstream_rq", static */
+    _Atomic(struct stat_code_list *) list; /* the scope's list of this stem once touched */
 };
 void stat_codes_init(struct stat_codes *c, const char *stem, struct stats_scope *scope);
 void stat_codes_fini(struct stat_codes *c);
