@@ -351,6 +351,8 @@ static int read_all(struct config_reader *r)
         rc = config_read_http(r);
     if (rc == 0)
         rc = config_read_transports(r);
+    if (rc == 0)
+        rc = config_read_outlier(r);
     return rc;
 }
 

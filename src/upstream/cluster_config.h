@@ -61,6 +61,21 @@ struct cluster_dns {
     enum resolve_family family;
 };
 
+/* outlier_detection with its defaults filled in. */
+struct outlier_config {
+    bool on;
+    uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
+    bool split_local; /* failures that are ours (connect, reset, timeout) are judged apart */
+    uint64_t interval_ms, base_ms, max_ms, jitter_ms;
+    uint32_t max_percent;
+    bool always_one;
+    uint32_t sr_minimum_hosts, sr_volume, sr_stdev_factor; /* factor in thousandths */
+    uint32_t fp_minimum_hosts, fp_volume, fp_threshold;
+    /* Percent of detections that eject. */
+    uint32_t enforce_5xx, enforce_gateway, enforce_local;
+    uint32_t enforce_sr, enforce_sr_local, enforce_fp, enforce_fp_local;
+};
+
 struct cluster_config {
     struct arena arena;
     const struct envoy_Cluster *pb;
@@ -84,7 +99,7 @@ struct cluster_config {
     sv original_dst_header;     /* empty: none is looked at */
     uint32_t original_dst_port; /* 0: the original one */
     uint64_t cleanup_ms;
-    const struct envoy_OutlierDetection *outlier; /* NULL: none */
+    struct outlier_config outlier;
 };
 
 /* `fields`: what to do about unknown fields, NULL: refuse. `packed` must outlive the result.

@@ -122,6 +122,43 @@ void cluster_manager_tls_wanted(struct cluster *c, uint32_t transport)
         tell_workers(c->env->cm, WORKER_TLS, c, NULL);
 }
 
+/* ---- outliers ---- */
+
+static struct cluster_version *version_of(const struct cluster_manager *cm, const struct cluster *c)
+{
+    struct cluster_entry *e = cm ? map_get(&cm->entries, c->name) : NULL;
+    return e && e->active && e->active->cluster == c ? e->active : NULL;
+}
+
+static void on_ejections(void *arg)
+{
+    struct cluster_version *v = arg;
+    struct cluster_entry *e = v->owner;
+    tell_workers(e->cm, WORKER_HEALTH, v->cluster, NULL);
+}
+
+void cluster_manager_outlier_used(struct cluster *c)
+{
+    struct cluster_version *v = version_of(c->env->cm, c);
+    if (v && !v->outlier)
+        v->outlier = outlier_new(c->env->cm->opts.main, c, v->set, on_ejections, v);
+}
+
+void cluster_manager_outlier_hit(struct cluster *c, const struct endpoint_state *s,
+                                 enum outlier_kind k)
+{
+    struct cluster_version *v = version_of(c->env->cm, c);
+    if (v && v->outlier)
+        outlier_hit(v->outlier, s, k);
+}
+
+const struct outlier *cluster_manager_outlier(const struct cluster_manager *cm,
+                                              const struct cluster *c)
+{
+    const struct cluster_version *v = version_of(cm, c);
+    return v ? v->outlier : NULL;
+}
+
 /* ---- warming ---- */
 
 static bool all_warm(const struct cluster_manager *cm)

@@ -3,6 +3,7 @@
 #define WEFT_UPSTREAM_CLUSTER_MANAGER_H
 
 #include "upstream/cluster.h"
+#include "upstream/outlier.h"
 #include "upstream/upstream.h"
 
 struct cluster_env *cluster_manager_env(struct cluster_manager *cm);
@@ -12,5 +13,9 @@ void cluster_manager_each_active(struct cluster_manager *cm,
                                  void *arg);
 void cluster_manager_add_worker(struct cluster_manager *cm, struct upstream_worker *w);
 void cluster_manager_del_worker(struct cluster_manager *cm, struct upstream_worker *w);
+
+/* Of the version in use; NULL when it has none. */
+const struct outlier *cluster_manager_outlier(const struct cluster_manager *cm,
+                                              const struct cluster *c);
 
 #endif

@@ -44,6 +44,8 @@ static void new_endpoints(struct cluster_version *v, struct endpoint_blob *b)
     if (v->dead)
         return;
     set_endpoints(v, b);
+    if (v->outlier)
+        outlier_set_endpoints(v->outlier, v->set);
     if (v->warm)
         v->on_endpoints(v);
     else
@@ -171,6 +173,7 @@ void cluster_version_free(struct cluster_version *v)
     for (uint32_t i = 0; i < v->n_secrets; i++)
         tls_secret_unsubscribe(&v->secrets[i].user);
     dns_cluster_free(v->dns);
+    outlier_free(v->outlier);
     endpoint_set_unref(v->set);
     cluster_unref(v->cluster);
     loop_defer(v->timeout.loop, &v->gone, on_gone);

@@ -11,6 +11,7 @@
 #include "upstream/cluster.h"
 #include "upstream/dns_cluster.h"
 #include "upstream/eds.h"
+#include "upstream/outlier.h"
 
 struct secret_wait;
 
@@ -22,6 +23,7 @@ struct cluster_version {
     struct secret_wait *secrets;
     uint32_t n_secrets, n_missing;
     struct dns_cluster *dns;
+    struct outlier *outlier; /* NULL: none, or nobody uses the cluster */
     struct timer timeout;
     struct deferred gone;
     enum cluster_type type;

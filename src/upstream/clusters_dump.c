@@ -152,18 +152,26 @@ static void host_text_fn(void *arg, const struct endpoint *e)
     host_text(t->out, t->cluster, e);
 }
 
-static void cluster_text(struct view *v, struct strbuf *out)
+static void cluster_text(const struct cluster_manager *cm, struct view *v, struct strbuf *out)
 {
     static const char *const priorities[2] = {"default", "high"};
     sv name = v->cluster->name;
     struct text_host t = {out, name};
     strbuf_addf(out, "%.*s::observability_name::%.*s\n", SV_ARG(name), SV_ARG(v->cfg->stat_name));
-    if (v->cfg->outlier) {
-        static const char *const rates[] = {
-            "success_rate_average", "success_rate_ejection_threshold",
-            "local_origin_success_rate_average", "local_origin_success_rate_ejection_threshold"};
-        for (int i = 0; i < 4; i++)
-            strbuf_addf(out, "%.*s::outlier::%s::-1\n", SV_ARG(name), rates[i]);
+    if (v->cfg->outlier.on) {
+        struct outlier_rates r = outlier_rates(cluster_manager_outlier(cm, v->cluster));
+        const struct {
+            const char *name;
+            double rate;
+        } lines[] = {{"success_rate_average", r.average},
+                     {"success_rate_ejection_threshold", r.threshold},
+                     {"local_origin_success_rate_average", r.local_average},
+                     {"local_origin_success_rate_ejection_threshold", r.local_threshold}};
+        for (int i = 0; i < 4; i++) {
+            strbuf_addf(out, "%.*s::outlier::%s::", SV_ARG(name), lines[i].name);
+            rate(out, lines[i].rate);
+            strbuf_add_ch(out, '\n');
+        }
     }
     for (int p = 0; p < 2; p++) {
         const uint32_t *max = v->cfg->limits[p].max;
@@ -186,18 +194,25 @@ static void cluster_text(struct view *v, struct strbuf *out)
     each_host(v, host_text_fn, &t);
 }
 
+struct text_out {
+    const struct cluster_manager *cm;
+    struct strbuf *out;
+};
+
 static void dump_text(void *arg, struct cluster *c, struct endpoint_set *s)
 {
+    struct text_out *t = arg;
     struct view v;
     view_open(&v, c, s);
     if (v.cfg)
-        cluster_text(&v, arg);
+        cluster_text(t->cm, &v, t->out);
     view_close(&v);
 }
 
 void cluster_manager_dump_text(struct cluster_manager *cm, struct strbuf *out)
 {
-    cluster_manager_each_active(cm, dump_text, out);
+    struct text_out t = {cm, out};
+    cluster_manager_each_active(cm, dump_text, &t);
 }
 
 /* ---- JSON ---- */
@@ -334,6 +349,7 @@ static const struct envoy_CircuitBreakers *json_breakers(struct arena *a,
 }
 
 struct json_out {
+    const struct cluster_manager *cm;
     struct strbuf *out;
     bool first;
 };
@@ -350,12 +366,16 @@ static void dump_json(void *arg, struct cluster *c, struct endpoint_set *s)
         struct json_hosts hosts = {.a = &a};
         struct pb_json_opts opts = {.snake_case = true, .pretty = true};
         each_host(&v, host_json, &hosts);
-        struct envoy_ClusterStatus st = {.name = c->name,
-                                         .added_via_api = !c->is_static,
-                                         .host_statuses = {hosts.v, hosts.n},
-                                         .circuit_breakers = json_breakers(&a, v.cfg),
-                                         .observability_name = v.cfg->stat_name,
-                                         .eds_service_name = service_name(v.cfg)};
+        struct outlier_rates r = outlier_rates(cluster_manager_outlier(o->cm, c));
+        struct envoy_ClusterStatus st = {
+            .name = c->name,
+            .added_via_api = !c->is_static,
+            .host_statuses = {hosts.v, hosts.n},
+            .circuit_breakers = json_breakers(&a, v.cfg),
+            .observability_name = v.cfg->stat_name,
+            .eds_service_name = service_name(v.cfg),
+            .success_rate_ejection_threshold = json_rate(&a, r.threshold),
+            .local_origin_success_rate_ejection_threshold = json_rate(&a, r.local_threshold)};
         if (!o->first)
             strbuf_add_c(o->out, ",\n");
         o->first = false;
@@ -367,7 +387,7 @@ static void dump_json(void *arg, struct cluster *c, struct endpoint_set *s)
 
 void cluster_manager_dump_json(struct cluster_manager *cm, struct strbuf *out)
 {
-    struct json_out o = {out, true};
+    struct json_out o = {cm, out, true};
     strbuf_add_c(out, "{\n \"cluster_statuses\": [\n");
     cluster_manager_each_active(cm, dump_json, &o);
     strbuf_add_c(out, "\n ]\n}\n");

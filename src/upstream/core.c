@@ -2,6 +2,7 @@
  */
 #include "base/mem.h"
 #include "upstream/http_pool.h"
+#include "upstream/outlier.h"
 #include "upstream/worker.h"
 
 /* ---- handles ---- */
@@ -227,6 +228,8 @@ struct upstream_cluster *core_open(struct upstream_worker *w, struct worker_entr
         original_dst_start(c);
     else
         lb_update(&c->lb, c->table);
+    if (c->cfg->outlier.on)
+        outlier_used(c->cluster);
     e->handle = handle_new(c);
     return e->handle;
 }

@@ -1,6 +1,7 @@
 /* Hosts: one endpoint as one worker uses it. */
 #include "base/mem.h"
 #include "upstream/http_pool.h"
+#include "upstream/outlier.h"
 #include "upstream/worker.h"
 
 /* An info that was replaced while somebody could still look at it. */
@@ -202,6 +203,8 @@ void host_rq_end(struct upstream_host *h, enum upstream_priority p, uint32_t n)
 void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status)
 {
     struct endpoint_state *s = h->state;
+    if (h->core->cfg->outlier.on)
+        outlier_result(h->core->cluster, h->info, r, http_status);
     switch (r) {
     case UPSTREAM_OK:
         atomic_fetch_add_explicit(&s->rq_success, 1, memory_order_relaxed);
