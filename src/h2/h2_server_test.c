@@ -565,9 +565,9 @@ static const struct reaction table[] = {
      "trailers"},
     /* ---- found by changing the code: what nothing had noticed ---- */
     {"trailers both ways",
-     HELLO "headers 1 post;data 1 3;headers 1 es x=y",
+     HELLO "headers 1 post;data 1 1;headers 1 es x=y",
      APP_ECHO,
-     {"1 close", "> DATA 1 3\n> HEADERS 1 end\n    x: y"},
+     {"1 close", "> DATA 1 1\n> HEADERS 1 end\n    x: y"},
      "DATA 1 0"},
     {"trailers only",
      HELLO "headers 1 post;headers 1 es x=y",
