@@ -235,7 +235,7 @@ static void first_cause_is_kept(void **state)
     struct strbuf s;
     strbuf_init(&s, 1000);
     stream_flags_text(si.flags, false, &s);
-    assert_sv(strbuf_sv(&s), "UF,DC,URX");
+    assert_sv(strbuf_sv(&s), "URX,UF,DC");
     strbuf_reset(&s);
     stream_flags_text(STREAM_FLAG_NR, true, &s);
     assert_sv(strbuf_sv(&s), "NoRouteFound");

@@ -22,9 +22,11 @@
 struct addr;     /* net/addr.h */
 struct tls_info; /* tls/tls_info.h */
 
-/* Response flags in Envoy's order (the order in which %RESPONSE_FLAGS% prints them):
+/* Response flags in the order in which %RESPONSE_FLAGS% prints them: Envoy prints the one that was
+ * set first first, and URX is set before the flag of the last attempt ("URX,UF").
  * id, short name, long name. */
 #define STREAM_FLAGS(X)                                                                            \
+    X(URX, "URX", "UpstreamRetryLimitExceeded")                                                    \
     X(LH, "LH", "FailedLocalHealthCheck")                                                          \
     X(UH, "UH", "NoHealthyUpstream")                                                               \
     X(UT, "UT", "UpstreamRequestTimeout")                                                          \
@@ -40,7 +42,6 @@ struct tls_info; /* tls/tls_info.h */
     X(UAEX, "UAEX", "UnauthorizedExternalService")                                                 \
     X(RLSE, "RLSE", "RateLimitServiceError")                                                       \
     X(DC, "DC", "DownstreamConnectionTermination")                                                 \
-    X(URX, "URX", "UpstreamRetryLimitExceeded")                                                    \
     X(SI, "SI", "StreamIdleTimeout")                                                               \
     X(IH, "IH", "InvalidEnvoyRequestHeaders")                                                      \
     X(DPE, "DPE", "DownstreamProtocolError")                                                       \
@@ -74,7 +75,7 @@ sv stream_flag_short(enum stream_flag_bit b);
 sv stream_flag_long(enum stream_flag_bit b);
 /* The bit of a short name, or -1 (access-log filters name flags). */
 int stream_flag_find(sv short_name);
-/* "UF,URX" (or the long names), "-" when the set is empty. */
+/* "URX,UF" (or the long names), "-" when the set is empty. */
 void stream_flags_text(uint64_t flags, bool long_names, struct strbuf *out);
 
 /* Response code details: Envoy's strings. STREAM_RCD_VIA_UPSTREAM is an sv. Those that take a

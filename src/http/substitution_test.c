@@ -214,7 +214,7 @@ static void test_failure_fields(void **state)
     w.si.upstream_failure = SV("TLS_error: SSL routines");
     w.si.termination_details = SV("rbac_access_denied_matched_policy[none]");
     assert_text(&w, "%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%",
-                "UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+                "URX,UF UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
     assert_text(&w, "%RESPONSE_CODE_DETAILS%", "upstream_reset_{a_b}");
     assert_text(&w, "%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%", "upstream reset {a b}");
     assert_text(&w, "%UPSTREAM_TRANSPORT_FAILURE_REASON%", "TLS_error:_SSL_routines");
