@@ -152,8 +152,9 @@ bool router_retry_on_reset(struct router *r, enum router_reset_kind k, bool head
 /* Counts and schedules the retry; true: it is under way and the current attempt was dropped. Else
  * flags say why not (URX, UO). head: the response that asked for it, or NULL. */
 bool router_retry_go(struct router *r, bool wanted, const struct http_head *head);
-void router_retry_settled(struct router *r); /* the outcome stays: give the limit back */
-void router_retry_abandon(struct router *r); /* from now on none */
+void router_retry_backoff_over(struct timer *t); /* timer function of router.backoff */
+void router_retry_settled(struct router *r);     /* the outcome stays: give the limit back */
+void router_retry_abandon(struct router *r);     /* from now on none */
 
 /* ---- router_timeouts.c ---- */
 /* Reads (and removes) the request's fields, sets x-envoy-expected-rq-timeout-ms. */

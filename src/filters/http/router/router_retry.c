@@ -166,7 +166,7 @@ bool router_retry_on_reset(struct router *r, enum router_reset_kind k, bool head
 
 /* ---- doing it ---- */
 
-static void on_backoff(struct timer *t)
+void router_retry_backoff_over(struct timer *t)
 {
     router_try_start(container_of(t, struct router, backoff));
 }
@@ -249,7 +249,6 @@ bool router_retry_go(struct router *r, bool wanted, const struct http_head *head
         wait = backoff_ms(r);
     r->retry.n++;
     router_try_drop(r, ROUTER_END_OK);
-    timer_init(&r->backoff, r->w->loop, on_backoff);
     timer_set(&r->backoff, wait);
     return true;
 }

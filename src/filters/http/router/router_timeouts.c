@@ -62,32 +62,6 @@ static bool take_ms(struct http_headers *h, sv name, uint64_t *out)
     return ok;
 }
 
-void router_timeouts_init(struct router *r)
-{
-    struct http_headers *h = &r->req->h;
-    r->timeout_ms = r->route->timeout_ms;
-    if (r->route->retry) {
-        r->per_try_ms = r->route->retry->per_try_timeout_ms;
-        r->per_try_idle_ms = r->route->retry->per_try_idle_timeout_ms;
-    }
-    grpc_deadline(r);
-    sv expected = http_headers_get(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
-    uint64_t ms;
-    if (r->cfg->respect_expected_timeout && expected.p && sv_to_u64(expected, &ms) == 0)
-        r->timeout_ms = ms;
-    else
-        take_ms(h, SV("x-envoy-upstream-rq-timeout-ms"), &r->timeout_ms);
-    take_ms(h, SV("x-envoy-upstream-rq-per-try-timeout-ms"), &r->per_try_ms);
-    if (r->timeout_ms && r->per_try_ms >= r->timeout_ms)
-        r->per_try_ms = 0;
-    r->alt_timeout_status =
-        http_headers_remove(h, SV("x-envoy-upstream-rq-timeout-alt-response")) > 0;
-    uint64_t say = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
-    if (!r->cfg->suppress_envoy_headers && say)
-        http_headers_set_id(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-                            arena_printf(router_host(r)->arena, "%" PRIu64, say));
-}
-
 /* ---- timers ---- */
 
 static void timed_out(struct router *r, sv details)
@@ -95,6 +69,7 @@ static void timed_out(struct router *r, sv details)
     if (r->responding) {
         stat_inc((struct stat_group *)&r->cfg->stats,
                  router_stats_rq_reset_after_downstream_response_started);
+        r->si->details = details;
         router_finish(r);
         router_host(r)->ops->reset(router_host(r), HTTP_RESET_TIMEOUT, STREAM_FLAG_UT, details);
         return;
@@ -134,6 +109,35 @@ static void on_per_try(struct timer *t)
                       : STREAM_RCD_UPSTREAM_PER_TRY_TIMEOUT);
 }
 
+void router_timeouts_init(struct router *r)
+{
+    struct http_headers *h = &r->req->h;
+    timer_init(&r->overall, r->w->loop, on_overall);
+    timer_init(&r->per_try, r->w->loop, on_per_try);
+    timer_init(&r->backoff, r->w->loop, router_retry_backoff_over);
+    r->timeout_ms = r->route->timeout_ms;
+    if (r->route->retry) {
+        r->per_try_ms = r->route->retry->per_try_timeout_ms;
+        r->per_try_idle_ms = r->route->retry->per_try_idle_timeout_ms;
+    }
+    grpc_deadline(r);
+    sv expected = http_headers_get(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
+    uint64_t ms;
+    if (r->cfg->respect_expected_timeout && expected.p && sv_to_u64(expected, &ms) == 0)
+        r->timeout_ms = ms;
+    else
+        take_ms(h, SV("x-envoy-upstream-rq-timeout-ms"), &r->timeout_ms);
+    take_ms(h, SV("x-envoy-upstream-rq-per-try-timeout-ms"), &r->per_try_ms);
+    if (r->timeout_ms && r->per_try_ms >= r->timeout_ms)
+        r->per_try_ms = 0;
+    r->alt_timeout_status =
+        http_headers_remove(h, SV("x-envoy-upstream-rq-timeout-alt-response")) > 0;
+    uint64_t say = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
+    if (!r->cfg->suppress_envoy_headers && say)
+        http_headers_set_id(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                            arena_printf(router_host(r)->arena, "%" PRIu64, say));
+}
+
 static void arm_per_try(struct router *r)
 {
     uint64_t ms = r->per_try_ms;
@@ -148,7 +152,6 @@ void router_timeouts_request_ended(struct router *r)
     if (r->done)
         return;
     if (r->timeout_ms) {
-        timer_init(&r->overall, r->w->loop, on_overall);
         timer_set(&r->overall, r->timeout_ms);
     }
     if (r->cur && !r->cur->got_head)
@@ -160,7 +163,6 @@ void router_timeouts_try_ready(struct router *r)
 {
     if (!r->req_end || (!r->per_try_ms && !r->per_try_idle_ms))
         return;
-    timer_init(&r->per_try, r->w->loop, on_per_try);
     r->per_try_last_ms = loop_now_ms(r->w->loop);
     arm_per_try(r);
 }

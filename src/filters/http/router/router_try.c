@@ -109,6 +109,8 @@ static sv inner_details(struct router *r, enum router_reset_kind k)
 /* The attempt failed and there is no other. */
 static void give_up(struct router *r, enum router_reset_kind k)
 {
+    if (r->responding && k == ROUTER_RESET_TERMINATION && r->si->upstream_protocol < HTTP_2)
+        k = ROUTER_RESET_PROTOCOL; /* a message that ends too early breaks HTTP/1's framing */
     struct arena *a = router_host(r)->arena;
     struct http_filter_host *h = router_host(r);
     sv inner = inner_details(r, k);
@@ -116,6 +118,7 @@ static void give_up(struct router *r, enum router_reset_kind k)
         stat_inc((struct stat_group *)&r->cfg->stats,
                  router_stats_rq_reset_after_downstream_response_started);
         sv details = stream_info_details(r->si, STREAM_RCD_LATE_UPSTREAM_RESET, inner);
+        r->si->details = details; /* instead of via_upstream: now it is known how that ended */
         router_finish(r);
         h->ops->reset(h, k == ROUTER_RESET_PROTOCOL ? HTTP_RESET_PROTOCOL : HTTP_RESET_LOCAL,
                       kinds[k].flags, details);
@@ -473,6 +476,7 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
         failed(r, ROUTER_RESET_OVERFLOW, false);
         return;
     case UPSTREAM_FAIL_CONNECT_TIMEOUT:
+        r->si->upstream_failure = (sv){NULL, 0};
         failed(r, ROUTER_RESET_CONNECT_TIMEOUT, false);
         return;
     default:
