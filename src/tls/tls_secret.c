@@ -295,6 +295,14 @@ void tls_secret_store_remove(struct tls_secret_store *st, sv name, sv config)
     drop_if_unused(e);
 }
 
+int tls_secret_store_check(struct tls_secret_store *st, sv name, sv config, struct error *err)
+{
+    const struct tls_secret_source *src = st->source;
+    if (!src || !src->check || tls_secret_store_get(st, name, config))
+        return 0;
+    return src->check(src->self, name, config, err);
+}
+
 struct tls_secret *tls_secret_store_get(struct tls_secret_store *st, sv name, sv config)
 {
     struct entry *e = find(st, name, config);

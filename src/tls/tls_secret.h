@@ -47,6 +47,8 @@ struct tls_secret_source {
     void (*want)(void *self, sv name, sv config);
     void (*unwant)(void *self, sv name, sv config);
     void *self;
+    /* Refuses, with a sentence, what could never come; NULL: everything may come. */
+    int (*check)(void *self, sv name, sv config, struct error *err);
 };
 
 /* source NULL: only secrets that are set can be had; others stay not ready. */
@@ -67,6 +69,9 @@ int tls_secret_store_set_ticket_keys(struct tls_secret_store *st, sv name, sv co
                                      struct error *err) MUST_CHECK;
 /* Forgets the value (the server removed it). Slots that were built from it keep serving. */
 void tls_secret_store_remove(struct tls_secret_store *st, sv name, sv config);
+/* Whether that secret is there or may still come: for whoever validates a configuration. */
+int tls_secret_store_check(struct tls_secret_store *st, sv name, sv config,
+                           struct error *err) MUST_CHECK;
 /* The current value, borrowed, or NULL. */
 struct tls_secret *tls_secret_store_get(struct tls_secret_store *st, sv name, sv config);
 /* All names known, with value NULL for those still awaited (config_dump, /certs). */

@@ -144,6 +144,18 @@ static void subscribe(struct tls_slot *s, struct slot_user *u, struct tls_secret
         u->value = tls_secret_ref(now);
 }
 
+static int check_names(const struct tls_slot_opts *o, struct error *err)
+{
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < o->n_certs; i++)
+        code = tls_secret_store_check(o->store, o->certs[i].name, o->certs[i].config, err);
+    if (code == 0 && o->validation.name.n)
+        code = tls_secret_store_check(o->store, o->validation.name, o->validation.config, err);
+    if (code == 0 && o->ticket_keys.name.n)
+        code = tls_secret_store_check(o->store, o->ticket_keys.name, o->ticket_keys.config, err);
+    return code;
+}
+
 static struct slot_user *subscribe_one(struct tls_slot *s, const struct tls_slot_opts *o,
                                        const struct tls_secret_name *name)
 {
@@ -171,6 +183,8 @@ struct tls_slot *tls_slot_new(const struct tls_slot_opts *o, struct error *err)
                   SV_ARG(n));
         return NULL;
     }
+    if (named && check_names(o, err))
+        return NULL;
     struct tls_slot *s = mem_new(struct tls_slot);
     arena_init_malloc(&s->arena);
     pthread_mutex_init(&s->lock, NULL);
