@@ -104,6 +104,21 @@ static bool header_ok(sv name)
     return http_name_valid(rest);
 }
 
+static void set_field(struct compiler *c, struct sub_field *f, sv name)
+{
+    f->name = lower(c->a, name);
+    f->id = http_name_find(f->name);
+    f->part = SUB_FIELD;
+    if (name.p[0] == ':')
+        f->part = sv_eq(f->name, SV(":method"))      ? SUB_METHOD
+                  : sv_eq(f->name, SV(":path"))      ? SUB_PATH
+                  : sv_eq(f->name, SV(":authority")) ? SUB_AUTHORITY
+                  : sv_eq(f->name, SV(":scheme"))    ? SUB_SCHEME
+                                                     : SUB_OTHER_PART;
+    else if (f->id == HTTP_H_HOST)
+        f->part = SUB_AUTHORITY;
+}
+
 static int set_header(struct compiler *c, struct sub_op *op, sv arg)
 {
     sv alt;
@@ -112,9 +127,9 @@ static int set_header(struct compiler *c, struct sub_op *op, sv arg)
         return bad(c, "names more than one alternative header");
     if (!header_ok(arg) || (has_alt && !header_ok(alt)))
         return bad(c, "names no header: write (NAME) or (NAME?ALTERNATIVE)");
-    op->a = lower(c->a, arg);
+    set_field(c, &op->field[0], arg);
     if (has_alt)
-        op->b = lower(c->a, alt);
+        set_field(c, &op->field[1], alt);
     return 0;
 }
 

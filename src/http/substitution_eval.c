@@ -43,14 +43,50 @@ static size_t escape_char(char out[8], uint8_t c)
     return (size_t)snprintf(out, 8, "\\x%02x", c);
 }
 
+#define EACH_BYTE(b) (0x0101010101010101ull * (b))
+#define HIGH_BITS    EACH_BYTE(0x80)
+
+static inline uint64_t zero_bytes(uint64_t x)
+{
+    return (x - EACH_BYTE(1)) & ~x & HIGH_BITS;
+}
+
+static inline bool eight_plain(const char *p)
+{
+    uint64_t x;
+    memcpy(&x, p, 8);
+    uint64_t below_space = (x - EACH_BYTE(0x20)) & ~x & HIGH_BITS;
+    return !((x & HIGH_BITS) | below_space | zero_bytes(x ^ EACH_BYTE(0x7f)) |
+             zero_bytes(x ^ EACH_BYTE('"')) | zero_bytes(x ^ EACH_BYTE('\\')));
+}
+
+static inline bool one_plain(uint8_t c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* How many bytes from p need no escape and no second look. */
+static size_t plain_span(const char *p, size_t n)
+{
+    size_t i = 0;
+    while (i + 8 <= n && eight_plain(p + i))
+        i += 8;
+    if (n >= 8 && i + 8 > n && eight_plain(p + n - 8))
+        return n;
+    while (i < n && one_plain((uint8_t)p[i]))
+        i++;
+    return i;
+}
+
 void substitution_escape(struct strbuf *out, sv v)
 {
     size_t from = 0, i = 0;
     while (i < v.n) {
+        i += plain_span(v.p + i, v.n - i);
+        if (i == v.n)
+            break;
         uint8_t c = (uint8_t)v.p[i];
-        size_t fine = c >= 0x80 ? utf8_span(v.p + i, v.n - i)
-                      : c >= 0x20 && c != 0x7f && c != '"' && c != '\\' ? 1
-                                                                        : 0;
+        size_t fine = c >= 0x80 ? utf8_span(v.p + i, v.n - i) : 0;
         if (fine) {
             i += fine;
             continue;

@@ -105,6 +105,14 @@ enum sub_op_id {
     SUB_LITERAL,
 };
 
+/* A header by name: looked up once, when compiling. */
+enum sub_part { SUB_FIELD, SUB_METHOD, SUB_PATH, SUB_AUTHORITY, SUB_SCHEME, SUB_OTHER_PART };
+struct sub_field {
+    sv name; /* lower case; n == 0: none */
+    uint16_t id;
+    uint8_t part;
+};
+
 struct sub_op {
     uint8_t id;  /* enum sub_op_id */
     uint8_t tls; /* SUB_TLS: enum substitution_tls_field */
@@ -114,7 +122,8 @@ struct sub_op {
     uint32_t unit_ns; /* COMMON_DURATION */
     uint8_t meta;     /* METADATA: enum substitution_metadata */
     uint32_t max;     /* UINT32_MAX: no limit */
-    sv a, b;          /* literal; header and its alternative; time format; namespace or key */
+    sv a;             /* literal; time format; namespace or key */
+    struct sub_field field[2]; /* header and its alternative */
     sv *path;
     uint32_t n_path;
 };

@@ -40,14 +40,49 @@ static sv underscored(sv v, struct arena *a)
 
 /* ---- heads ---- */
 
+static struct sub_value present(sv v)
+{
+    return v.p ? (struct sub_value){.kind = SUB_VALUE_TEXT, .text = v} : none;
+}
+
+static sv list_get(const struct http_headers *h, const struct sub_field *f)
+{
+    return f->id != HTTP_H_OTHER ? http_headers_get(h, f->id) : http_headers_get_sv(h, f->name);
+}
+
+static sv head_get(const struct http_head *h, const struct sub_field *f, struct arena *a)
+{
+    sv v;
+    switch (f->part) {
+    case SUB_FIELD:
+        return list_get(&h->h, f);
+    case SUB_METHOD:
+        v = h->method;
+        break;
+    case SUB_PATH:
+        v = h->path;
+        break;
+    case SUB_AUTHORITY:
+        v = h->authority;
+        break;
+    case SUB_SCHEME:
+        v = h->scheme;
+        break;
+    default:
+        v = http_head_get(h, f->name, a);
+        break;
+    }
+    return v.n ? v : (sv){0};
+}
+
 static struct sub_value field(const struct http_head *h, const struct sub_op *op, struct arena *a)
 {
     if (!h)
         return none;
-    sv v = http_head_get(h, op->a, a);
-    if (!v.p && op->b.n)
-        v = http_head_get(h, op->b, a);
-    return v.p ? (struct sub_value){.kind = SUB_VALUE_TEXT, .text = v} : none;
+    sv v = head_get(h, &op->field[0], a);
+    if (!v.p && op->field[1].name.n)
+        v = head_get(h, &op->field[1], a);
+    return present(v);
 }
 
 static struct sub_value trailer(const struct substitution_ctx *c, const struct sub_op *op)
@@ -55,10 +90,10 @@ static struct sub_value trailer(const struct substitution_ctx *c, const struct s
     const struct http_headers *t = c->resp_trailers ? c->resp_trailers : c->si->resp_trailers;
     if (!t)
         return none;
-    sv v = http_headers_get_sv(t, op->a);
-    if (!v.p && op->b.n)
-        v = http_headers_get_sv(t, op->b);
-    return v.p ? (struct sub_value){.kind = SUB_VALUE_TEXT, .text = v} : none;
+    sv v = list_get(t, &op->field[0]);
+    if (!v.p && op->field[1].name.n)
+        v = list_get(t, &op->field[1]);
+    return present(v);
 }
 
 static struct sub_value without_query(struct sub_value v)

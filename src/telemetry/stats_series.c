@@ -51,20 +51,13 @@ void stats_series_kill(struct stats *s, struct stat_series *e)
     stats_series_unref(e);
 }
 
-static bool put(char *key, size_t *n, const void *p, size_t len)
+static inline char *put_sv(char *p, sv v)
 {
-    if (len > KEY_MAX - *n)
-        return false;
-    if (len)
-        memcpy(key + *n, p, len);
-    *n += len;
-    return true;
-}
-
-static bool put_sv(char *key, size_t *n, sv v)
-{
-    uint32_t len = (uint32_t)v.n;
-    return v.n <= KEY_MAX && put(key, n, &len, sizeof(len)) && put(key, n, v.p, v.n);
+    uint32_t n = (uint32_t)v.n;
+    memcpy(p, &n, sizeof(n));
+    if (n)
+        memcpy(p + sizeof(n), v.p, n);
+    return p + sizeof(n) + n;
 }
 
 /* Scope's address, kind, and each text with its length: unambiguous whatever the texts contain.
@@ -73,12 +66,17 @@ static bool series_key(char key[KEY_MAX], size_t *n, const struct stats_scope *s
                        enum stat_kind kind, const struct stat_label *labels, uint32_t n_labels)
 {
     uint32_t k = (uint32_t)kind;
-    *n = 0;
-    if (!put(key, n, &scope, sizeof(scope)) || !put(key, n, &k, sizeof(k)) || !put_sv(key, n, name))
+    size_t total = sizeof(scope) + sizeof(k) + sizeof(uint32_t) + name.n;
+    for (uint32_t i = 0; i < n_labels && total <= KEY_MAX; i++)
+        total += 2 * sizeof(uint32_t) + labels[i].name.n + labels[i].value.n;
+    if (total > KEY_MAX)
         return false;
+    memcpy(key, &scope, sizeof(scope));
+    memcpy(key + sizeof(scope), &k, sizeof(k));
+    char *p = put_sv(key + sizeof(scope) + sizeof(k), name);
     for (uint32_t i = 0; i < n_labels; i++)
-        if (!put_sv(key, n, labels[i].name) || !put_sv(key, n, labels[i].value))
-            return false;
+        p = put_sv(put_sv(p, labels[i].name), labels[i].value);
+    *n = total;
     return true;
 }
 
