@@ -404,7 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_made_once),  T(test_makes_directory), T(test_two_makers), T(test_half_there),
         T(test_plugged_in), T(test_wrong_root),      T(test_sign),       T(test_names_refused),
-        T(test_tokens),     T(test_callers),        
+        T(test_tokens),     T(test_callers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
