@@ -168,6 +168,7 @@ static void nothing_else_may_arrive_rule_7(void **state)
     buf_append_sv(&r.in, SV(ok));
     rig_feed_c(&r, "HTTP/1.1 200 OK\r\n");
     assert_non_null(strstr(rig_log(&r), "<ok> end\nclose\n"));
+    assert_false(r.open_at_idle);
     assert_false(r.c->ops->can_open(r.c));
     assert_int_equal(r.c->state, HTTP_CODEC_DEAD);
     rig_fini(&r);
@@ -177,7 +178,7 @@ static void nothing_else_may_arrive_rule_7(void **state)
     request(&r, "GET", "/", true);
     rig_flush(&r);
     rig_feed_c(&r, ok);
-    assert_true(r.c->ops->can_open(r.c));
+    assert_true(r.c->ops->can_open(r.c) && r.open_at_idle);
     rig_feed_c(&r, "\r\n");
     assert_int_equal(r.rc, E_PROTOCOL);
     assert_false(r.c->ops->can_open(r.c));
@@ -392,6 +393,22 @@ static void drain_and_idle_end(void **state)
     rig_fini(&r);
 }
 
+static void drain_ends_with_the_stream(void **state)
+{
+    struct rig r;
+    rig_init(&r);
+    rig_start(&r, false);
+    request(&r, "GET", "/", true);
+    rig_flush(&r);
+    r.c->ops->drain(r.c);
+    assert_int_equal(r.c->state, HTTP_CODEC_DRAINING);
+    rig_feed_c(&r, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_non_null(strstr(rig_log(&r), "200|content-length=0 end\nclose\nidle\n"));
+    assert_false(r.open_at_idle);
+    assert_int_equal(r.c->state, HTTP_CODEC_DEAD);
+    rig_fini(&r);
+}
+
 /* ---- both sides, in memory ---- */
 
 static void carry(struct rig *from, struct rig *to, uint32_t *x)
@@ -514,6 +531,7 @@ int main(void)
         T(refused_upgrade_drops_early_data_case_21),
         T(connect_needs_2xx_case_21),
         T(drain_and_idle_end),
+        T(drain_ends_with_the_stream),
         T(client_and_server_round_trips),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

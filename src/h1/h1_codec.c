@@ -142,9 +142,16 @@ void h1_recv_ended(struct h1 *h)
 
 void h1_answer(struct h1 *h, unsigned status)
 {
-    sv reason = h1_reason(status);
-    buf_printf(&h->c.out, "HTTP/1.1 %u %.*s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-               status, SV_ARG(reason));
+    sv reason = h1_reason(status), body = reason;
+    /* As Envoy answers: the reason is the body, but for a missing Host. */
+    if (h->c.error_text && strcmp(h->c.error_text, "missing_host_header") == 0)
+        body = (sv){NULL, 0};
+    buf_printf(&h->c.out, "HTTP/1.1 %u %.*s\r\ncontent-length: %zu\r\n%s", status, SV_ARG(reason),
+               body.n, body.n ? "content-type: text/plain\r\n" : "");
+    if (h->c.error_fields)
+        h->c.error_fields(h->c.user, &h->c.out);
+    buf_append_sv(&h->c.out, SV("connection: close\r\n\r\n"));
+    buf_append_sv(&h->c.out, body);
     h->c.error_status = (uint16_t)status;
     h1_set_state(h, HTTP_CODEC_FLUSH);
 }

@@ -84,25 +84,6 @@ int h1_use_field(void *arg, struct http_headers *h, struct http_header *e, struc
 
 /* ---- the body ---- */
 
-/* A list of codings that exist, which this codec does not do; anything else is an attack. */
-static bool codings_known(sv te)
-{
-    static const sv known[] = {SV_INIT("chunked"), SV_INIT("gzip"),     SV_INIT("x-gzip"),
-                               SV_INIT("deflate"), SV_INIT("compress"), SV_INIT("x-compress"),
-                               SV_INIT("identity")};
-    sv token = te;
-    for (bool more = true; more;) {
-        more = sv_cut(te, ',', &token, &te);
-        token = sv_trim(token);
-        size_t i = 0;
-        while (i < sizeof(known) / sizeof(known[0]) && !sv_eq_icase(token, known[i]))
-            i++;
-        if (i == sizeof(known) / sizeof(known[0]))
-            return false;
-    }
-    return true;
-}
-
 /* Transfer-Encoding against Content-Length; info->body is set for both sides. */
 static int body_of(const struct h1_limits *l, struct http_head *m, struct h1_head_info *info,
                    struct h1_error *err)
@@ -114,8 +95,7 @@ static int body_of(const struct h1_limits *l, struct http_head *m, struct h1_hea
                                   "Transfer-Encoding in HTTP/1.0", 400);
         if (!sv_eq_icase(info->te, SV("chunked")))
             return fail_smuggling(err, "http1.invalid_transfer_encoding",
-                                  "Transfer-Encoding is not \"chunked\"",
-                                  codings_known(info->te) ? 501 : 400);
+                                  "Transfer-Encoding is not \"chunked\"", 501);
         if (info->n_length && !(l && l->allow_chunked_length))
             return fail_smuggling(err, "http1.content_length_and_chunked_not_allowed",
                                   "both Transfer-Encoding and Content-Length", 400);

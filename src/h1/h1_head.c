@@ -79,7 +79,7 @@ static int read_version(const char **p, const char *end, struct http_head *m, st
         return E_AGAIN;
     char minor = (*p)[7];
     if (minor != '0' && minor != '1')
-        return fail_codec(err, "not HTTP/1.0 or HTTP/1.1");
+        return h1_fail(err, "low_version", "not HTTP/1.0 or HTTP/1.1", 426);
     m->protocol = minor == '1' ? HTTP_11 : HTTP_10;
     *p += 8;
     return 0;

@@ -351,6 +351,59 @@ static void continue_is_the_users(void **state)
     rig_fini(&r);
 }
 
+static void body_that_did_not_wait_for_100_is_a_body(void **state)
+{
+    static const char *const framing[] = {"Content-Length: 2\r\n\r\nhi",
+                                          "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"};
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        rig_init(&r);
+        rig_start(&r, true);
+        rig_feed_c(&r, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n");
+        rig_feed_c(&r, framing[i]);
+        assert_string_equal(rig_sent(&r), "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        assert_int_equal(r.c->state, HTTP_CODEC_OPEN);
+        rig_fini(&r);
+    }
+}
+
+static void blank_lines_are_few(void **state)
+{
+    struct rig r;
+    rig_init(&r);
+    rig_start(&r, true);
+    for (int i = 0; i < 4; i++)
+        rig_feed_c(&r, "\r\n");
+    assert_int_equal(r.rc, 0);
+    rig_feed_c(&r, "\r\n");
+    assert_int_equal(r.rc, E_PROTOCOL);
+    rig_fini(&r);
+}
+
+/* Even when the glue writes at once, a stream outlives the frames of whoever ended it. */
+static void eager_answer(struct rig *r, struct http_stream *s)
+{
+    rig_default_answer(r, s);
+    assert_ptr_equal(r->s, s);
+    assert_true(s->sent_end);
+}
+static void ops_never_close_the_stream(void **state)
+{
+    struct rig r;
+    rig_init(&r);
+    r.answer = no_answer;
+    r.eager = true;
+    rig_start(&r, true);
+    rig_feed_c(&r, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eager_answer(&r, r.s);
+    rig_flush(&r);
+    assert_null(r.s);
+    r.answer = eager_answer;
+    rig_feed_c(&r, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_null(r.s);
+    rig_fini(&r);
+}
+
 static void early_response_case_22(void **state)
 {
     struct rig r;
@@ -503,8 +556,8 @@ static void upgrade_needs_its_connection_option_case_21(void **state)
     static const char *req[] = {
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-        "Content-Length: 1\r\n\r\nx"};
+        ("POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+         "Content-Length: 1\r\n\r\nx")};
     for (size_t i = 0; i < 3; i++) {
         struct rig r;
         struct http_head m;
@@ -666,6 +719,26 @@ static void drain_says_close_on_the_next_response(void **state)
     rig_fini(&r);
 }
 
+static void drain_in_the_middle_of_a_response(void **state)
+{
+    struct rig r;
+    rig_init(&r);
+    r.answer = no_answer;
+    rig_start(&r, true);
+    rig_feed_c(&r, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    respond(&r, 200, NULL, NULL, "half", false);
+    r.c->ops->drain(r.c);
+    rig_flush(&r);
+    assert_int_equal(r.c->state, HTTP_CODEC_DRAINING);
+    struct buf none;
+    buf_init(&none);
+    r.s->ops->send_data(r.s, &none, true);
+    rig_flush(&r);
+    assert_null(r.s);
+    assert_int_equal(r.c->state, HTTP_CODEC_FLUSH);
+    rig_fini(&r);
+}
+
 static void preserves_case_when_asked(void **state)
 {
     for (int on = 0; on < 2; on++) {
@@ -749,6 +822,9 @@ int main(void)
         T(body_must_fit_its_length_case_20),
         T(line_breaks_are_not_sent),
         T(continue_is_the_users),
+        T(body_that_did_not_wait_for_100_is_a_body),
+        T(blank_lines_are_few),
+        T(ops_never_close_the_stream),
         T(early_response_case_22),
         T(early_response_then_reset_case_22),
         T(trailers_are_kept_and_filtered_case_18),
@@ -762,6 +838,7 @@ int main(void)
         T(resets_and_ends_of_connections),
         T(refused_stream_is_503),
         T(drain_says_close_on_the_next_response),
+        T(drain_in_the_middle_of_a_response),
         T(preserves_case_when_asked),
         T(arena_may_be_taken),
         T(counts_bytes),

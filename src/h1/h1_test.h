@@ -26,7 +26,9 @@ struct rig {
     struct strbuf sent;    /* everything that was in c->out */
     struct http_stream *s; /* the stream that runs, NULL after on_close */
     rig_answer_fn answer;
-    bool refuse, verbose, keep_out;
+    bool refuse, keep_out;
+    bool eager;        /* a glue that writes from inside on_output, which it should not */
+    bool open_at_idle; /* can_open() as on_idle saw it */
     int outputs, rc;
     sv body; /* what the default answer says */
 };
@@ -152,9 +154,13 @@ static inline bool rig_on_stream(void *user, struct http_stream *s)
     http_stream_set_user(s, &rig_stream_events, r);
     return true;
 }
+static inline void rig_flush(struct rig *r);
 static inline void rig_on_output(void *user)
 {
-    ((struct rig *)user)->outputs++;
+    struct rig *r = user;
+    r->outputs++;
+    if (r->eager && r->c)
+        rig_flush(r);
 }
 static inline void rig_on_goaway(void *user)
 {
@@ -164,6 +170,7 @@ static inline void rig_on_idle(void *user)
 {
     struct rig *r = user;
     strbuf_add_c(&r->log, "idle\n");
+    r->open_at_idle = r->c->ops->can_open(r->c);
 }
 
 static const struct http_codec_events rig_events = {
