@@ -170,6 +170,9 @@ struct http_codec {
     const char *error_text;   /* static, "http1.codec_error" style, as in response code details */
     const char *error_reason; /* static, the cause in words, for logs; NULL when there is none */
     uint16_t error_status;    /* HTTP/1 server: the status that was answered for it; 0: none */
+    /* Set by the glue of a server, or NULL: adds whole lines ("server: x\r\n") to the head of an
+     * answer that the codec makes itself, since no stream exists that could. */
+    void (*error_fields)(void *user, struct buf *out);
     uint64_t (*now_ms)(void *user); /* set by the glue; rates of abuse counters */
     struct http_codec_stats *stats; /* shared counters, may be NULL */
 };

@@ -101,6 +101,7 @@ static int build_http1(const struct build *b)
     struct hcm_config *c = b->c;
     struct http_limits *l = &c->limits;
     l->allow_absolute_url = true;
+    l->allow_http10 = false;
     c->stream_error_on_bad = flag(b->m->stream_error_on_invalid_http_message, false);
     if (!o)
         return 0;

@@ -9,6 +9,7 @@
 #include "h1/h1.h"
 #include "h2/h2.h"
 #include "net/loop.h"
+#include "http/date.h"
 #include "proxy/hcm.h"
 #include "proxy/worker.h"
 #include "tls/tls_info.h"
@@ -383,6 +384,15 @@ static uint64_t codec_now(void *user)
 }
 
 /* Chosen by configuration, ALPN, or the first bytes. False: more bytes are needed. */
+/* What every answer carries, on those the codec gives by itself. */
+static void error_fields(void *user, struct buf *out)
+{
+    struct hcm_conn *hc = user;
+    buf_printf(out, "date: %.*s\r\n", SV_ARG(http_date(loop_wall_ns(hc->conn->loop))));
+    if (hc->cfg->server_header != HCM_SERVER_PASS)
+        buf_printf(out, "server: %.*s\r\n", SV_ARG(hc->cfg->server_name));
+}
+
 static bool choose_codec(struct hcm_conn *hc)
 {
     const struct hcm_config *c = hc->cfg;
@@ -403,6 +413,7 @@ static bool choose_codec(struct hcm_conn *hc)
     hc->codec = h2 ? h2_server_new(&c->limits, &codec_events, hc)
                    : h1_server_new(&c->limits, &codec_events, hc);
     hc->codec->now_ms = codec_now;
+    hc->codec->error_fields = error_fields;
     hc->codec->stats = &codec_counters(hc)->now;
     count_protocol(hc);
     arm_life(hc);

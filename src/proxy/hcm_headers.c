@@ -144,6 +144,18 @@ static bool insiders_only(sv rest, bool edge)
     return false;
 }
 
+static bool te_trailers(sv list)
+{
+    sv token, q;
+    while (list.n) {
+        sv_cut(list, ',', &token, &list);
+        sv_cut(token, ';', &token, &q);
+        if (sv_eq_icase(sv_trim(token), SV("trailers")))
+            return true;
+    }
+    return false;
+}
+
 static bool hop_by_hop(const struct http_header *h)
 {
     switch (h->id) {
@@ -155,10 +167,17 @@ static bool hop_by_hop(const struct http_header *h)
     case HTTP_H_HTTP2_SETTINGS:
         return true;
     case HTTP_H_TE:
-        return !sv_eq_icase(h->value, SV("trailers"));
+        return !te_trailers(h->value);
     default:
         return false;
     }
+}
+
+/* Of TE only "trailers" passes; it is what is left of a list that has it. */
+static void keep_te(struct http_header *h)
+{
+    if (h->id == HTTP_H_TE)
+        h->value = SV("trailers");
 }
 
 static bool dropped(const struct http_header *h, const struct client *c)
@@ -224,6 +243,7 @@ static void strip_request(struct http_headers *h, const struct client *c)
     for (uint32_t i = 0; i < h->n; i++) {
         if (dropped(&h->v[i], c))
             continue;
+        keep_te(&h->v[i]);
         if (to != i)
             h->v[to] = h->v[i];
         to++;

@@ -34,6 +34,9 @@ def fields(pairs, drop=()):
     for k, v in pairs:
         k = k.lower()
         if k not in drop:
+            # What is left of a time-out when a retry is made differs by milliseconds.
+            if k == "x-envoy-expected-rq-timeout-ms":
+                v = str(-(-int(v) // 500) * 500)
             out.setdefault(k, []).append("*" if k in VOLATILE else mask(v))
     return out
 

@@ -162,7 +162,7 @@ static void response_headers(struct router_try *t, struct http_head *head)
     struct arena *a = router_host(r)->arena;
     struct http_headers *h = &head->h;
     h->arena = a;
-    if (!r->cfg->suppress_envoy_headers) {
+    if (!r->cfg->suppress_envoy_headers && !r->si->is_upgrade) {
         uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
         uint64_t ms = (t->r->si->upstream_first_rx_ns - from) / 1000000u;
         char *text = arena_alloc(a, 24);
@@ -224,6 +224,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     stream_info_set_details(r->si, STREAM_RCD_VIA_UPSTREAM);
     r->si->upstream_protocol = head->protocol;
     r->si->has_upstream_protocol = true;
+    r->si->response_code = head->status;
     response_headers(t, head);
     if (end)
         response_ended(t);
