@@ -1,7 +1,10 @@
 #include "proxy/bootstrap.h"
 
+#include <sys/socket.h>
+
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "proxy/config_ads.h"
 #include "upstream/data_source.h"
 
 LOG_COMPONENT(config);
@@ -82,6 +85,34 @@ static int check_source(const struct envoy_ConfigSource *s, const char *field, s
                      field);
 }
 
+static int check_bind(const struct envoy_BindConfig *c, struct error *err)
+{
+    if (c->source_address)
+        return unsupported(err, "cluster_manager.upstream_bind_config.source_address");
+    if (c->freebind && c->freebind->value)
+        return unsupported(err, "cluster_manager.upstream_bind_config.freebind");
+    for (uint32_t i = 0; i < c->socket_options.n; i++) {
+        const struct envoy_SocketOption *o = c->socket_options.v[i];
+        if (o->level != SOL_SOCKET || o->name != SO_MARK ||
+            o->which_value != envoy_SocketOption_int_value_tag ||
+            o->state != envoy_SocketOption_STATE_PREBIND || o->int_value < 0 ||
+            o->int_value > UINT32_MAX)
+            return error_set(err, E_UNSUPPORTED,
+                             "bootstrap: cluster_manager.upstream_bind_config.socket_options[%u]: "
+                             "only SO_MARK (level 1, name 36) with an int_value is supported",
+                             i);
+    }
+    return 0;
+}
+
+uint32_t bootstrap_socket_mark(const struct envoy_Bootstrap *b)
+{
+    const struct envoy_BindConfig *c =
+        b->cluster_manager ? b->cluster_manager->upstream_bind_config : NULL;
+    uint32_t n = c ? c->socket_options.n : 0;
+    return n ? (uint32_t)c->socket_options.v[n - 1]->int_value : 0;
+}
+
 int bootstrap_check(const struct envoy_Bootstrap *b, struct error *err)
 {
     const struct envoy_Bootstrap_DynamicResources *d = b->dynamic_resources;
@@ -95,12 +126,20 @@ int bootstrap_check(const struct envoy_Bootstrap *b, struct error *err)
             return error_set(err, E_INVALID,
                              "bootstrap: dynamic_resources.ads_config: is required by lds_config "
                              "and cds_config");
+        if (d->ads_config) {
+            rc = config_ads_check(d->ads_config, "bootstrap: dynamic_resources.ads_config", err);
+            if (rc < 0)
+                return rc;
+        }
     }
     if (b->cluster_manager && b->cluster_manager->outlier_detection &&
         b->cluster_manager->outlier_detection->event_log_path.n)
         return unsupported(err, "cluster_manager.outlier_detection.event_log_path");
-    if (b->cluster_manager && b->cluster_manager->upstream_bind_config)
-        return unsupported(err, "cluster_manager.upstream_bind_config");
+    if (b->cluster_manager && b->cluster_manager->upstream_bind_config) {
+        int rc = check_bind(b->cluster_manager->upstream_bind_config, err);
+        if (rc < 0)
+            return rc;
+    }
     if (b->admin && b->admin->profile_path.n)
         log_warn(&log_config, "admin.profile_path: there is no profiler; ignored");
     return 0;

@@ -17,5 +17,8 @@ int bootstrap_parse(sv text, const char *file, bool allow_unknown, struct arena 
                     const struct envoy_Bootstrap **out, struct error *err) MUST_CHECK;
 /* What is accepted by the schema but not supported is refused by its name. */
 int bootstrap_check(const struct envoy_Bootstrap *b, struct error *err) MUST_CHECK;
+/* SO_MARK of upstream sockets: cluster_manager.upstream_bind_config's only option that is
+ * supported; 0: none. */
+uint32_t bootstrap_socket_mark(const struct envoy_Bootstrap *b);
 
 #endif

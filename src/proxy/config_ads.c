@@ -239,21 +239,11 @@ static void connect_now(struct config_ads *a)
 
 /* ---- resources ---- */
 
-static void on_names(struct config_ads *a, const struct ads_update *u)
-{
-    for (uint32_t i = 0; i < u->n_changed; i++)
-        a->s->on_names(a->s->names_arg, u->changed[i].packed);
-}
-
 static void on_update(void *self, struct ads_update *u)
 {
     struct config_ads *a = self;
     struct arena m;
     enum config_type type = config_of(u->type);
-    if (u->type == XDS_NDS && a->s->on_names)
-        on_names(a, u);
-    if (type == CONFIG_TYPE_COUNT)
-        return;
     arena_init(&m);
     struct config_update c = {.type = type,
                               .version = u->version,
@@ -338,8 +328,6 @@ static void start(void *self, const struct config_sink *sink)
 {
     struct config_ads *a = self;
     a->sink = *sink;
-    if (a->s->on_names)
-        ads_client_subscribe(a->client, XDS_NDS, (sv){NULL, 0});
     connect_now(a);
 }
 

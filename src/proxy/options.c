@@ -60,6 +60,8 @@ static const struct flag flags[] = {
     {"local-address-ip-version", 0, K_IP, AT(local_address_v6), "v4 (default) or v6"},
     {"admin-address-path", 0, K_TEXT, AT(admin_address_path),
      "file that gets the address of the admin endpoint"},
+    {"agent", 0, K_TEXT, AT(agent_path),
+     "run the workload's agent as this file says (certificates, DNS; weft only)"},
     {"cpuset-threads", 0, K_BOOL, AT(cpuset_threads),
      "count only the processors this process may use (always so here)"},
     {"help", 'h', K_HELP, 0, "this text"},

@@ -26,6 +26,7 @@ struct proxy_options {
     uint32_t file_flush_ms; /* 10000 */
     bool local_address_v6;
     const char *admin_address_path;
+    const char *agent_path; /* weft.v1.AgentConfig as JSON: an agent runs in this process */
     bool cpuset_threads;
     bool allow_unknown_all; /* --allow-unknown-fields: old name of the static one */
 };

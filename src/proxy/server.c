@@ -128,7 +128,7 @@ static int make_clusters(struct proxy_server *s, const struct proxy_server_opts 
         .local_zone = s->node.zone,
         .local_region = s->node.region,
         .local_sub_zone = s->node.sub_zone,
-        .socket_mark = o->socket_mark,
+        .socket_mark = bootstrap_socket_mark(s->bootstrap),
         .static_fields = &s->static_pb,
         .dynamic_fields = &s->dynamic_pb,
     };
@@ -242,6 +242,15 @@ static int put_listeners(struct proxy_server *s, struct error *err)
 
 /* ---- putting together ---- */
 
+static int start_agent(struct proxy_server *s, struct error *err)
+{
+    if (!s->agent || s->validating)
+        return 0;
+    int rc = s->agent->start(s->agent->self, s->loop, err);
+    s->agent_started = rc == 0;
+    return rc;
+}
+
 static int build(struct proxy_server *s, const struct proxy_server_opts *o, struct error *err)
 {
     int rc = make_loop(s, o, err);
@@ -256,9 +265,14 @@ static int build(struct proxy_server *s, const struct proxy_server_opts *o, stru
     s->stats = stats_new();
     proxy_server_stats_init(s);
     s->sinks = access_log_sinks_new(s->stats);
-    s->secret_source = (struct tls_secret_source){proxy_secret_want, proxy_secret_unwant, s};
+    s->secret_source = (struct tls_secret_source){.want = proxy_secret_want,
+                                                  .unwant = proxy_secret_unwant,
+                                                  .self = s,
+                                                  .check = proxy_secret_check};
     s->secrets = tls_secret_store_new(&s->secret_source);
-    rc = put_secrets(s, err);
+    rc = start_agent(s, err);
+    if (rc == 0)
+        rc = put_secrets(s, err);
     if (rc == 0)
         rc = make_clusters(s, o, err);
     if (rc == 0)
@@ -285,10 +299,8 @@ struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct 
     s->cli = o->cli ? o->cli : &s->own_options;
     s->os = o->os;
     s->source = o->source;
-    s->other_secrets = o->secrets;
+    s->agent = o->agent;
     s->no_signals = o->no_signals;
-    s->on_names = o->on_names;
-    s->names_arg = o->names_arg;
     s->validating = s->cli->mode == PROXY_VALIDATE;
     s->threads = o->concurrency != PROXY_NO_THREADS;
     s->concurrency = !s->threads           ? 1
@@ -303,9 +315,11 @@ struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct 
     return s;
 }
 
-int proxy_server_validate(const struct proxy_options *cli, struct error *err)
+int proxy_server_validate(const struct proxy_options *cli, const struct proxy_agent *agent,
+                          struct error *err)
 {
-    struct proxy_server_opts o = {.cli = cli, .concurrency = PROXY_NO_THREADS, .no_signals = true};
+    struct proxy_server_opts o = {
+        .cli = cli, .agent = agent, .concurrency = PROXY_NO_THREADS, .no_signals = true};
     struct proxy_server *s = proxy_server_new(&o, err);
     if (!s)
         return err->code ? err->code : E_INVALID;
@@ -438,6 +452,8 @@ void proxy_server_free(struct proxy_server *s)
         loop_turn(s->loop, 0);
     rds_manager_free(s->rds);
     cluster_manager_free(s->clusters);
+    if (s->agent_started)
+        s->agent->stop(s->agent->self);
     if (s->secrets)
         tls_secret_store_free(s->secrets);
     if (s->loop && s->own_loop)
@@ -518,6 +534,15 @@ const struct filter_node *proxy_server_node(const struct proxy_server *s)
 enum proxy_state proxy_server_state(const struct proxy_server *s)
 {
     return s->state;
+}
+bool proxy_server_ready(const struct proxy_server *s)
+{
+    return s->state == PROXY_LIVE && (!s->agent_started || s->agent->ready(s->agent->self));
+}
+void proxy_server_agent_metrics(const struct proxy_server *s, struct strbuf *out)
+{
+    if (s->agent_started)
+        s->agent->metrics(s->agent->self, out);
 }
 uint32_t proxy_server_concurrency(const struct proxy_server *s)
 {

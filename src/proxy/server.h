@@ -36,6 +36,27 @@ struct worker;
 
 #define PROXY_NO_THREADS UINT32_MAX
 
+/* What an agent in this process does for the proxy: certificates of the workload, names for its
+ * DNS (weft-proxy --agent wires one; this room does not know it). All functions are required, and
+ * run on main. */
+struct proxy_agent {
+    /* On the proxy's main loop, before anything asks for secrets. */
+    int (*start)(void *self, struct loop *l, struct error *err);
+    /* Once, after a start that succeeded, before the store that it supplies goes. */
+    void (*stop)(void *self);
+    bool (*ready)(void *self); /* it has what the workload needs */
+    /* Secrets that are its own, whatever their ConfigSource says. */
+    bool (*has_secret)(void *self, sv name);
+    void (*want)(void *self, struct tls_secret_store *st, sv name, sv config);
+    void (*unwant)(void *self, struct tls_secret_store *st, sv name, sv config);
+    /* Then istio.networking.nds.v1.NameTable is subscribed, and given as it comes (packed). */
+    bool (*wants_names)(void *self);
+    int (*set_names)(void *self, sv packed, struct error *err);
+    /* Appends its metrics in Prometheus' text form. */
+    void (*metrics)(void *self, struct strbuf *out);
+    void *self;
+};
+
 enum proxy_state { PROXY_PRE_INITIALIZING, PROXY_INITIALIZING, PROXY_LIVE, PROXY_DRAINING };
 
 struct proxy_server_opts {
@@ -46,16 +67,10 @@ struct proxy_server_opts {
     uint32_t concurrency;      /* 0: from cli; PROXY_NO_THREADS: one worker on the main loop */
     struct resolver *resolver; /* simulation; NULL: the system's */
     const char *dns_servers;   /* NULL: the system's */
-    uint32_t socket_mark;      /* SO_MARK of upstream sockets */
     /* Instead of ADS from the bootstrap (tests); taken over. */
     struct config_source *source;
-    /* Secrets whose ConfigSource is not ADS (the agent's). */
-    const struct tls_secret_source *secrets;
-    /* Gets each version of the name table (istio.networking.nds.v1.NameTable, packed): then it is
-     * subscribed with ADS. */
-    void (*on_names)(void *arg, sv packed);
-    void *names_arg;
-    bool no_signals; /* do not handle SIGTERM, SIGINT, SIGUSR1, SIGHUP */
+    const struct proxy_agent *agent; /* NULL: none; lives as long as the server */
+    bool no_signals;                 /* do not handle SIGTERM, SIGINT, SIGUSR1, SIGHUP */
 };
 
 /* Builds everything up to binding static listeners. NULL + err: the configuration is wrong, or an
@@ -72,8 +87,9 @@ void proxy_server_stop(struct proxy_server *s);
 void proxy_server_drain(struct proxy_server *s);
 void proxy_server_free(struct proxy_server *s);
 
-/* --mode validate: builds everything, binds and starts nothing. */
-int proxy_server_validate(const struct proxy_options *cli, struct error *err) MUST_CHECK;
+/* --mode validate: builds everything, binds and starts nothing, also not the agent (NULL: none). */
+int proxy_server_validate(const struct proxy_options *cli, const struct proxy_agent *agent,
+                          struct error *err) MUST_CHECK;
 
 /* ---- its parts ---- */
 struct loop *proxy_server_loop(const struct proxy_server *s);
@@ -86,6 +102,10 @@ const struct proxy_options *proxy_server_options(const struct proxy_server *s);
 const struct envoy_Bootstrap *proxy_server_bootstrap(const struct proxy_server *s);
 const struct filter_node *proxy_server_node(const struct proxy_server *s);
 enum proxy_state proxy_server_state(const struct proxy_server *s);
+/* Live, and its agent (if there is one) has its certificate: what /ready tells. */
+bool proxy_server_ready(const struct proxy_server *s);
+/* The agent's metrics, if there is one. */
+void proxy_server_agent_metrics(const struct proxy_server *s, struct strbuf *out);
 uint32_t proxy_server_concurrency(const struct proxy_server *s);
 uint64_t proxy_server_started_wall_ns(const struct proxy_server *s);
 uint64_t proxy_server_uptime_s(const struct proxy_server *s);

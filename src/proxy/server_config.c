@@ -56,8 +56,8 @@ static int apply(struct proxy_server *s, enum config_type t, const struct config
     case CONFIG_SDS:
         return apply_secret(s, r, err);
     case CONFIG_NDS:
-        if (s->on_names)
-            s->on_names(s->names_arg, r->packed);
+        if (s->agent_started)
+            return s->agent->set_names(s->agent->self, r->packed, err);
         return 0;
     default:
         return error_set(err, E_UNSUPPORTED, "resource type %d is not known", (int)t);
@@ -228,7 +228,7 @@ int proxy_server_start_source(struct proxy_server *s, struct error *err)
     else if (lds)
         subscribe(s, CONFIG_LDS, (sv){NULL, 0});
     s->lds_asked = lds && !cds;
-    if (s->on_names)
+    if (s->agent_started && s->agent->wants_names(s->agent->self))
         subscribe(s, CONFIG_NDS, (sv){NULL, 0});
     s->source->ops->start(s->source->self, &s->sink);
     timer_init(&s->fetch_timer, s->loop, on_fetch_timeout);
@@ -318,14 +318,39 @@ static bool from_ads(sv config)
     return ads;
 }
 
+static bool of_agent(const struct proxy_server *s, sv name)
+{
+    return s->agent_started && s->agent->has_secret(s->agent->self, name);
+}
+
+/* In a validating run the agent is not there, but its names are no mistake. */
+int proxy_secret_check(void *self, sv name, sv config, struct error *err)
+{
+    struct proxy_server *s = self;
+    bool has_ads = s->source ||
+                   (s->bootstrap->dynamic_resources && s->bootstrap->dynamic_resources->ads_config);
+    if (s->agent && s->agent->has_secret(s->agent->self, name))
+        return 0;
+    if (!config.n)
+        return error_set(err, E_NOT_FOUND, "there is no static secret '%.*s'", SV_ARG(name));
+    if (!from_ads(config))
+        return error_set(err, E_UNSUPPORTED,
+                         "secret '%.*s': sds_config: only ads is supported (others for the agent's "
+                         "own secrets)",
+                         SV_ARG(name));
+    return has_ads ? 0
+                   : error_set(err, E_INVALID,
+                               "secret '%.*s': sds_config: dynamic_resources.ads_config is missing",
+                               SV_ARG(name));
+}
+
 void proxy_secret_want(void *self, sv name, sv config)
 {
     struct proxy_server *s = self;
-    if (!from_ads(config)) {
-        if (s->other_secrets)
-            s->other_secrets->want(s->other_secrets->self, name, config);
+    if (of_agent(s, name))
+        s->agent->want(s->agent->self, s->secrets, name, config);
+    if (of_agent(s, name) || !from_ads(config))
         return;
-    }
     struct arena *a = &s->arena;
     sv *kept = arena_alloc(a, sizeof *kept);
     *kept = arena_sv(a, config);
@@ -337,11 +362,10 @@ void proxy_secret_want(void *self, sv name, sv config)
 void proxy_secret_unwant(void *self, sv name, sv config)
 {
     struct proxy_server *s = self;
-    if (!from_ads(config)) {
-        if (s->other_secrets)
-            s->other_secrets->unwant(s->other_secrets->self, name, config);
+    if (of_agent(s, name))
+        s->agent->unwant(s->agent->self, s->secrets, name, config);
+    if (of_agent(s, name) || !from_ads(config))
         return;
-    }
     if (map_del(&s->ads_secrets, name) && s->source)
         s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, name);
 }

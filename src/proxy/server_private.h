@@ -75,7 +75,8 @@ struct proxy_server {
     struct access_log_sinks *sinks;
     struct tls_secret_store *secrets;
     struct tls_secret_source secret_source; /* ours: sends ADS names to the config source */
-    const struct tls_secret_source *other_secrets;
+    const struct proxy_agent *agent;
+    bool agent_started;
     struct cluster_manager *clusters;
     struct rds_manager *rds;
     struct listener_manager *listeners;
@@ -89,8 +90,6 @@ struct proxy_server {
     bool static_warm, cds_done, lds_done, cds_warm, lds_asked;
     bool gave_up; /* the fetch timeout: what is warming does not hold up the rest */
     struct config_sink sink;
-    void (*on_names)(void *arg, sv name_table); /* NDS, for the agent's DNS */
-    void *names_arg;
     char *versions[CONFIG_TYPE_COUNT];
     struct map eds_names;   /* wanted of the source */
     struct map ads_secrets; /* name -> sv *: its ConfigSource, packed */
@@ -122,6 +121,7 @@ void proxy_eds_want(void *self, sv name);
 void proxy_eds_unwant(void *self, sv name);
 void proxy_secret_want(void *self, sv name, sv config);
 void proxy_secret_unwant(void *self, sv name, sv config);
+int proxy_secret_check(void *self, sv name, sv config, struct error *err) MUST_CHECK;
 
 /* server_stats.c */
 void proxy_server_stats_init(struct proxy_server *s);

@@ -21,7 +21,13 @@ static int options(const struct cluster_config *cfg, uint32_t i, struct tls_secr
                          "supported here",
                          path);
     out->store = secrets;
-    return 0;
+    for (size_t k = 0; rc == 0 && k < out->n_certs; k++)
+        rc = tls_secret_store_check(secrets, out->certs[k].name, out->certs[k].config, err);
+    if (rc == 0 && out->validation.name.n)
+        rc = tls_secret_store_check(secrets, out->validation.name, out->validation.config, err);
+    if (rc)
+        error_prefix(err, "%s.common_tls_context: ", path);
+    return rc;
 }
 
 void cluster_tls_secrets(const struct cluster_config *cfg,

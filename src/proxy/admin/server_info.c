@@ -17,7 +17,10 @@ static const char *state_name(enum proxy_state st)
 void admin_ready(struct proxy_server *s, struct serve_request *r)
 {
     enum proxy_state st = proxy_server_state(s);
-    serve_reply_text(r, st == PROXY_LIVE ? 200 : 503, "%s\n", state_name(st));
+    bool ready = proxy_server_ready(s);
+    if (st == PROXY_LIVE && !ready)
+        st = PROXY_INITIALIZING; /* its agent still is */
+    serve_reply_text(r, ready ? 200 : 503, "%s\n", state_name(st));
 }
 
 static const struct google_Duration *seconds(struct arena *a, uint64_t n)

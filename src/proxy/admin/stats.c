@@ -18,6 +18,8 @@ void admin_stats(struct proxy_server *s, struct serve_request *r)
     strbuf_init(&b, ADMIN_TEXT_MAX);
     proxy_server_stats_update(s);
     stats_render(proxy_server_stats(s), &q, &b);
+    if (q.format == STATS_FORMAT_PROMETHEUS)
+        proxy_server_agent_metrics(s, &b);
     char type[128];
     sv t = stats_content_type(&q);
     snprintf(type, sizeof type, "%.*s", SV_ARG(t));
