@@ -6,7 +6,7 @@ MESON := $(BUILD)/release/build.ninja
 .PHONY: all help deps demo check check-one debug asan tsan fuzz bench e2e fmt lint layers clean
 
 all: $(MESON) ## release binaries: build/weft and build/weft-proxy
-	@ninja -C $(BUILD)/release -j $(JOBS) src/main/weft src/main/weft-proxy | tail -n 1
+	@ninja --quiet -C $(BUILD)/release -j $(JOBS) src/main/weft src/main/weft-proxy
 	@ln -sf release/src/main/weft $(BUILD)/weft
 	@ln -sf release/src/main/weft-proxy $(BUILD)/weft-proxy
 

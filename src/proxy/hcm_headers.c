@@ -299,7 +299,11 @@ static void xfcc_part(struct strbuf *b, const char *key, sv value, bool quoted)
 {
     if (b->n)
         strbuf_add_ch(b, ';');
-    strbuf_addf(b, quoted ? "%s=\"%.*s\"" : "%s=%.*s", key, SV_ARG(value));
+    strbuf_add_c(b, key);
+    strbuf_add_c(b, quoted ? "=\"" : "=");
+    strbuf_add_sv(b, value);
+    if (quoted)
+        strbuf_add_ch(b, '"');
 }
 
 static void xfcc_sans(struct strbuf *b, const struct tls_cert_info *c, enum tls_san_type t,
