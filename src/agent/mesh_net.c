@@ -153,29 +153,59 @@ static int start_holder(const char *dir, struct error *err)
     return error_set(err, E_DENIED, "%s", n > 0 ? text : "the mesh network could not be made");
 }
 
+/* Takes the lock of a runtime directory. E_AGAIN when the last holder has removed both meanwhile.
+ */
+static int take_lock(const char *dir, int *lock, struct error *err)
+{
+    char path[MESH_NET_PATH_MAX + 16];
+    struct stat held, there;
+
+    snprintf(path, sizeof path, "%s/lock", dir);
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*lock < 0 && errno == ENOENT)
+        return E_AGAIN;
+    if (*lock < 0 || flock(*lock, LOCK_EX) != 0 || fstat(*lock, &held) != 0)
+        return error_set(err, E_IO, "%s: %s", path, strerror(errno));
+    if (stat(path, &there) != 0 || there.st_ino != held.st_ino || there.st_dev != held.st_dev)
+        return E_AGAIN;
+    return 0;
+}
+
+/* Who only asked leaves no directory; who joins at this moment notices and makes it again. */
+static void forget_empty(const char *dir)
+{
+    char path[MESH_NET_PATH_MAX + 16];
+
+    snprintf(path, sizeof path, "%s/workloads", dir);
+    if (rmdir(path) == 0)
+        rmdir(dir);
+}
+
 static struct mesh_net *join(const char *mesh, bool start, struct error *err)
 {
-    char dir[MESH_NET_PATH_MAX], path[MESH_NET_PATH_MAX + 16];
-    struct mesh_net *m;
-    int lock;
+    struct mesh_net *m = NULL;
+    int rc = E_AGAIN;
 
-    if (mesh_net_dir(mesh, dir, err))
-        return NULL;
-    m = connect_holder(dir, err);
-    if (m || !start)
-        return m;
-    /* Two first users at once: one starts the holder, the other waits for it. */
-    snprintf(path, sizeof path, "%s/lock", dir);
-    lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (lock < 0 || flock(lock, LOCK_EX) != 0) {
-        error_set(err, E_IO, "%s: %s", path, strerror(errno));
-    } else {
+    for (int tries = 0; !m && rc == E_AGAIN && tries < 20; tries++) {
+        char dir[MESH_NET_PATH_MAX];
+        int lock = -1;
+        rc = mesh_net_dir(mesh, dir, err);
+        if (rc)
+            return NULL;
         m = connect_holder(dir, err);
-        if (!m && start_holder(dir, err) == 0)
+        if (!m && !start)
+            forget_empty(dir);
+        if (m || !start)
+            return m;
+        /* Two first users at once: one starts the holder, the other waits for it. */
+        rc = take_lock(dir, &lock, err);
+        if (!rc)
             m = connect_holder(dir, err);
+        if (!rc && !m && start_holder(dir, err) == 0)
+            m = connect_holder(dir, err);
+        if (lock >= 0)
+            close(lock);
     }
-    if (lock >= 0)
-        close(lock);
     return m;
 }
 

@@ -1,5 +1,6 @@
 /* The process that keeps a mesh's namespaces. It does little, in a plain poll loop, and ends by
  * itself. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -282,11 +284,44 @@ static void loop(int listener, const int *namespaces)
     }
 }
 
+static void unlink_all(const char *dir)
+{
+    char path[400];
+    struct dirent *e;
+    DIR *d = opendir(dir);
+
+    while (d && (e = readdir(d))) {
+        snprintf(path, sizeof path, "%.110s/%.255s", dir, e->d_name);
+        unlink(path); /* not what is a directory */
+    }
+    if (d)
+        closedir(d);
+}
+
+/* Without users nothing in the runtime directory means anything, also what killed ones left. Who is
+ * just joining holds the lock, or finds that it is gone and begins anew. */
+static void remove_dir(const char *dir)
+{
+    char path[140];
+    int lock;
+
+    snprintf(path, sizeof path, "%.90s/net.sock", dir);
+    unlink(path);
+    snprintf(path, sizeof path, "%.90s/lock", dir);
+    lock = open(path, O_RDWR | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) != 0)
+        return;
+    snprintf(path, sizeof path, "%.90s/workloads", dir);
+    unlink_all(path);
+    rmdir(path);
+    unlink_all(dir);
+    rmdir(dir);
+}
+
 void mesh_net_holder_run(const char *dir, int ready_fd)
 {
     struct error err = {0};
     int namespaces[2] = {-1, -1}, listener = -1, user_ns;
-    char path[120];
 
     prctl(PR_SET_NAME, "weft-net");
     signal(SIGPIPE, SIG_IGN);
@@ -316,7 +351,6 @@ void mesh_net_holder_run(const char *dir, int ready_fd)
     if (chdir("/") != 0)
         _exit(1);
     loop(listener, namespaces);
-    snprintf(path, sizeof path, "%.90s/net.sock", dir);
-    unlink(path);
+    remove_dir(dir);
     _exit(0);
 }
