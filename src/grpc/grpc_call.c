@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include "base/mem.h"
 
-#define QUEUE_MAX (1024 * 1024) /* writable() before the stream is there */
-
 static void later(struct deferred *d);
 static void on_timer(struct timer *t);
 
@@ -390,7 +388,7 @@ int grpc_send_buf(struct grpc_call *c, struct buf *packed)
 
 bool grpc_writable(const struct grpc_call *c)
 {
-    return may_send(c) && !c->high && c->out.len <= QUEUE_MAX;
+    return may_send(c) && !c->high && c->out.len <= GRPC_QUEUE_MAX;
 }
 
 void grpc_pause(struct grpc_call *c, bool on)

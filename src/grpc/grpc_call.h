@@ -15,6 +15,7 @@
 #include "grpc/grpc_frame.h"
 
 #define GRPC_DEFAULT_MAX_MESSAGE (4u * 1024 * 1024)
+#define GRPC_QUEUE_MAX           (1024 * 1024) /* queued before the stream is there: writable until then */
 
 struct grpc_call {
     struct http_stream *s;

@@ -418,6 +418,26 @@ static void test_backpressure(void **state)
     rig_fini(&r);
 }
 
+/* What is queued before there is a stream counts, too; when it has gone out it is told. */
+static void test_queue_before_stream(void **state)
+{
+    struct rig r;
+    rig_init(&r, NULL, NULL);
+    r.w.hold = true;
+    start(&r, ECHO, NULL);
+    static char big[20000];
+    int sent = 0;
+    for (; grpc_writable(r.client.call); sent++)
+        grpc_send(r.client.call, sv_make(big, sizeof big));
+    assert_int_equal(sent, 53);
+    wire_release(&r.w);
+    assert_true(grpc_writable(r.client.call));
+    LOG(r.client, "writable;");
+    wire_run(&r.w);
+    assert_int_equal(r.server.messages, sent);
+    rig_fini(&r);
+}
+
 /* Paused after each message; the end waits for them all. */
 static void test_pause_each(void **state)
 {
@@ -739,6 +759,7 @@ int main(void)
         cmocka_unit_test(test_connection_cut),
         cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_backpressure),
+        cmocka_unit_test(test_queue_before_stream),
         cmocka_unit_test(test_pause_each),
         cmocka_unit_test(test_large_messages),
         cmocka_unit_test(test_foreign_servers),

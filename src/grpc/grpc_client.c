@@ -48,8 +48,11 @@ static void opened(struct serve_open *o, struct http_stream *s, enum http_reset 
         return;
     }
     c->head_sent = true;
+    bool was_full = c->out.len > GRPC_QUEUE_MAX;
     if (c->s && (c->out.len || c->out_end))
         s->ops->send_data(s, &c->out, c->out_end);
+    if (was_full && grpc_writable(c) && c->ev->on_writable)
+        c->ev->on_writable(c->user);
 }
 
 struct grpc_call *grpc_call_start(struct serve_channel *ch, sv path,
