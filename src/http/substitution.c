@@ -107,7 +107,7 @@ static bool header_ok(sv name)
 static void set_field(struct compiler *c, struct sub_field *f, sv name)
 {
     f->name = lower(c->a, name);
-    f->id = http_name_find(f->name);
+    f->id = (uint16_t)http_name_find(f->name);
     f->part = SUB_FIELD;
     if (name.p[0] == ':')
         f->part = sv_eq(f->name, SV(":method"))      ? SUB_METHOD
