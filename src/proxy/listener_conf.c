@@ -229,8 +229,7 @@ static int build_listener_filters(const struct build *b)
 {
     const struct envoy_Listener *m = b->m;
     struct listener_conf *c = b->c;
-    c->lfs = arena_array(&c->arena, struct listener_lf,
-                         m->listener_filters.n ? m->listener_filters.n : 1);
+    c->lfs = arena_array(&c->arena, struct listener_lf, m->listener_filters.n + 1);
     for (uint32_t i = 0; i < m->listener_filters.n; i++) {
         const struct envoy_ListenerFilter *f = m->listener_filters.v[i];
         struct filter_ctx *x = filter_ctx_at(&b->x, "listener_filters[%u]", i);
@@ -246,6 +245,13 @@ static int build_listener_filters(const struct build *b)
                 return rc;
         }
         c->n_lfs++;
+    }
+    if (c->use_original_dst) { /* implies the filter, as in Envoy: last */
+        int rc = registry_listener(filter_ctx_at(&b->x, "use_original_dst"),
+                                   SV("envoy.filters.listener.original_dst"), NULL,
+                                   &c->lfs[c->n_lfs++].f, b->err);
+        if (rc < 0)
+            return rc;
     }
     c->lf_timeout_ms = 15000;
     c->continue_on_timeout = m->continue_on_listener_filters_timeout;

@@ -87,7 +87,8 @@ static struct held *held_get(struct type_state *t, sv name)
     if (h)
         return h;
     h = mem_zalloc(sizeof *h + name.n + 1);
-    memcpy(h->name, name.p, name.n);
+    if (name.n)
+        memcpy(h->name, name.p, name.n);
     map_put(&t->names, sv_make(h->name, name.n), h);
     return h;
 }

@@ -59,7 +59,8 @@ struct xds_blob *xds_blob_new(enum xds_type t, sv name, sv packed)
     p = (char *)(b + 1);
     refcount_init(&b->refs);
     memcpy(p, s.p, s.n);
-    memcpy(p + s.n, name.p, name.n);
+    if (name.n)
+        memcpy(p + s.n, name.p, name.n);
     b->any = sv_make(p, s.n);
     b->name = sv_make(p + s.n, name.n);
     b->version = sv_hash_stable(b->any) | 1; /* never 0 */
