@@ -59,8 +59,6 @@ int config_any(struct config_reader *r, const struct google_Any *any, const stru
 static int read_refused(struct config_reader *r)
 {
     const struct envoy_Cluster *c = r->cfg->pb;
-    if (c->health_checks.n)
-        return config_refuse(r, "health_checks");
     if (c->lb_subset_config)
         return config_refuse(r, "lb_subset_config");
     if (c->use_tcp_for_dns_lookups)
@@ -353,6 +351,8 @@ static int read_all(struct config_reader *r)
         rc = config_read_transports(r);
     if (rc == 0)
         rc = config_read_outlier(r);
+    if (rc == 0)
+        rc = config_read_health(r);
     return rc;
 }
 

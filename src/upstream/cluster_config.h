@@ -69,11 +69,44 @@ struct outlier_config {
     uint64_t interval_ms, base_ms, max_ms, jitter_ms;
     uint32_t max_percent;
     bool always_one;
+    bool forgiven_by_health_check;                         /* a good active check lets it back in */
     uint32_t sr_minimum_hosts, sr_volume, sr_stdev_factor; /* factor in thousandths */
     uint32_t fp_minimum_hosts, fp_volume, fp_threshold;
     /* Percent of detections that eject. */
     uint32_t enforce_5xx, enforce_gateway, enforce_local;
     uint32_t enforce_sr, enforce_sr_local, enforce_fp, enforce_fp_local;
+};
+
+/* The one active health check. */
+enum health_kind { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP, HEALTH_GRPC };
+struct status_range {
+    int64_t from, to; /* to is not part of it */
+};
+struct health_config {
+    enum health_kind kind;
+    uint64_t timeout_ms, interval_ms, initial_jitter_ms, interval_jitter_ms;
+    uint32_t interval_jitter_percent;
+    uint32_t unhealthy_threshold, healthy_threshold;
+    uint32_t alt_port; /* 0: the endpoint's */
+    bool reuse_connection;
+    uint64_t no_traffic_ms, no_traffic_healthy_ms;
+    uint64_t unhealthy_ms, unhealthy_edge_ms, healthy_edge_ms;
+    const sv *alpn; /* offered to TLS endpoints */
+    uint32_t n_alpn;
+    /* HTTP and gRPC */
+    bool http2;
+    sv method, host, path;
+    const struct status_range *expected, *retriable;
+    uint32_t n_expected, n_retriable;
+    const struct envoy_HeaderValueOption **headers;
+    uint32_t n_headers;
+    const sv *remove;
+    uint32_t n_remove;
+    sv grpc_service;
+    /* TCP: bytes to send, and those that must come back, in this order with anything between */
+    sv send;
+    const sv *receive;
+    uint32_t n_receive;
 };
 
 struct cluster_config {
@@ -100,6 +133,7 @@ struct cluster_config {
     uint32_t original_dst_port; /* 0: the original one */
     uint64_t cleanup_ms;
     struct outlier_config outlier;
+    struct health_config health;
 };
 
 /* `fields`: what to do about unknown fields, NULL: refuse. `packed` must outlive the result.

@@ -286,8 +286,7 @@ static int read_common(struct config_reader *r)
         return rc;
     if (merge)
         return config_refuse(r, "common_lb_config.update_merge_window: a delay");
-    if (c->ignore_new_hosts_until_first_hc)
-        return config_refuse(r, "common_lb_config.ignore_new_hosts_until_first_hc");
+    l->ignore_unchecked = c->ignore_new_hosts_until_first_hc;
     if (c->close_connections_on_host_set_change)
         return config_refuse(r, "common_lb_config.close_connections_on_host_set_change");
     const struct envoy_Cluster_CommonLbConfig_ConsistentHashingLbConfig *h =

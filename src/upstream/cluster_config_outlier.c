@@ -88,6 +88,8 @@ int config_read_outlier(struct config_reader *r)
     c->on = true;
     c->split_local = o->split_external_local_origin_errors;
     c->always_one = o->always_eject_one_host && o->always_eject_one_host->value;
+    c->forgiven_by_health_check = !o->successful_active_health_check_uneject_host ||
+                                  o->successful_active_health_check_uneject_host->value;
     int rc = read_numbers(r, o, c);
     return rc ? rc : read_times(r, o, c);
 }

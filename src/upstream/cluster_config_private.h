@@ -15,6 +15,7 @@ int config_read_lb(struct config_reader *r) MUST_CHECK;
 int config_read_http(struct config_reader *r) MUST_CHECK;
 int config_read_transports(struct config_reader *r) MUST_CHECK;
 int config_read_outlier(struct config_reader *r) MUST_CHECK;
+int config_read_health(struct config_reader *r) MUST_CHECK;
 
 /* "cluster 'x': " + the sentence. E_INVALID / E_UNSUPPORTED. */
 int config_invalid(struct config_reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -130,11 +130,16 @@ static struct cluster_version *version_of(const struct cluster_manager *cm, cons
     return e && e->active && e->active->cluster == c ? e->active : NULL;
 }
 
+static void on_health(struct cluster_version *v)
+{
+    struct cluster_entry *e = v->owner;
+    if (e->active == v)
+        tell_workers(e->cm, WORKER_HEALTH, v->cluster, NULL);
+}
+
 static void on_ejections(void *arg)
 {
-    struct cluster_version *v = arg;
-    struct cluster_entry *e = v->owner;
-    tell_workers(e->cm, WORKER_HEALTH, v->cluster, NULL);
+    on_health(arg);
 }
 
 void cluster_manager_outlier_used(struct cluster *c)
@@ -292,6 +297,7 @@ static void start_version(struct cluster_manager *cm, struct cluster_entry *e, s
     cluster_unref(c);
     v->on_warm = on_warm;
     v->on_endpoints = on_endpoints;
+    v->on_health = on_health;
     v->owner = e;
     e->warming = v;
     e->updated_wall_ns = loop_wall_ns(cm->opts.main);

@@ -44,7 +44,16 @@ static void refused_by_name(void **state)
 {
     static const char *const cases[][2] = {
         {"{name: x, health_checks: [{timeout: 1s, interval: 1s, tcp_health_check: {}}]}",
-         "cluster 'x': health_checks: not supported"},
+         "cluster 'x': health_checks[0]: unhealthy_threshold and healthy_threshold are required"},
+        {"{name: x, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, "
+         "healthy_threshold: 1, http_health_check: {path: /h, receive: [{text: '00'}]}}]}",
+         "cluster 'x': health_checks[0].http_health_check.receive: not supported"},
+        {"{name: x, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, "
+         "healthy_threshold: 1, tcp_health_check: {send: {text: '0g'}}}]}",
+         "cluster 'x': health_checks[0].tcp_health_check.send.text: must be pairs"},
+        {"{name: x, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, "
+         "healthy_threshold: 1, grpc_health_check: {}}]}",
+         "cluster 'x': health_checks[0].grpc_health_check: needs a cluster that speaks HTTP/2"},
         {"{name: x, lb_subset_config: {}}", "cluster 'x': lb_subset_config: not supported"},
         {"{name: x, type: EDS}", "cluster 'x': eds_cluster_config.eds_config: required"},
         {"{name: x, type: EDS, eds_cluster_config: {eds_config: {path: /a}}}",

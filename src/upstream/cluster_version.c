@@ -10,10 +10,17 @@ struct secret_wait {
     bool have;
 };
 
+static void on_health(void *arg);
+static void forgive(void *arg, struct endpoint_state *s);
+
 static void set_endpoints(struct cluster_version *v, struct endpoint_blob *b)
 {
     struct endpoint_set *old = v->set;
     v->set = endpoint_set_new(v->cluster, b);
+    if (v->health)
+        health_checker_set_endpoints(v->health, v->set);
+    else if (v->checked)
+        v->health = health_checker_new(v->timeout.loop, v->cluster, v->set, on_health, forgive, v);
     endpoint_set_unref(old);
 }
 
@@ -23,13 +30,31 @@ static void check_warm(struct cluster_version *v)
     bool names = !v->dns || v->set;
     if (v->starting || v->warm || v->dead)
         return;
-    if (!v->timed_out && !(endpoints && names && v->n_missing == 0))
+    bool healths = !v->checked || (v->health && health_checker_warm(v->health));
+    if (!v->timed_out && !(endpoints && names && healths && v->n_missing == 0))
         return;
     v->warm = true;
     timer_cancel(&v->timeout);
     if (!v->set)
         set_endpoints(v, NULL);
     v->on_warm(v);
+}
+
+static void on_health(void *arg)
+{
+    struct cluster_version *v = arg;
+    endpoint_set_show(v->set);
+    if (v->warm)
+        v->on_health(v);
+    else
+        check_warm(v);
+}
+
+static void forgive(void *arg, struct endpoint_state *s)
+{
+    struct cluster_version *v = arg;
+    if (v->outlier)
+        outlier_forgive(v->outlier, s);
 }
 
 static void on_timeout(struct timer *t)
@@ -143,12 +168,15 @@ void cluster_version_start(struct cluster_version *v, const struct cluster_confi
     v->starting = true; /* answers may come from inside these calls */
     v->type = cfg->type;
     v->in_init = cfg->wait_for_warm;
+    v->checked = cfg->health.kind != HEALTH_NONE;
     v->eds_table = env->eds;
     if (cfg->type == CLUSTER_EDS)
         start_eds(v, cfg);
     start_secrets(v, cfg, env->secrets);
     if (cfg->type == CLUSTER_STRICT_DNS || cfg->type == CLUSTER_LOGICAL_DNS)
         v->dns = dns_cluster_new(env->loop, env->resolver, v->cluster, cfg, on_names, v);
+    if (v->checked && cfg->type == CLUSTER_STATIC)
+        set_endpoints(v, NULL);
     v->starting = false;
     if (wait)
         timer_set(&v->timeout, wait);
@@ -173,6 +201,7 @@ void cluster_version_free(struct cluster_version *v)
     for (uint32_t i = 0; i < v->n_secrets; i++)
         tls_secret_unsubscribe(&v->secrets[i].user);
     dns_cluster_free(v->dns);
+    health_checker_free(v->health);
     outlier_free(v->outlier);
     endpoint_set_unref(v->set);
     cluster_unref(v->cluster);

@@ -2,15 +2,15 @@
  *
  *   put -> [warming: endpoints (EDS, DNS), secrets (SDS)] --on_warm--> in use --on_endpoints--> ...
  *
- * It is warm when its first endpoints and all its secrets came, or the time for that is over: then
- * it serves with what there is, as in Envoy.
- * Thread: main. */
+ * It is warm when its first endpoints and all its secrets came, each endpoint was checked once, or
+ * the time for that is over: then it serves with what there is, as in Envoy. Thread: main. */
 #ifndef WEFT_UPSTREAM_CLUSTER_VERSION_H
 #define WEFT_UPSTREAM_CLUSTER_VERSION_H
 
 #include "upstream/cluster.h"
 #include "upstream/dns_cluster.h"
 #include "upstream/eds.h"
+#include "upstream/health_check.h"
 #include "upstream/outlier.h"
 
 struct secret_wait;
@@ -23,14 +23,17 @@ struct cluster_version {
     struct secret_wait *secrets;
     uint32_t n_secrets, n_missing;
     struct dns_cluster *dns;
-    struct outlier *outlier; /* NULL: none, or nobody uses the cluster */
+    struct health_checker *health; /* NULL: no checks, or no endpoints yet */
+    struct outlier *outlier;       /* NULL: none, or nobody uses the cluster */
     struct timer timeout;
     struct deferred gone;
     enum cluster_type type;
     bool in_init; /* wait_for_warm_on_init */
+    bool checked; /* there are health checks */
     bool starting, warm, timed_out, dead;
     void (*on_warm)(struct cluster_version *v);
     void (*on_endpoints)(struct cluster_version *v);
+    void (*on_health)(struct cluster_version *v);
     void *owner;
 };
 

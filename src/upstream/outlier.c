@@ -181,6 +181,16 @@ static bool let_in(struct outlier *o, struct endpoint_state *s)
     return true;
 }
 
+void outlier_forgive(struct outlier *o, struct endpoint_state *s)
+{
+    if (!o->cfg->forgiven_by_health_check || !ejected(s) ||
+        atomic_load_explicit(&s->flags, memory_order_relaxed) & ENDPOINT_FAILED_ACTIVE_HC)
+        return;
+    atomic_fetch_and_explicit(&s->flags, ~ENDPOINT_FAILED_OUTLIER, memory_order_relaxed);
+    forget_runs(&s->outlier);
+    changed(o);
+}
+
 struct sample {
     struct endpoint_state *s;
     double rate;

@@ -44,6 +44,8 @@ void outlier_free(struct outlier *o); /* NULL is fine */
 void outlier_set_endpoints(struct outlier *o, struct endpoint_set *set);
 /* A worker counted as many failures in a row as the configuration allows. */
 void outlier_hit(struct outlier *o, const struct endpoint_state *s, enum outlier_kind k);
+/* An active health check found it well: it is let back in, unless the configuration says no. */
+void outlier_forgive(struct outlier *o, struct endpoint_state *s);
 /* For /clusters: percent, -1 when there was not enough traffic. */
 struct outlier_rates {
     double average, threshold, local_average, local_threshold;

@@ -133,6 +133,28 @@ static void answer(struct bstream *st, unsigned status, bool close, bool end)
     arena_free(&a);
 }
 
+static void answer_grpc(struct bstream *st)
+{
+    const char frame[] = {0, 0, 0, 0, 2, 8, st->c->b->sick ? 2 : 1};
+    struct http_head h;
+    struct http_headers t;
+    struct arena a;
+    struct buf body;
+    arena_init(&a);
+    buf_init(&body);
+    http_head_init(&h, &a);
+    http_headers_init(&t, &a);
+    h.status = 200;
+    http_headers_add_id(&h.h, HTTP_H_CONTENT_TYPE, SV("application/grpc"));
+    http_headers_add_id(&t, HTTP_H_GRPC_STATUS, SV("0"));
+    buf_append(&body, frame, sizeof frame);
+    st->answered = true;
+    assert_int_equal(st->s->ops->send_head(st->s, &h, false), 0);
+    assert_int_equal(st->s->ops->send_data(st->s, &body, false), 0);
+    assert_int_equal(st->s->ops->send_trailers(st->s, &t), 0);
+    arena_free(&a);
+}
+
 static void bstream_act(struct bstream *st)
 {
     switch (st->c->b->app) {
@@ -144,6 +166,9 @@ static void bstream_act(struct bstream *st)
         break;
     case BACKEND_FAIL:
         answer(st, 503, false, true);
+        break;
+    case BACKEND_GRPC:
+        answer_grpc(st);
         break;
     case BACKEND_RESET:
         bconn_close(st->c, true);

@@ -23,6 +23,7 @@ enum backend_app {
     BACKEND_CLOSE,  /* 200 with "connection: close" */
     BACKEND_RESET,  /* RST of the connection */
     BACKEND_FAIL,   /* 503 */
+    BACKEND_GRPC,   /* grpc.health.v1: SERVING, or NOT_SERVING when `sick` */
     BACKEND_STREAM, /* 200 at the head, then the request's body back */
 };
 
@@ -34,6 +35,7 @@ struct backend {
     struct tls_ctx *tls; /* NULL: plain */
     enum backend_app app;
     bool http2;
+    bool sick;
     bool mute;           /* TCP: accepts and says nothing; HTTP: reads nothing */
     unsigned n_conns;    /* accepted so far */
     unsigned n_requests; /* heads seen so far */

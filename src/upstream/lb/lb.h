@@ -31,6 +31,7 @@ struct lb_config {
     bool locality_weighted;
     uint32_t panic_percent;     /* healthy_panic_threshold, 50 */
     bool fail_traffic_on_panic; /* no host rather than any */
+    bool ignore_unchecked;      /* hosts do not count before their first health check */
     /* least request */
     uint32_t choice_count;      /* 2 */
     double active_request_bias; /* 1.0 */
