@@ -86,7 +86,7 @@ static int index_of(const char *name, int *out, struct error *err)
 int netlink_up(const char *name, struct error *err)
 {
     struct request r;
-    int index, rc = index_of(name, &index, err);
+    int index = 0, rc = index_of(name, &index, err);
 
     if (rc)
         return rc;
@@ -133,7 +133,7 @@ int netlink_veth(const char *name, const char *peer_name, int peer_ns_fd, struct
 int netlink_enslave(const char *name, const char *bridge, struct error *err)
 {
     struct request r;
-    int index, master, rc = index_of(name, &index, err);
+    int index = 0, master = 0, rc = index_of(name, &index, err);
 
     rc = rc ? rc : index_of(bridge, &master, err);
     if (rc)
@@ -150,7 +150,7 @@ int netlink_address(const char *name, const struct addr *a, uint8_t prefix, stru
     bool v4 = a->sa.sa_family == AF_INET;
     const void *ip = v4 ? (const void *)&a->in4.sin_addr : (const void *)&a->in6.sin6_addr;
     size_t n = v4 ? 4 : 16;
-    int index, rc = index_of(name, &index, err);
+    int index = 0, rc = index_of(name, &index, err);
 
     if (rc)
         return rc;
