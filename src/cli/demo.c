@@ -620,6 +620,8 @@ static void show_split(struct demo *d)
 
 static void show_next(struct demo *d)
 {
+    const char *me = program_invocation_name;
+
     say("\n6. Go on exploring\n"
         "          http://%s/                       status and metrics of the control plane\n"
         "          %s/config             the mesh's configuration: edit it\n"
