@@ -625,13 +625,13 @@ static void show_next(struct demo *d)
     say("\n6. Go on exploring\n"
         "          http://%s/                       status and metrics of the control plane\n"
         "          %s/config             the mesh's configuration: edit it\n"
-        "          weft proxy-status --control %s\n"
-        "          weft proxy-config --mesh %s routes client\n"
-        "          weft proxy-config --mesh %s endpoints client\n"
-        "          weft exec --mesh %s client -- curl -s -H 'end-user: jason' "
+        "          %s proxy-status --control %s\n"
+        "          %s proxy-config --mesh %s routes client\n"
+        "          %s proxy-config --mesh %s endpoints client\n"
+        "          %s exec --mesh %s client -- curl -s -H 'end-user: jason' "
         "http://flaskapp.books/\n"
         "          tail -f %s\n",
-        d->monitoring, d->dir, d->monitoring, d->mesh, d->mesh, d->mesh, d->log);
+        d->monitoring, d->dir, me, d->monitoring, me, d->mesh, me, d->mesh, me, d->mesh, d->log);
 }
 
 static int play(struct demo *d, struct error *err)
