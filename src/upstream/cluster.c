@@ -217,6 +217,7 @@ static void show(struct cluster_rt *rt, const struct endpoint_table *t)
     stat_gauge_set(&rt->stats.g, cluster_stat_membership_degraded, n.degraded);
     stat_gauge_set(&rt->stats.g, cluster_stat_membership_excluded, n.excluded);
     stat_gauge_set(&rt->stats.g, cluster_stat_max_host_weight, heaviest);
+    stat_gauge_set(&rt->stats.g, cluster_stat_warming_state, 0);
 }
 
 struct endpoint_table *endpoint_set_table(struct endpoint_set *s)

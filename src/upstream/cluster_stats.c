@@ -58,8 +58,11 @@ void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t t
                             bool internal)
 {
     const enum cluster_origin to[2] = {CLUSTER_ALL, internal ? CLUSTER_INTERNAL : CLUSTER_EXTERNAL};
+    unsigned class = status / 100u;
     for (int i = 0; i < 2; i++) {
         stat_inc(&s->rq[to[i]].g, cluster_rq_stat_upstream_rq_completed);
+        if (class >= 1 && class <= 5)
+            stat_inc(&s->rq[to[i]].g, cluster_rq_stat_upstream_rq_1xx + class - 1);
         stat_codes_inc(&s->rq[to[i]].codes, status);
         if (time_us != UINT64_MAX) /* UPSTREAM_NO_TIME */
             stat_record(&s->rq[to[i]].g, cluster_rq_stat_upstream_rq_time, time_us / 1000);

@@ -96,6 +96,11 @@ STAT_GROUP_DECLARE(cluster_stat, CLUSTER_STATS);
 
 /* Answers by origin; also under "internal." and "external.". */
 #define CLUSTER_RQ_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                       \
+    COUNTER(P, upstream_rq_1xx)                                                                    \
+    COUNTER(P, upstream_rq_2xx)                                                                    \
+    COUNTER(P, upstream_rq_3xx)                                                                    \
+    COUNTER(P, upstream_rq_4xx)                                                                    \
+    COUNTER(P, upstream_rq_5xx)                                                                    \
     COUNTER(P, upstream_rq_completed)                                                              \
     HISTOGRAM(P, upstream_rq_time, STAT_UNIT_MS)
 STAT_GROUP_DECLARE(cluster_rq_stat, CLUSTER_RQ_STATS);

@@ -220,3 +220,19 @@ void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint1
         break;
     }
 }
+
+void host_connect_failed(struct upstream_host *h, bool timeout, bool http)
+{
+    if (h->core->cfg->outlier.on)
+        outlier_result(h->core->cluster, h->info,
+                       timeout ? UPSTREAM_LOCAL_TIMEOUT : UPSTREAM_LOCAL_RESET,
+                       timeout ? 504 : 503);
+    if (http)
+        atomic_fetch_add_explicit(&h->state->rq_error, 1, memory_order_relaxed);
+}
+
+void host_connected(struct upstream_host *h)
+{
+    if (h->core->cfg->outlier.on)
+        outlier_result(h->core->cluster, h->info, UPSTREAM_OK, 200);
+}

@@ -49,6 +49,8 @@ void open_fail(struct upstream_open *o, enum upstream_fail why, sv details)
     struct upstream_open got = *o;
     upstream_cluster_ref(got.handle);
     open_end(o);
+    if (why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT)
+        host_connect_failed(got.host, why == UPSTREAM_FAIL_CONNECT_TIMEOUT, got.pool != NULL);
     if (got.pool)
         got.cb.http->on_fail(got.user, why, got.host, details);
     else

@@ -53,9 +53,7 @@ static void requests(int n)
     struct req q;
     for (int i = 0; i < n; i++) {
         req_run(&rig, &q, "c");
-        if (q.failed)
-            upstream_host_result(q.host, UPSTREAM_LOCAL_RESET, 503);
-        else
+        if (!q.failed)
             upstream_host_result(q.host,
                                  q.status == 503   ? UPSTREAM_GATEWAY_ERROR
                                  : q.status >= 500 ? UPSTREAM_5XX

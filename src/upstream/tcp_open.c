@@ -46,6 +46,7 @@ static void on_connected(struct connector *k, struct conn *c)
     map_put(&h->core->w->tcp_conns, id_key(&t->conn_id), t);
     list_del(&t->link);
     list_push(&h->tcp_up, &t->link);
+    host_connected(h);
     host_rq_begin(h, UPSTREAM_DEFAULT);
     limits_force(&h->core->rt->limits, UPSTREAM_DEFAULT, LIMIT_RQ);
     host_hand_out(h, got.handle);

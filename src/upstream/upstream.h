@@ -155,7 +155,8 @@ struct upstream_host_info {
 const struct upstream_host_info *upstream_host_info(const struct upstream_host *h);
 
 /* Outcome of a request at a host: feeds outlier detection, rq_success/rq_error and least-request
- * counts. Called by the router once per try. */
+ * counts. Called by the router once per try that got a stream; failures to connect are counted
+ * here. */
 enum upstream_result {
     UPSTREAM_OK,
     UPSTREAM_5XX,

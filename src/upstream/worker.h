@@ -162,6 +162,10 @@ void host_unuse(struct upstream_host *h);
 void host_rq_begin(struct upstream_host *h, enum upstream_priority p);
 void host_rq_end(struct upstream_host *h, enum upstream_priority p, uint32_t n);
 
+/* A request (or TCP session) could not reach it: for outlier detection and rq_error. */
+void host_connect_failed(struct upstream_host *h, bool timeout, bool http);
+void host_connected(struct upstream_host *h);
+
 /* ---- original_dst.c ---- */
 struct upstream_host *original_dst_host(struct cluster_core *c, const struct upstream_ctx *ctx);
 void original_dst_start(struct cluster_core *c);
