@@ -435,9 +435,9 @@ static void feed(struct hcm_conn *hc)
         hcm_codec_counters_tell(codec_counters(hc));
         hc->linger = true;
         buf_reset(&hc->in);
+        hcm_conn_flush_later(hc);
     }
     watch_head(hc);
-    hcm_conn_flush_later(hc);
 }
 
 static void saw_eof(struct hcm_conn *hc)
@@ -504,6 +504,7 @@ static void write_conn(struct hcm_conn *hc)
         }
     }
     c->ops->wrote(c, (size_t)n);
+    hcm_codec_counters_tell(codec_counters(hc));
     if (hc->closed || c->out.len)
         return;
     if (c->shut_write && c->state < HTTP_CODEC_FLUSH)
