@@ -21,6 +21,7 @@ struct sent {
     bool wanted;      /* subscribed by name */
     bool told_absent; /* the client knows that it does not exist */
     bool seen;        /* mark of a listing pass */
+    bool rewarm;      /* CDS: it was sent anew, its endpoints are to follow */
     char name[];
 };
 
@@ -125,7 +126,8 @@ static struct sent *sent_get(struct type_state *t, sv name)
     if (e)
         return e;
     e = mem_zalloc(sizeof *e + name.n + 1);
-    memcpy(e->name, name.p, name.n);
+    if (name.n)
+        memcpy(e->name, name.p, name.n);
     map_put(&t->names, sv_make(e->name, name.n), e);
     return e;
 }
@@ -149,6 +151,7 @@ struct diff {
     uint32_t n_removed, cap_removed;
     bool everything; /* state of the world of a complete type: also what did not change */
     bool changed;
+    bool rewarm; /* CDS: clusters that the client had are among them */
 };
 
 static void diff_push(struct diff *d, struct xds_blob *b)
@@ -176,10 +179,23 @@ static void diff_remove(struct diff *d, sv name)
     d->changed = true;
 }
 
+/* Endpoints of a cluster that was sent anew are sent again, once. */
+static bool take_rewarm(struct diff *d, sv name)
+{
+    struct sent *c = d->type == XDS_EDS ? map_get(&d->s->types[XDS_CDS].names, name) : NULL;
+    bool rewarm = c && c->rewarm;
+    if (rewarm)
+        c->rewarm = false;
+    return rewarm;
+}
+
 static void diff_one(struct diff *d, struct sent *e, struct xds_blob *b)
 {
+    bool again = take_rewarm(d, b->name);
     e->seen = true;
-    if (e->version != b->version) {
+    if (d->type == XDS_CDS && e->version && e->version != b->version)
+        e->rewarm = d->rewarm = true;
+    if (e->version != b->version || again) {
         e->version = b->version;
         e->told_absent = false;
         d->changed = true;
@@ -320,6 +336,20 @@ static void emit_sotw(struct diff *d)
     emit(d->s, &envoy_DiscoveryResponse_pb, &r);
 }
 
+static void push(struct ads_session *s, enum xds_type type, bool answer_even_if_empty);
+
+static void push_endpoints_of_clusters(struct ads_session *s)
+{
+    struct type_state *eds = &s->types[XDS_EDS];
+    if (!eds->subscribed)
+        return;
+    map_each (e, &s->types[XDS_CDS].names) {
+        if (((struct sent *)e->val)->rewarm && map_has(&eds->names, e->key))
+            map_put(&eds->dirty, e->key, eds);
+    }
+    push(s, XDS_EDS, false);
+}
+
 /* Sends what differs of one type, unless a response of it is on its way. */
 static void push(struct ads_session *s, enum xds_type type, bool answer_even_if_empty)
 {
@@ -355,15 +385,19 @@ static void push(struct ads_session *s, enum xds_type type, bool answer_even_if_
     map_each (e, &t->names)
         t->n_resources += ((struct sent *)e->val)->version != 0;
     diff_free(&d);
+    if (d.rewarm)
+        push_endpoints_of_clusters(s);
 }
 
 void ads_session_changed(struct ads_session *s, uint32_t types)
 {
     for (int i = 0; i < XDS_TYPES; i++) {
-        if (!(types & (1u << i)) || !s->types[i].subscribed)
-            continue;
-        s->types[i].all_dirty = true;
-        push(s, (enum xds_type)i, false);
+        if ((types & (1u << i)) && s->types[i].subscribed)
+            s->types[i].all_dirty = true;
+    }
+    for (int i = 0; i < XDS_TYPES; i++) {
+        if (types & (1u << i))
+            push(s, (enum xds_type)i, false);
     }
 }
 

@@ -11,6 +11,9 @@
  * ACK or NACK comes. Types are pushed in the order of enum xds_type (make before break).
  * A NACK is kept with its sentence until a later response of that type is ACKed; the refused
  * versions count as sent, so a bad resource is not sent again until it changes.
+ * A cluster that changed is followed by its endpoints, also when these are as before: Envoy holds
+ * an updated cluster back until it hears of them again
+ * (https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming).
  * Both variants (delta, state of the world), by which method the stream was opened with.
  * Bounds: names a session may subscribe (opts.max_names), bytes of a request (the transport's).
  * Thread: main. */

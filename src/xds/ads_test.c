@@ -361,6 +361,44 @@ static void test_reconnect(void **state)
     }
 }
 
+/* Envoy holds an updated cluster back until its endpoints come again. */
+static void test_rewarm(void **state)
+{
+    for (int delta = 0; delta < 2; delta++) {
+        struct world *w = world_new(delta, "n");
+        struct ads_type_status st;
+        put(w, XDS_CDS, "a", 1);
+        put(w, XDS_CDS, "b", 1);
+        put(w, XDS_EDS, "a", 1);
+        put(w, XDS_EDS, "b", 1);
+        ads_client_subscribe(w->client, XDS_CDS, (sv){NULL, 0});
+        ads_client_subscribe(w->client, XDS_EDS, SV("a"));
+        ads_client_subscribe(w->client, XDS_EDS, SV("b"));
+        connect_stream(w);
+        settle(w);
+        ads_session_status(w->session, XDS_EDS, &st);
+        uint64_t before = st.sent;
+        put(w, XDS_CDS, "a", 2);
+        ads_session_changed(w->session, 1u << XDS_CDS);
+        settle(w);
+        ads_session_status(w->session, XDS_EDS, &st);
+        assert_int_equal(st.sent, before + 1);
+        put(w, XDS_CDS, "c", 1); /* a new one is asked for by the client itself */
+        ads_session_changed(w->session, 1u << XDS_CDS);
+        settle(w);
+        ads_session_status(w->session, XDS_EDS, &st);
+        assert_int_equal(st.sent, before + 1);
+        /* Who comes back gets the cluster that changed meanwhile, and its endpoints too. */
+        disconnect(w);
+        put(w, XDS_CDS, "b", 2);
+        connect_stream(w);
+        settle(w);
+        ads_session_status(w->session, XDS_EDS, &st);
+        assert_int_equal(st.sent, 1);
+        world_free(w);
+    }
+}
+
 /* One response of a type at a time: what changes meanwhile is one difference later. */
 static void test_one_outstanding(void **state)
 {
@@ -456,11 +494,11 @@ static void test_name_of_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wildcard),      cmocka_unit_test(test_named),
-        cmocka_unit_test(test_late_resource), cmocka_unit_test(test_nack),
-        cmocka_unit_test(test_reconnect),     cmocka_unit_test(test_one_outstanding),
-        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_random),
-        cmocka_unit_test(test_name_of_bytes),
+        cmocka_unit_test(test_wildcard),        cmocka_unit_test(test_named),
+        cmocka_unit_test(test_late_resource),   cmocka_unit_test(test_nack),
+        cmocka_unit_test(test_reconnect),       cmocka_unit_test(test_rewarm),
+        cmocka_unit_test(test_one_outstanding), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_random),          cmocka_unit_test(test_name_of_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
