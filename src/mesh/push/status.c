@@ -19,6 +19,36 @@ static void type_json(const struct push_stream *s, enum xds_type t, struct strbu
     strbuf_add_ch(out, '}');
 }
 
+static bool subscribed(const struct push_stream *s, enum xds_type t)
+{
+    struct ads_type_status st;
+    ads_session_status(s->session, t, &st);
+    return st.subscribed;
+}
+
+/* The agent beside an Envoy has a stream of its own, for names alone: with the proxy's it is one.
+ */
+static bool only_names(const struct push_stream *s)
+{
+    for (int t = 0; t < XDS_TYPES; t++) {
+        if (t != XDS_NDS && subscribed(s, (enum xds_type)t))
+            return false;
+    }
+    return subscribed(s, XDS_NDS);
+}
+
+/* Another stream of the same node: the agent's of a proxy (names), or a proxy's of an agent. */
+static const struct push_stream *companion(const struct push *p, const struct push_stream *s,
+                                           bool names)
+{
+    list_each (it, (struct list *)&p->streams) {
+        const struct push_stream *o = container_of(it, struct push_stream, link);
+        if (o != s && o->greeted && sv_eq(o->node_id, s->node_id) && only_names(o) == names)
+            return o;
+    }
+    return NULL;
+}
+
 void push_status_json(const struct push *p, struct strbuf *out)
 {
     bool first = true;
@@ -26,7 +56,7 @@ void push_status_json(const struct push *p, struct strbuf *out)
     strbuf_add_ch(out, '[');
     list_each (it, (struct list *)&p->streams) {
         const struct push_stream *s = container_of(it, struct push_stream, link);
-        if (!s->greeted)
+        if (!s->greeted || (only_names(s) && companion(p, s, false)))
             continue;
         strbuf_add_c(out, first ? "{\"proxy\":" : ",{\"proxy\":");
         first = false;
@@ -40,8 +70,10 @@ void push_status_json(const struct push *p, struct strbuf *out)
         strbuf_add_c(out, ",\"identity\":");
         strbuf_add_json(out, s->identity);
         for (int t = 0; t < XDS_TYPES; t++) {
+            const struct push_stream *agent =
+                t == XDS_NDS && !subscribed(s, XDS_NDS) ? companion(p, s, true) : NULL;
             strbuf_add_ch(out, ',');
-            type_json(s, (enum xds_type)t, out);
+            type_json(agent ? agent : s, (enum xds_type)t, out);
         }
         strbuf_add_ch(out, '}');
     }
