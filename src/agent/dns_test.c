@@ -368,10 +368,13 @@ static void server_init(struct server *s, struct loop *l, enum how how)
     s->loop = l;
     s->how = how;
     addr_ip(&a, SV("127.0.0.1"), 0);
-    s->udp = udp_new(l, &a, on_server_udp, s, &e);
-    assert_non_null(s->udp);
-    s->tcp =
-        net_listener_new(l, udp_addr(s->udp), &(struct listen_opts){0}, on_server_accept, s, &e);
+    for (int i = 0; i < 50 && !s->tcp; i++) { /* the same port for both may be taken */
+        udp_free(s->udp);
+        s->udp = udp_new(l, &a, on_server_udp, s, &e);
+        assert_non_null(s->udp);
+        s->tcp = net_listener_new(l, udp_addr(s->udp), &(struct listen_opts){0}, on_server_accept,
+                                  s, &e);
+    }
     assert_non_null(s->tcp);
     net_listener_start(s->tcp);
 }
@@ -420,13 +423,14 @@ static void rig_init(struct rig *r, enum how first, enum how second, bool upstre
     servers[1] = *udp_addr(r->up[1].udp);
     addr_ip(&listen, SV("127.0.0.1"), 0);
     addr_ip(&any, SV("127.0.0.1"), 0);
-    r->d = dns_proxy_new(&(struct dns_proxy_opts){.loop = r->loop,
-                                                  .listen = &listen,
-                                                  .n_listen = 1,
-                                                  .upstreams = servers,
-                                                  .n_upstreams = upstreams ? 2 : 0,
-                                                  .own_suffix = SV("cluster.local")},
-                         &e);
+    struct dns_proxy_opts o = {.loop = r->loop,
+                               .listen = &listen,
+                               .n_listen = 1,
+                               .upstreams = servers,
+                               .n_upstreams = upstreams ? 2 : 0,
+                               .own_suffix = SV("cluster.local")};
+    for (int i = 0; i < 50 && !r->d; i++)
+        r->d = dns_proxy_new(&o, &e);
     assert_non_null(r->d);
     dns_proxy_set_table(r->d, make_table());
     r->c.udp = udp_new(r->loop, &any, on_client_udp, &r->c, &e);
