@@ -700,7 +700,8 @@ static void refused_stream_is_503(void **state)
     rig_start(&r, true);
     rig_feed_c(&r, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_string_equal(rig_sent(&r), "HTTP/1.1 503 Service Unavailable\r\n"
-                                      "content-length: 0\r\nconnection: close\r\n\r\n");
+                                      "content-length: 19\r\ncontent-type: text/plain\r\n"
+                                      "connection: close\r\n\r\nService Unavailable");
     assert_int_equal(r.c->state, HTTP_CODEC_FLUSH);
     rig_fini(&r);
 }

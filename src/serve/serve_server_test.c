@@ -150,7 +150,8 @@ static void bad_requests_get_their_answer(void **state)
     raw_send_c(&c, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
     turn_until(raw_eof(&c));
     assert_string_equal(
-        c.got.p, "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        c.got.p, "HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\n"
+                 "connection: close\r\n\r\nBad Request");
     assert_int_equal(serve_server_stats(t.s)->codec.framing_error, 1);
     raw_close(&c);
     turn_until(serve_server_stats(t.s)->conns == 0);
