@@ -3,7 +3,7 @@ import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
-from meshtest import procs
+from meshtest import http2, procs
 from meshtest.backend import Backend
 from meshtest.proxy import Proxy
 
@@ -13,7 +13,10 @@ H2SPEC = procs.TOP / ".peers" / "bin" / "h2spec"
 @pytest.mark.parametrize("cluster", ["b1", "h2"])
 def test_every_case(cluster, spawn, tmp_path):
     with Backend("b1") as b1, Backend("h2", h2c=True) as h2:
-        case = {"routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}
+        # Not AUTO: what does not begin with the preface is HTTP/1 there and gets 400 in HTTP/1's words, as
+        # with Envoy, where h2spec (3.5) takes nothing but the end of the connection.
+        case = {"hcm": {"codec_type": "HTTP2"},
+                "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}
         proxy = Proxy(spawn, tmp_path, case, {"b1": b1.port, "h2": h2.port})
         report = tmp_path / "h2spec.xml"
         run = subprocess.run([H2SPEC, "-h", "127.0.0.1", "-p", str(proxy.port), "-o", "3", "-j", report],
@@ -23,4 +26,5 @@ def test_every_case(cluster, spawn, tmp_path):
                if c.find("failure") is not None or c.find("error") is not None]
         assert not bad, run.stdout[-8000:]
         assert len(cases) >= 145
-        assert proxy.get("/after").status == 200
+        with http2.Client(proxy.port) as client:
+            assert client.request(path="/after").status == 200
