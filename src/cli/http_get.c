@@ -1,7 +1,8 @@
-/* The pages of the control plane and of proxies, for one command's life: HTTP/1.0, so that the
- * answer ends with the connection and nothing has to be framed. */
+/* The pages of the control plane and of proxies, for one command's life: one request a connection,
+ * read to its end (Envoy's admin does not speak HTTP/1.0, so chunks have to be understood). */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -46,6 +47,37 @@ static int read_all(int fd, struct strbuf *out, const char *address, struct erro
     return out->overflow ? error_set(err, E_LIMIT, "%s: the answer is too long", address) : 0;
 }
 
+/* Whether a head names chunked as its transfer coding. */
+static bool is_chunked(sv head)
+{
+    sv line;
+    while (head.n) {
+        sv_cut(head, '\n', &line, &head);
+        if (sv_starts_icase(line, SV("transfer-encoding:")) && sv_find_sv(line, SV("chunked")) >= 0)
+            return true;
+    }
+    return false;
+}
+
+static int add_chunks(sv rest, struct strbuf *body)
+{
+    sv line;
+
+    while (sv_cut(rest, '\n', &line, &rest)) {
+        char digits[20], *end;
+        snprintf(digits, sizeof digits, "%.*s", SV_ARG(line));
+        unsigned long n = strtoul(digits, &end, 16);
+        if (end == digits || n > rest.n)
+            return E_PROTOCOL;
+        if (!n)
+            return 0;
+        strbuf_add_sv(body, sv_first(rest, n));
+        rest = sv_from(rest, n);
+        sv_cut(rest, '\n', &line, &rest); /* the line's end after the data */
+    }
+    return E_PROTOCOL;
+}
+
 int cli_request(const char *method, const char *address, const char *path, struct strbuf *body,
                 struct error *err)
 {
@@ -58,7 +90,8 @@ int cli_request(const char *method, const char *address, const char *path, struc
 
     if (fd < 0)
         return err->code;
-    n = snprintf(request, sizeof request, "%s %s HTTP/1.0\r\nhost: %s\r\ncontent-length: 0\r\n\r\n",
+    n = snprintf(request, sizeof request,
+                 "%s %s HTTP/1.1\r\nhost: %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
                  method, path, address);
     strbuf_init(&all, PAGE_MAX);
     if (n < 0 || (size_t)n >= sizeof request || send(fd, request, (size_t)n, MSG_NOSIGNAL) != n)
@@ -73,8 +106,10 @@ int cli_request(const char *method, const char *address, const char *path, struc
         if (status / 100 != 2)
             rc = error_set(err, E_INVALID, "%s%s: status %u: %.*s", address, path, status,
                            (int)(rest.n > 300 ? 300 : rest.n), rest.p);
-        else
+        else if (!is_chunked(sv_first(strbuf_sv(&all), (size_t)head)))
             strbuf_add_sv(body, rest);
+        else if (add_chunks(rest, body))
+            rc = error_set(err, E_PROTOCOL, "%s: the answer ends before its time", address);
     }
     strbuf_fini(&all);
     return rc;
