@@ -7,6 +7,7 @@ import sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave in one write: two would wait for each other (Nagle, delayed ACK)
 
     def do_GET(self):
         body = json.dumps({"app": "flaskapp", "version": os.environ.get("VERSION", "?"),
