@@ -14,9 +14,7 @@
  * are not given back to the connection's window), by max_concurrent_streams heads of
  * max_head_bytes, and by the outbound frame limits.
  *
- * on_close may come from inside an op of the stream (send_data with end, reset, ...) unless an
- * event of the same codec is on the stack: drop the pointer there, and do not touch it after the
- * op.
+ * on_close comes only from feed, feed_eof, wrote, fail and free, never from inside an op.
  *
  * Errors of the connection: feed() returns E_PROTOCOL or E_LIMIT once, `out` ends with a GOAWAY,
  * state is HTTP_CODEC_FLUSH, every stream has seen on_reset(PROTOCOL) and on_close. error_text

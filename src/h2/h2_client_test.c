@@ -258,6 +258,36 @@ static void test_ids(void **state)
     side_fini(&t);
 }
 
+/* No op closes a stream under its user: on_close waits until the glue calls, and the memory of the
+ * stream can be taken over there. */
+static void test_no_close_inside_ops(void **state)
+{
+    struct side t;
+    side_init(&t, false, NULL, APP_LOG);
+    side_feed_script(&t, HELLO, SIZE_MAX);
+    struct side_stream *x = side_request(&t, "GET", "/", 0);
+    struct http_stream *s = x->s;
+    unsigned outputs = t.outputs;
+    s->ops->reset(s, HTTP_RESET_LOCAL);
+    assert_int_equal(x->closes, 0);
+    assert_int_equal(s->id, 1);
+    assert_int_equal(t.c->streams, 0);
+    assert_true(t.outputs > outputs);
+    t.c->ops->wrote(t.c, 0);
+    assert_int_equal(x->closes, 1);
+    /* Never sent: nothing is written, but the glue is asked to come back. */
+    x = side_request(&t, "GET", "/", 0);
+    side_flush(&t);
+    outputs = t.outputs;
+    struct http_stream_events ev = {0};
+    struct http_stream *unsent = t.c->ops->open(t.c, &ev, NULL);
+    unsent->ops->reset(unsent, HTTP_RESET_LOCAL);
+    assert_true(t.outputs > outputs);
+    t.c->ops->wrote(t.c, 0);
+    assert_true(list_empty(&h2_of(t.c)->dead));
+    side_fini(&t);
+}
+
 static void test_limits_of_the_peer(void **state)
 {
     struct side t;
@@ -451,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_reactions),
         cmocka_unit_test(test_request_on_the_wire),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_no_close_inside_ops),
         cmocka_unit_test(test_limits_of_the_peer),
         cmocka_unit_test(test_stream_ids_run_out),
         cmocka_unit_test(test_window_settings),

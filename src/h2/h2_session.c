@@ -51,6 +51,7 @@ static struct h2_session *session_new(const struct http_limits *limits,
     list_init(&h->all);
     list_init(&h->ready);
     list_init(&h->dead);
+    list_init(&h->spare);
     h->next_id = 1;
     h->peer_window = h->send_window = h->recv_window = h->my_window = H2_DEFAULT_WINDOW;
     h->peer_max_frame = H2_DEFAULT_FRAME;
@@ -132,17 +133,8 @@ static void check_drained(struct h2_session *h)
     h->output = true;
 }
 
-void h2_leave(struct h2_session *h)
+static void tell_glue(struct h2_session *h)
 {
-    if (h->depth > 1) {
-        h->depth--;
-        return;
-    }
-    do
-        h2_pump(h);
-    while (h2_reap(h));
-    check_drained(h);
-    h->depth = 0;
     if (h->telling)
         return;
     h->telling = true;
@@ -157,6 +149,30 @@ void h2_leave(struct h2_session *h)
         if (h->c.streams == 0 && h->c.ev->on_idle)
             h->c.ev->on_idle(h->c.user);
     }
+}
+
+static void leave(struct h2_session *h, bool may_reap)
+{
+    if (h->depth == 1) {
+        do
+            h2_pump(h);
+        while (may_reap && h2_reap(h));
+        check_drained(h);
+        if (!list_empty(&h->dead))
+            h->output = true; /* the glue comes back, and they are reaped */
+    }
+    if (--h->depth == 0)
+        tell_glue(h);
+}
+
+void h2_leave(struct h2_session *h)
+{
+    leave(h, false);
+}
+
+void h2_leave_reap(struct h2_session *h)
+{
+    leave(h, true);
 }
 
 /* ---- ends ---- */
@@ -176,6 +192,24 @@ static void end_streams(struct h2_session *h, enum http_reset why, const char *d
     ping_done(h, false);
 }
 
+static const char *code_words(enum h2_error code)
+{
+    switch (code) {
+    case H2_FLOW_CONTROL_ERROR:
+        return "more was sent than the flow-control window allows";
+    case H2_STREAM_CLOSED:
+        return "a frame for a stream that is closed";
+    case H2_FRAME_SIZE_ERROR:
+        return "a frame of a size that it must not have";
+    case H2_COMPRESSION_ERROR:
+        return "a header block that cannot be decompressed";
+    case H2_ENHANCE_YOUR_CALM:
+        return "the peer exceeded a limit against abuse";
+    default:
+        return "the peer broke the HTTP/2 protocol";
+    }
+}
+
 int h2_conn_error(struct h2_session *h, enum h2_error code, const char *details)
 {
     if (!h2_alive(h))
@@ -183,6 +217,7 @@ int h2_conn_error(struct h2_session *h, enum h2_error code, const char *details)
     bool limit = code == H2_ENHANCE_YOUR_CALM;
     h->error = limit ? E_LIMIT : E_PROTOCOL;
     h->c.error_text = details;
+    h->c.error_reason = code_words(code);
     h->c.state = HTTP_CODEC_FLUSH;
     if (!h->settings_sent)
         h2_send_settings(h);
@@ -200,7 +235,7 @@ static void codec_dead(struct h2_session *h, enum http_reset why, const char *de
     h2_enter(h);
     h->c.state = HTTP_CODEC_DEAD;
     end_streams(h, why, details);
-    h2_leave(h);
+    h2_leave_reap(h);
 }
 
 static void codec_fail(struct http_codec *c, enum http_reset why, const char *details)
@@ -220,7 +255,7 @@ static void codec_free(struct http_codec *c)
     struct h2_session *h = h2_of(c);
     h->telling = true; /* the glue is gone */
     codec_dead(h, HTTP_RESET_CONN_TERMINATION, "http2.local_close");
-    h2_table_fini(h);
+    h2_streams_fini(h);
     hpack_decoder_fini(&h->dec);
     hpack_encoder_fini(&h->enc);
     buf_reset(&h->block.rest);
@@ -311,7 +346,7 @@ static int codec_feed(struct http_codec *c, struct buf *in)
     /* A callback may have ended the connection under us (outbound flood). */
     if (r == 0 && h->error)
         r = h->error;
-    h2_leave(h);
+    h2_leave_reap(h);
     return r;
 }
 
@@ -338,7 +373,7 @@ static void codec_wrote(struct http_codec *c, size_t n)
     struct h2_session *h = h2_of(c);
     h2_enter(h);
     h2_count_written(h, n);
-    h2_leave(h);
+    h2_leave_reap(h);
 }
 
 static const struct http_codec_ops h2_codec_ops = {

@@ -6,11 +6,10 @@
  *        h2_send.c     heads, DATA, round robin         h2_abuse.c    what a peer may not do
  *
  * Reentrancy. Every entry (feed, wrote, stream ops, ...) stands between h2_enter and h2_leave.
- * Events run inside; they may call any op. Streams that ended wait in `dead`; only the outermost
- * h2_leave frames pending DATA, calls on_close, frees, and then tells the glue (on_output,
- * on_idle). So a pointer to a stream stays valid within one entry, even when an event closed the
- * stream: look at s->closed after each event. feed reaps between frames, so that a burst of resets
- * does not pile up dead streams.
+ * Events run inside; they may call any op. Streams that ended wait in `dead`: on_close and the end
+ * of their memory come only where the glue calls (feed between frames, wrote, feed_eof, fail,
+ * free), never from inside an op, so a pointer to a stream stays valid within one entry and its
+ * user's turn: look at s->closed after each event. on_output makes the glue come back for them.
  *
  * Windows. peer_window is the peer's SETTINGS_INITIAL_WINDOW_SIZE; a stream keeps only the
  * difference `send_credit`, so a change of the setting costs nothing per stream:
@@ -25,10 +24,10 @@
 
 struct h2_stream {
     struct http_stream s; /* first: the address is the http_stream's */
-    struct arena arena;
-    struct list all;                     /* h->all */
-    struct list work;                    /* h->ready while it may send; h->dead once closed */
-    struct buf pending;                  /* body accepted, not framed */
+    struct arena arena;   /* may be taken over by the user in on_close; s itself is not in it */
+    struct list all;      /* h->all */
+    struct list work;     /* h->ready while it may send; h->dead once closed */
+    struct buf pending;   /* body accepted, not framed */
     const struct http_headers *trailers; /* to be sent after pending */
     int64_t send_credit;
     int64_t content_left; /* body bytes still announced by content-length; -1 unknown */
@@ -102,6 +101,8 @@ struct h2_session {
     uint32_t slot_mask, in_table;
     struct h2_stream *inline_slots[H2_INLINE_SLOTS];
     struct list all, ready, dead;
+    struct list spare; /* free h2_streams, for the next ones; none while idle */
+    uint32_t spares;
     uint32_t next_id;                   /* client: of the next stream */
     uint32_t last_id;                   /* highest id the peer (server) or we (client) opened */
     uint32_t reset_ring[H2_RESET_RING]; /* ids we reset: late frames on them are fine */
@@ -176,8 +177,9 @@ static inline void h2_enter(struct h2_session *h)
     h->depth++;
 }
 void h2_leave(struct h2_session *h);
-/* on_close, and the end of the memory, for what was closed. Only when no event and no op is on the
- * stack: from h2_leave, and between frames. True when there was any. */
+/* The same for what the glue calls: also reaps. */
+void h2_leave_reap(struct h2_session *h);
+/* on_close, and the end of the memory, for what was closed. True when there was any. */
 bool h2_reap(struct h2_session *h);
 /* Ends the connection: GOAWAY, every stream reset. Returns the code that feed returns. Safe to
  * call again. details: static text. */
@@ -242,7 +244,7 @@ static inline bool h2_is_idle(const struct h2_session *h, uint32_t id)
 {
     return id > h->last_id || (id & 1) == 0;
 }
-void h2_table_fini(struct h2_session *h);
+void h2_streams_fini(struct h2_session *h); /* the table and spares; no stream is left */
 
 /* ---- h2_abuse.c: each returns 0, or ends the connection and returns its error ---- */
 int h2_count_control_out(struct h2_session *h); /* after writing a PING or SETTINGS ACK, RST */

@@ -3,6 +3,14 @@
 #include <assert.h>
 #include <stdlib.h>
 #include "base/mem.h"
+#include "base/pool.h"
+
+#ifdef WEFT_ASAN
+#define KEEP_SPARES false /* so that a use after the free is found */
+#else
+#define KEEP_SPARES true
+#endif
+#define SPARES 32
 
 /* ---- the table: open addressing, linear probing. Ids of a connection are consecutive odd
  * numbers, so id / 2 spreads them perfectly ---- */
@@ -41,6 +49,15 @@ static void table_resize(struct h2_session *h, uint32_t slots)
         free(old);
 }
 
+static void table_fini(struct h2_session *h)
+{
+    if (h->slots != h->inline_slots)
+        free(h->slots);
+    memset(h->inline_slots, 0, sizeof h->inline_slots);
+    h->slots = h->inline_slots;
+    h->slot_mask = H2_INLINE_SLOTS - 1;
+}
+
 /* Linear probing without tombstones: what follows moves up when its own slot allows it. */
 static void table_del(struct h2_session *h, uint32_t id)
 {
@@ -60,26 +77,33 @@ static void table_del(struct h2_session *h, uint32_t id)
         }
     }
     if (h->in_table == 0 && h->slots != h->inline_slots)
-        h2_table_fini(h);
-}
-
-void h2_table_fini(struct h2_session *h)
-{
-    if (h->slots != h->inline_slots)
-        free(h->slots);
-    memset(h->inline_slots, 0, sizeof h->inline_slots);
-    h->slots = h->inline_slots;
-    h->slot_mask = H2_INLINE_SLOTS - 1;
+        table_fini(h);
 }
 
 /* ---- life ---- */
 
+static void spares_free(struct h2_session *h)
+{
+    for (struct list *it; (it = list_first(&h->spare));) {
+        list_del(it);
+        free(container_of(it, struct h2_stream, all));
+    }
+    h->spares = 0;
+}
+
 struct h2_stream *h2_stream_new(struct h2_session *h)
 {
-    struct arena a;
-    arena_init(&a);
-    struct h2_stream *s = arena_new(&a, struct h2_stream);
-    s->arena = a;
+    struct list *spare = list_first(&h->spare);
+    struct h2_stream *s;
+    if (spare) {
+        list_del(spare);
+        h->spares--;
+        s = container_of(spare, struct h2_stream, all);
+        memset(s, 0, sizeof *s);
+    } else {
+        s = mem_new(struct h2_stream);
+    }
+    arena_init(&s->arena);
     s->s.ops = &h2_stream_ops;
     s->s.codec = &h->c;
     s->s.arena = &s->arena;
@@ -107,8 +131,22 @@ void h2_stream_insert(struct h2_session *h, struct h2_stream *s, uint32_t id)
 void h2_stream_free(struct h2_session *h, struct h2_stream *s)
 {
     assert(s->closed);
-    struct arena a = s->arena;
-    arena_free(&a);
+    arena_free(&s->arena);
+    if (h->c.streams == 0) {
+        spares_free(h);
+        free(s);
+    } else if (KEEP_SPARES && h->spares < SPARES) {
+        h->spares++;
+        list_push(&h->spare, &s->all);
+    } else {
+        free(s);
+    }
+}
+
+void h2_streams_fini(struct h2_session *h)
+{
+    table_fini(h);
+    spares_free(h);
 }
 
 void h2_stream_close(struct h2_session *h, struct h2_stream *s)
