@@ -340,6 +340,8 @@ static void end_all(struct demo *d)
         snprintf(path, sizeof path, "rm -rf '%s'", net);
         if (system(path) != 0)
             fprintf(stderr, "weft demo: %s is left behind\n", net);
+        *strrchr(net, '/') = 0;
+        rmdir(net); /* when this was the last mesh of the user */
     }
     arena_free(&d->a);
 }
@@ -497,7 +499,7 @@ static void show_request(struct demo *d, const char *url, const char *user, cons
     struct trace t;
     sv text = arena_printf(&d->a, "{\"url\": \"%s\", \"headers\": {%s%s%s}}", url,
                            user ? "\"end-user\": \"" : "", user ? user : "", user ? "\"" : "");
-    uint64_t end = now_ms() + 3000;
+    uint64_t end = now_ms() + 10000;
 
     say("\n   GET %s%s%s\n", url, user ? "   end-user: " : "", user ? user : "");
     if (job(d, text.p, &r, &err)) {
