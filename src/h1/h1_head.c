@@ -67,20 +67,27 @@ static int read_target(const char **p, const char *end, const struct h1_limits *
     return 0;
 }
 
+/* What is no HTTP/1.0 or 1.1: 426 when it is well formed, 400 when it is no version at all. */
+static int refuse_version(const char *p, size_t n, struct h1_error *err)
+{
+    static const char form[8] = "HTTP/9.9";
+    for (size_t i = 0; i < n; i++) {
+        bool digit = p[i] >= '0' && p[i] <= '9';
+        if (form[i] == '9' ? !digit : p[i] != form[i])
+            return fail_codec(err, "not a version of HTTP");
+    }
+    if (n < sizeof(form))
+        return E_AGAIN;
+    return h1_fail(err, "low_version", "not HTTP/1.0 or HTTP/1.1", 426);
+}
+
 /* "HTTP/1.x" */
 static int read_version(const char **p, const char *end, struct http_head *m, struct h1_error *err)
 {
-    static const char name[8] = "HTTP/1.1";
     size_t n = (size_t)(end - *p) < 8 ? (size_t)(end - *p) : 8;
-    size_t same = n < 8 ? n : 7;
-    if (memcmp(*p, name, same) != 0)
-        return fail_codec(err, "not HTTP/1.0 or HTTP/1.1");
-    if (n < 8)
-        return E_AGAIN;
-    char minor = (*p)[7];
-    if (minor != '0' && minor != '1')
-        return h1_fail(err, "low_version", "not HTTP/1.0 or HTTP/1.1", 426);
-    m->protocol = minor == '1' ? HTTP_11 : HTTP_10;
+    if (n < 8 || memcmp(*p, "HTTP/1.", 7) != 0 || ((*p)[7] != '0' && (*p)[7] != '1'))
+        return refuse_version(*p, n, err);
+    m->protocol = (*p)[7] == '1' ? HTTP_11 : HTTP_10;
     *p += 8;
     return 0;
 }
