@@ -5,7 +5,8 @@
  * Chunks of the usual size come from a free list of the thread that creates the arena; an arena is
  * created, used and freed on one thread (config arenas are handed over read-only inside a
  * snapshot; they then use arena_init_malloc). Allocations are 16-byte aligned and not zeroed
- * unless said so. Memory exhaustion aborts: what a peer can size is bounded by its parser's limits. */
+ * unless said so. Memory exhaustion aborts: what a peer can size is bounded by its parser's limits.
+ */
 #ifndef WEFT_BASE_ARENA_H
 #define WEFT_BASE_ARENA_H
 
@@ -34,8 +35,8 @@ void arena_free(struct arena *a);
 /* n bytes, aligned to 16; n == 0 gives a valid pointer. */
 void *arena_alloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
 void *arena_zalloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
-#define arena_new(a, type)        ((type *)arena_zalloc((a), sizeof(type)))
-#define arena_array(a, type, n)   ((type *)arena_zalloc((a), sizeof(type) * (size_t)(n)))
+#define arena_new(a, type)      ((type *)arena_zalloc((a), sizeof(type)))
+#define arena_array(a, type, n) ((type *)arena_zalloc((a), sizeof(type) * (size_t)(n)))
 /* A copy of the bytes, followed by a NUL that is not counted. */
 sv arena_sv(struct arena *a, sv v);
 char *arena_cstr(struct arena *a, sv v);

@@ -5,11 +5,11 @@
  *         block    block    (same block, another range)
  *
  * A block is a pooled piece of memory (BUF_BLOCK bytes; a small one for a few bytes between bigger
- * slices; or one exact size for big ones) with a reference count; a slice is a range of one block. Bodies are read once into a block and written
- * once from it: moving bytes between chains moves slices, never copies. Reference counts are not
- * atomic: blocks belong to the thread whose pool made them.
- * Empty chains hold no memory, so an idle connection holds none.
- * Thread: the one that created the blocks. */
+ * slices; or one exact size for big ones) with a reference count; a slice is a range of one block.
+ * Bodies are read once into a block and written once from it: moving bytes between chains moves
+ * slices, never copies. Reference counts are not atomic: blocks belong to the thread whose pool
+ * made them. Empty chains hold no memory, so an idle connection holds none. Thread: the one that
+ * created the blocks. */
 #ifndef WEFT_BASE_BUF_H
 #define WEFT_BASE_BUF_H
 

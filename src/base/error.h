@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include "base/sv.h"
 
-#define MUST_CHECK __attribute__((warn_unused_result))
+#define MUST_CHECK        __attribute__((warn_unused_result))
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
 /* One list: name, number, text. */
-#define WEFT_ERRORS(X)                                                                              \
+#define WEFT_ERRORS(X)                                                                             \
     X(E_AGAIN, -1, "not ready yet")                                                                \
     X(E_INVALID, -2, "invalid input")                                                              \
     X(E_NOT_FOUND, -3, "not found")                                                                \

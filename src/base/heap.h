@@ -17,8 +17,8 @@ struct heap {
 
 void heap_init(struct heap *h);
 void heap_fini(struct heap *h);
-void heap_push(struct heap *h, struct heap_node *n); /* n->key is set by the caller */
-struct heap_node *heap_top(const struct heap *h);    /* NULL when empty */
+void heap_push(struct heap *h, struct heap_node *n);   /* n->key is set by the caller */
+struct heap_node *heap_top(const struct heap *h);      /* NULL when empty */
 void heap_remove(struct heap *h, struct heap_node *n); /* fine when it is in no heap */
 void heap_update(struct heap *h, struct heap_node *n, uint64_t key);
 

@@ -10,7 +10,10 @@ struct list {
     struct list *next, *prev;
 };
 
-#define LIST_INIT(name)               {&(name), &(name)}
+#define LIST_INIT(name)                                                                            \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
+    }
 #define container_of(ptr, type, field) ((type *)((char *)(ptr)-offsetof(type, field)))
 
 static inline void list_init(struct list *l)

@@ -26,7 +26,7 @@ struct log_component {
 /* In a .c file: LOG_COMPONENT(proxy); then log_info(&log_proxy, "text key=%s", v). */
 #define LOG_COMPONENT(id)                                                                          \
     static struct log_component log_##id = {.name = #id, .level = LOG_INFO};                       \
-    __attribute__((constructor)) static void log_register_##id(void)                              \
+    __attribute__((constructor)) static void log_register_##id(void)                               \
     {                                                                                              \
         log_component_register(&log_##id);                                                         \
     }

@@ -24,7 +24,7 @@ struct map {
 
 void map_init(struct map *m);
 void map_init_borrow(struct map *m);
-void map_fini(struct map *m); /* frees keys that were copied; never the values */
+void map_fini(struct map *m);               /* frees keys that were copied; never the values */
 void *map_get(const struct map *m, sv key); /* NULL when absent */
 bool map_has(const struct map *m, sv key);
 /* Inserts or replaces; returns the value that was there before, or NULL. */

@@ -18,7 +18,7 @@ struct strbuf {
 };
 
 void strbuf_init(struct strbuf *s, size_t max);
-void strbuf_fini(struct strbuf *s); /* frees; s is as after init */
+void strbuf_fini(struct strbuf *s);  /* frees; s is as after init */
 void strbuf_reset(struct strbuf *s); /* n = 0, memory kept */
 void strbuf_add(struct strbuf *s, const void *p, size_t n);
 void strbuf_add_sv(struct strbuf *s, sv v);

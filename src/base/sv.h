@@ -19,7 +19,10 @@ typedef struct sv {
 /* A view of a string literal; the length is known at compile time. */
 #define SV(lit) ((sv){(lit), sizeof(lit) - 1})
 /* For static initialisers. */
-#define SV_INIT(lit) {(lit), sizeof(lit) - 1}
+#define SV_INIT(lit)                                                                               \
+    {                                                                                              \
+        (lit), sizeof(lit) - 1                                                                     \
+    }
 /* printf: printf("%.*s", SV_ARG(v)) */
 #define SV_ARG(v) (int)(v).n, (v).p
 
@@ -62,7 +65,8 @@ static inline bool sv_starts(sv v, sv prefix)
 
 static inline bool sv_ends(sv v, sv suffix)
 {
-    return v.n >= suffix.n && (suffix.n == 0 || memcmp(v.p + v.n - suffix.n, suffix.p, suffix.n) == 0);
+    return v.n >= suffix.n &&
+           (suffix.n == 0 || memcmp(v.p + v.n - suffix.n, suffix.p, suffix.n) == 0);
 }
 
 /* ASCII case-insensitive; bytes above 0x7f compare as they are. */
@@ -88,8 +92,8 @@ int sv_to_i64(sv v, int64_t *out);
 uint64_t sv_hash(sv v);
 /* Replaces the seed: simulations, before any map exists. */
 void sv_hash_set_seed(uint64_t seed);
-/* The same for every process and host (xxh3 without a seed): versions of resources, checksums. Never
- * for a table whose keys a peer chooses. */
+/* The same for every process and host (xxh3 without a seed): versions of resources, checksums.
+ * Never for a table whose keys a peer chooses. */
 uint64_t sv_hash_stable(sv v);
 /* A malloc'd NUL-terminated copy; the caller frees it. */
 char *sv_dup(sv v);

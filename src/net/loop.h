@@ -26,7 +26,7 @@ void loop_free(struct loop *l);
 void loop_run(struct loop *l);
 /* One turn, waiting at most max_wait_ns for an event. Returns how many callbacks ran. */
 int loop_turn(struct loop *l, uint64_t max_wait_ns);
-void loop_stop(struct loop *l); /* any thread */
+void loop_stop(struct loop *l);  /* any thread */
 struct loop *loop_current(void); /* of this thread, or NULL */
 struct os *loop_os(struct loop *l);
 
@@ -71,7 +71,8 @@ struct timer {
 };
 void timer_init(struct timer *t, struct loop *l, timer_fn fn);
 /* Starts, or moves, the timer to fire once in delay_ms (0: on the next turn). Never early by
- * loop_now_ns; O(1). The timer is inactive when its function runs: it may set it again or free it. */
+ * loop_now_ns; O(1). The timer is inactive when its function runs: it may set it again or free it.
+ */
 void timer_set(struct timer *t, uint64_t delay_ms);
 void timer_cancel(struct timer *t); /* fine when it is not set, and on a zeroed timer */
 bool timer_active(const struct timer *t);
@@ -90,9 +91,9 @@ void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
 /* ---- files ---- */
 struct file_watch;
 /* Calls fn after a file or any entry of a directory changed (its writer closed it), was made, moved
- * or removed (inotify). Follows symbolic links on the way, such as Kubernetes' swap of ..data, and a
- * path that does not exist yet. Bursts are merged over 20 ms. fn may free the watch. NULL + err on
- * failure, always in simulation. */
+ * or removed (inotify). Follows symbolic links on the way, such as Kubernetes' swap of ..data, and
+ * a path that does not exist yet. Bursts are merged over 20 ms. fn may free the watch. NULL + err
+ * on failure, always in simulation. */
 struct file_watch *file_watch_new(struct loop *l, const char *path, void (*fn)(void *arg),
                                   void *arg, struct error *err);
 void file_watch_free(struct file_watch *w);

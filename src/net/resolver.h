@@ -14,8 +14,8 @@ enum resolve_family { RESOLVE_AUTO, RESOLVE_V4, RESOLVE_V6, RESOLVE_V4_PREFERRED
 
 /* code: 0, E_NOT_FOUND (NXDOMAIN or no address), E_TIMEOUT, E_REFUSED, E_PROTOCOL. addrs (port 0)
  * live during the call. ttl_s: smallest TTL of the answer, aliases included; 0 also when none is
- * known (hosts file, literals, static table). Not called after resolve_cancel; once it is called the
- * query is gone. It may free the resolver. */
+ * known (hosts file, literals, static table). Not called after resolve_cancel; once it is called
+ * the query is gone. It may free the resolver. */
 typedef void (*resolve_fn)(void *user, int code, const struct addr *addrs, size_t n,
                            uint32_t ttl_s);
 

@@ -32,12 +32,23 @@ static bool is_terminal(const struct hcm_filter *f, int dir)
     return dir == HCM_DEC && f->conf->terminal;
 }
 
+/* A route may turn a filter on or off (FilterConfig.disabled). */
+static bool left_out(struct hcm_stream *s, const struct http_filter_conf *c)
+{
+    int by_route = -1;
+    if (c->terminal)
+        return false;
+    if (s->matched)
+        route_match_filter_config(&s->match, c->name, &by_route);
+    return by_route < 0 ? c->disabled : by_route > 0;
+}
+
 void hcm_chain_make(struct hcm_stream *s, const struct http_filter_conf *conf, uint32_t n)
 {
     s->filters = arena_alloc(s->arena, sizeof(struct hcm_filter) * n);
     s->chain_made = true;
     for (uint32_t i = 0; i < n; i++) {
-        if (conf[i].disabled)
+        if (left_out(s, &conf[i]))
             continue;
         struct hcm_filter *f = &s->filters[s->n_filters];
         memset(f, 0, sizeof *f);

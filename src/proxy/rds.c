@@ -20,7 +20,7 @@ struct rds_manager {
     struct rds_manager_opts o;
     struct map dynamic;    /* name -> rds_provider */
     struct list providers; /* all of them */
-    struct route_table_opts table_opts;
+    struct route_table_opts table_opts, static_opts;
 };
 
 #define RDS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                              \
@@ -88,6 +88,8 @@ struct rds_manager *rds_manager_new(const struct rds_manager_opts *o)
         .arg = m,
         .read_file = read_file,
     };
+    m->static_opts = m->table_opts;
+    m->static_opts.check_clusters = true; /* Envoy's default for routes that are not RDS */
     return m;
 }
 
@@ -223,7 +225,7 @@ int rds_static(struct rds_manager *m, sv packed, const char *path, struct rds_pr
                struct error *err)
 {
     struct route_table *t;
-    int rc = route_table_build(packed, &m->table_opts, &t, err);
+    int rc = route_table_build(packed, &m->static_opts, &t, err);
     if (rc < 0) {
         error_prefix(err, "%s: ", path);
         return rc;
