@@ -155,6 +155,12 @@ int config_ads_check(const struct envoy_ApiConfigSource *c, const char *path, st
     return rc ? rc : check_metadata(c->grpc_services.v[0], path, err);
 }
 
+sv config_ads_cluster(const struct envoy_ApiConfigSource *c)
+{
+    const struct envoy_GrpcService_EnvoyGrpc *t = target(c);
+    return t ? t->cluster_name : (sv){NULL, 0};
+}
+
 /* ---- the stream ---- */
 
 static void connect_now(struct config_ads *a);
@@ -375,13 +381,6 @@ struct config_source *config_ads_new(struct proxy_server *s, const struct envoy_
     if (config_ads_check(c, "dynamic_resources.ads_config", err) < 0)
         return NULL;
     const struct envoy_GrpcService_EnvoyGrpc *t = target(c);
-    if (!cluster_manager_has(s->clusters, t->cluster_name)) {
-        error_set(err, E_NOT_FOUND,
-                  "dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name: there is "
-                  "no static cluster '%.*s'",
-                  SV_ARG(t->cluster_name));
-        return NULL;
-    }
     struct config_ads *a = mem_new(struct config_ads);
     a->src = (struct config_source){&ops, a};
     a->s = s;

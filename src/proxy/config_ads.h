@@ -24,6 +24,8 @@ struct proxy_server;
 /* Whether dynamic_resources.ads_config asks for something that is built. `path` for errors. */
 int config_ads_check(const struct envoy_ApiConfigSource *c, const char *path,
                      struct error *err) MUST_CHECK;
+/* The cluster that it names; empty when check would refuse it. */
+sv config_ads_cluster(const struct envoy_ApiConfigSource *c);
 /* The server's upstream_worker on main is made when there is none yet. NULL + err: see check. Freed
  * by its ops->free, together with the struct. */
 struct config_source *config_ads_new(struct proxy_server *s, const struct envoy_ApiConfigSource *c,

@@ -429,8 +429,12 @@ static void feed(struct hcm_conn *hc)
     struct http_codec *c = hc->codec;
     if (!hc->in.len || !c->want_read || c->state >= HTTP_CODEC_FLUSH)
         return;
+    uint64_t before = c->streams_total;
+    bool between = hc->n_streams == 0;
     int rc = c->ops->feed(c, &hc->in);
     if (rc < 0) {
+        if (c->error_status && between && c->streams_total == before)
+            hcm_stream_refused(hc);
         stat_inc(hc->cfg->stats, hcm_stats_downstream_cx_protocol_error);
         hcm_codec_counters_tell(codec_counters(hc));
         hc->linger = true;
@@ -460,6 +464,15 @@ static bool wants_bytes(const struct hcm_conn *hc)
         return false;
     return hc->lingering || !hc->codec ||
            (hc->codec->want_read && hc->codec->state < HTTP_CODEC_FLUSH);
+}
+
+/* Nothing is read while a response is under way, so a client that went away is only noticed by what
+ * the kernel announces. As Envoy, a half-closed client counts as gone: nobody can tell the two
+ * apart, and work for nobody is what costs. */
+static bool left_alone(const struct hcm_conn *hc)
+{
+    return hc->conn->peer_closed && hc->codec && hc->n_streams && !hc->codec->want_read &&
+           !hc->codec->switched && hc->codec->state < HTTP_CODEC_FLUSH;
 }
 
 static void read_conn(struct hcm_conn *hc)
@@ -539,6 +552,11 @@ static void conn_event(struct conn *c, unsigned events, void *user)
         read_conn(hc);
         if (hc->closed)
             return;
+        if (left_alone(hc)) {
+            hc->remote_close = true;
+            close_conn(hc, false);
+            return;
+        }
     }
     if (events & CONN_EV_ERROR) {
         hc->remote_close = c->error == E_RESET;

@@ -289,12 +289,17 @@ static void on_reset(void *user, enum http_reset why, const char *details)
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rx_reset);
     uint64_t flags = STREAM_FLAG_DC;
     sv text = STREAM_RCD_DOWNSTREAM_REMOTE_DISCONNECT;
+    if (!s->head_sent && hc->codec->error_status) { /* the codec has answered by itself */
+        s->si.response_code = hc->codec->error_status;
+        count_response(s);
+    }
     if (why == HTTP_RESET_PROTOCOL || why == HTTP_RESET_OVERFLOW) {
         flags = STREAM_FLAG_DPE;
         text = details ? sv_of(details) : STREAM_RCD_HTTP1_CODEC_ERROR;
     } else if (why == HTTP_RESET_REMOTE || why == HTTP_RESET_REMOTE_REFUSED) {
-        flags = STREAM_FLAG_DC;
-        text = STREAM_RCD_DOWNSTREAM_REMOTE_RESET;
+        flags = STREAM_FLAG_DR;
+        text = why == HTTP_RESET_REMOTE ? STREAM_RCD_HTTP2_REMOTE_RESET
+                                        : STREAM_RCD_HTTP2_REMOTE_REFUSE;
     } else if (!hc->remote_close) {
         text = STREAM_RCD_DOWNSTREAM_LOCAL_DISCONNECT;
     }
@@ -327,6 +332,31 @@ static const struct http_stream_events stream_events = {
     .on_low = on_low,
     .on_close = on_close,
 };
+
+void hcm_stream_refused(struct hcm_conn *hc)
+{
+    struct loop *loop = hc->conn->loop;
+    struct arena a;
+    arena_init(&a);
+    struct hcm_stream *s = arena_new(&a, struct hcm_stream);
+    s->hc = hc;
+    s->cfg = hc->cfg;
+    stream_info_init(&s->si, &a);
+    s->si.down = &hc->nc->sc;
+    s->si.start_ns = s->si.end_ns = loop_clock_ns(loop);
+    s->si.start_wall_ns = loop_wall_ns(loop);
+    s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
+    s->si.response_code = hc->codec->error_status;
+    s->si.protocol = hc->codec->protocol;
+    s->si.local_reply = true;
+    stream_info_fail(&s->si, STREAM_FLAG_DPE, sv_of(hc->codec->error_text));
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_total);
+    stat_inc(s->cfg->stats, hc->codec->protocol == HTTP_2 ? hcm_stats_downstream_rq_http2_total
+                                                          : hcm_stats_downstream_rq_http1_total);
+    count_response(s);
+    hcm_stream_log(s, "DownstreamEnd");
+    arena_free(&a);
+}
 
 bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down)
 {

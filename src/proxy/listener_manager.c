@@ -184,7 +184,7 @@ static int bound_new(struct listener_manager *m, struct listener_conf *c, struct
         listener_conf_ref(c);
         b->wl[w] = worker_listener_new(m->workers[w], c);
     }
-    int rc = c->bind_to_port ? bind_all(m, b, c, err) : 0;
+    int rc = c->bind_to_port && !proxy_server_validating(m->srv) ? bind_all(m, b, c, err) : 0;
     if (rc < 0) {
         bound_free(m, b);
         return rc;

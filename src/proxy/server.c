@@ -11,6 +11,7 @@
 #include "net/addr.h"
 #include "proxy/admin/admin.h"
 #include "proxy/bootstrap.h"
+#include "proxy/config_ads.h"
 #include "proxy/hcm.h"
 #include "proxy/listener_manager.h"
 #include "proxy/log_hooks.h"
@@ -242,6 +243,33 @@ static int put_listeners(struct proxy_server *s, struct error *err)
 
 /* ---- putting together ---- */
 
+/* Before anything that may ask it: also static listeners and clusters name what comes by ADS. */
+static int make_source(struct proxy_server *s, struct error *err)
+{
+    const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
+    if (s->source || !d || !d->ads_config)
+        return 0;
+    s->source = config_ads_new(s, d->ads_config, err);
+    return s->source ? 0 : err->code;
+}
+
+static sv source_cluster(const struct proxy_server *s)
+{
+    const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
+    return d && d->ads_config ? config_ads_cluster(d->ads_config) : (sv){NULL, 0};
+}
+
+static int check_source_cluster(struct proxy_server *s, struct error *err)
+{
+    sv name = source_cluster(s);
+    if (!name.n || cluster_manager_has(s->clusters, name))
+        return 0;
+    return error_set(err, E_NOT_FOUND,
+                     "bootstrap: dynamic_resources.ads_config.grpc_services[0].envoy_grpc."
+                     "cluster_name: there is no static cluster '%.*s'",
+                     SV_ARG(name));
+}
+
 static int start_agent(struct proxy_server *s, struct error *err)
 {
     if (!s->agent || s->validating)
@@ -276,11 +304,15 @@ static int build(struct proxy_server *s, const struct proxy_server_opts *o, stru
     if (rc == 0)
         rc = make_clusters(s, o, err);
     if (rc == 0)
+        rc = make_source(s, err);
+    if (rc == 0)
         rc = make_workers(s, err);
     if (rc < 0)
         return rc;
     make_managers(s);
     rc = put_clusters(s, err);
+    if (rc == 0)
+        rc = check_source_cluster(s, err);
     if (rc == 0)
         rc = put_listeners(s, err);
     if (rc == 0 && !s->validating)
@@ -364,17 +396,19 @@ static int handle_signals(struct proxy_server *s, struct error *err)
 static void on_static_warm(void *arg)
 {
     struct proxy_server *s = arg;
-    struct error err = {0};
     s->static_warm = true;
+    if (!s->stopped)
+        proxy_server_check_initialised(s);
+}
+
+/* Only the control plane's own cluster has to be there: others may need what it sends. */
+static void on_source_warm(void *arg)
+{
+    struct proxy_server *s = arg;
     if (s->stopped)
         return;
     s->state = PROXY_INITIALIZING;
-    if (proxy_server_start_source(s, &err) < 0) {
-        log_error(&log_main, "cannot start dynamic configuration: %s", err.msg);
-        s->exit_status = 1;
-        proxy_server_stop(s);
-        return;
-    }
+    proxy_server_start_source(s);
     proxy_server_check_initialised(s);
 }
 
@@ -393,6 +427,7 @@ int proxy_server_start(struct proxy_server *s, struct error *err)
             return error_set(err, E_LIMIT, "cannot start a worker thread");
     if (s->admin)
         admin_start(s->admin);
+    cluster_manager_when_one_warm(s->clusters, source_cluster(s), on_source_warm, s);
     cluster_manager_when_warm(s->clusters, on_static_warm, s);
     return 0;
 }

@@ -3,7 +3,6 @@
 #include "api/pb.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "proxy/config_ads.h"
 #include "proxy/listener_manager.h"
 #include "proxy/rds.h"
 #include "proxy/server_private.h"
@@ -203,19 +202,12 @@ static void on_fetch_timeout(struct timer *t)
     proxy_server_check_initialised(s);
 }
 
-int proxy_server_start_source(struct proxy_server *s, struct error *err)
+void proxy_server_start_source(struct proxy_server *s)
 {
     const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
-    if (!s->source && d && d->ads_config) {
-        s->source = config_ads_new(s, d->ads_config, err);
-        if (!s->source)
-            return err->code ? err->code : E_INVALID;
-        rds_manager_set_source(s->rds, s->source);
-        proxy_server_resubscribe(s);
-    }
     if (!s->source) {
         s->cds_done = s->cds_warm = s->lds_done = true;
-        return 0;
+        return;
     }
     s->dynamic_pb.on_unknown = on_unknown;
     s->dynamic_pb.arg = s;
@@ -238,7 +230,6 @@ int proxy_server_start_source(struct proxy_server *s, struct error *err)
         ms = lds_ms;
     if (ms && (cds || lds))
         timer_set(&s->fetch_timer, ms);
-    return 0;
 }
 
 /* Clusters first: listeners name them. */
@@ -368,13 +359,4 @@ void proxy_secret_unwant(void *self, sv name, sv config)
         return;
     if (map_del(&s->ads_secrets, name) && s->source)
         s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, name);
-}
-
-/* What was wanted before there was a source to ask. */
-void proxy_server_resubscribe(struct proxy_server *s)
-{
-    map_each (e, &s->eds_names)
-        subscribe(s, CONFIG_EDS, e->key);
-    map_each (e, &s->ads_secrets)
-        subscribe(s, CONFIG_SDS, e->key);
 }

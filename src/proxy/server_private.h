@@ -111,8 +111,7 @@ struct proxy_server {
 
 /* server_config.c */
 extern const struct filter_hcm_glue proxy_hcm_glue;
-int proxy_server_start_source(struct proxy_server *s, struct error *err) MUST_CHECK;
-void proxy_server_resubscribe(struct proxy_server *s);
+void proxy_server_start_source(struct proxy_server *s);
 const char *proxy_config_type_name(enum config_type t);
 /* The bootstrap's node with what this program says of itself. */
 const struct envoy_Node *proxy_server_node_message(struct proxy_server *s);

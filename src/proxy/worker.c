@@ -308,6 +308,7 @@ void worker_stop(struct worker *w)
 {
     if (!w->own_loop || !w->running) {
         end_connections(w);
+        loop_turn(w->f.loop, 0); /* what was posted to it, and what waits for the end of a turn */
         return;
     }
     loop_post(w->f.loop, end_connections, w);
