@@ -438,33 +438,17 @@ int proxy_server_run(struct proxy_server *s)
     return s->exit_status;
 }
 
-static void stop_on_main(void *arg)
-{
-    struct proxy_server *s = arg;
-    if (s->stopped)
-        return;
-    s->stopped = true;
-    timer_cancel(&s->drain_timer);
-    timer_cancel(&s->tick);
-    timer_cancel(&s->fetch_timer);
-    if (s->own_loop)
-        loop_stop(s->loop);
-}
+/* ---- the end ----
+ * In steps, with a turn of the loop after each: what a step closes is freed at the end of a turn, and
+ * still looks at what the next step frees. */
 
-void proxy_server_stop(struct proxy_server *s)
+static void end_traffic(struct proxy_server *s)
 {
-    loop_post(s->loop, stop_on_main, s);
-}
-
-void proxy_server_free(struct proxy_server *s)
-{
-    if (!s)
-        return;
     timer_cancel(&s->tick);
     timer_cancel(&s->drain_timer);
     timer_cancel(&s->fetch_timer);
-    if (s->admin)
-        admin_free(s->admin);
+    admin_free(s->admin);
+    s->admin = NULL;
     if (s->source) {
         s->source->ops->free(s->source->self);
         if (s->rds)
@@ -473,18 +457,72 @@ void proxy_server_free(struct proxy_server *s)
     }
     for (uint32_t i = 0; s->workers && i < s->concurrency && s->workers[i]; i++)
         worker_stop(s->workers[i]);
-    if (s->loop)
-        loop_turn(s->loop, 0); /* what was deferred on it by workers without a thread */
-    for (uint32_t i = 0; s->workers && i < s->concurrency && s->workers[i]; i++)
+}
+
+static void end_upstreams(struct proxy_server *s)
+{
+    for (uint32_t i = 0; s->workers && i < s->concurrency && s->workers[i]; i++) {
         upstream_worker_free(s->workers[i]->f.upstream);
+        s->workers[i]->f.upstream = NULL;
+    }
     upstream_worker_free(s->main_upstream);
-    if (s->loop)
-        loop_turn(s->loop, 0);
+    s->main_upstream = NULL;
+}
+
+static void end_listeners(struct proxy_server *s)
+{
     listener_manager_free(s->listeners);
-    for (uint32_t i = 0; s->workers && i < s->concurrency; i++)
+    s->listeners = NULL;
+    for (uint32_t i = 0; s->workers && i < s->concurrency; i++) {
         worker_free(s->workers[i]);
-    if (s->loop)
-        loop_turn(s->loop, 0);
+        s->workers[i] = NULL;
+    }
+}
+
+static void (*const end_steps[])(struct proxy_server *s) = {end_traffic, end_upstreams,
+                                                            end_listeners};
+#define END_STEPS (sizeof end_steps / sizeof end_steps[0])
+
+/* On a loop that somebody else turns. */
+static void next_end_step(void *arg)
+{
+    struct proxy_server *s = arg;
+    end_steps[s->end_step++](s);
+    if (s->end_step < END_STEPS)
+        loop_post(s->loop, next_end_step, s);
+}
+
+static void stop_on_main(void *arg)
+{
+    struct proxy_server *s = arg;
+    if (s->stopped)
+        return;
+    s->stopped = true;
+    if (s->own_loop)
+        loop_stop(s->loop);
+    else
+        next_end_step(s);
+}
+
+void proxy_server_stop(struct proxy_server *s)
+{
+    loop_post(s->loop, stop_on_main, s);
+}
+
+bool proxy_server_ended(const struct proxy_server *s)
+{
+    return s->end_step == END_STEPS;
+}
+
+void proxy_server_free(struct proxy_server *s)
+{
+    if (!s)
+        return;
+    while (s->end_step < END_STEPS) {
+        end_steps[s->end_step++](s);
+        if (s->loop && s->own_loop)
+            loop_turn(s->loop, 0);
+    }
     rds_manager_free(s->rds);
     cluster_manager_free(s->clusters);
     if (s->agent_started)

@@ -64,6 +64,7 @@ struct proxy_server {
     bool threads;
     enum proxy_state state;
     int exit_status;
+    unsigned end_step; /* of the steps in server.c */
 
     struct arena arena; /* bootstrap, node texts */
     const struct envoy_Bootstrap *bootstrap;

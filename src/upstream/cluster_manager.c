@@ -15,6 +15,7 @@ struct warm_waiter {
     struct warm_waiter *next;
     void (*fn)(void *arg);
     void *arg;
+    char *name; /* of one cluster; NULL: all */
 };
 
 struct cluster_manager {
@@ -69,6 +70,7 @@ void cluster_manager_free(struct cluster_manager *cm)
     eds_fini(&cm->eds);
     for (struct warm_waiter *w = cm->waiters, *next; w; w = next) {
         next = w->next;
+        free(w->name);
         free(w);
     }
     if (cm->resolver != cm->opts.resolver)
@@ -166,41 +168,67 @@ const struct outlier *cluster_manager_outlier(const struct cluster_manager *cm,
 
 /* ---- warming ---- */
 
+static bool entry_waited_for(const struct cluster_entry *e)
+{
+    return e && e->warming && e->warming->in_init;
+}
+
 static bool all_warm(const struct cluster_manager *cm)
 {
     map_each (e, &cm->entries) {
-        const struct cluster_version *v = ((struct cluster_entry *)e->val)->warming;
-        if (v && v->in_init)
+        if (entry_waited_for(e->val))
             return false;
     }
     return true;
 }
 
+static bool waiter_due(const struct cluster_manager *cm, const char *name)
+{
+    return name ? !entry_waited_for(map_get(&cm->entries, sv_of(name))) : all_warm(cm);
+}
+
+/* One after the other, looking anew each time: the functions may add waiters and clusters. */
 static void check_waiters(struct cluster_manager *cm)
 {
-    if (!cm->waiters || !all_warm(cm))
-        return;
-    struct warm_waiter *w = cm->waiters;
-    cm->waiters = NULL;
-    for (struct warm_waiter *next; w; w = next) {
-        next = w->next;
+    for (struct warm_waiter **at = &cm->waiters; *at;) {
+        struct warm_waiter *w = *at;
+        if (!waiter_due(cm, w->name)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
         w->fn(w->arg);
+        free(w->name);
         free(w);
+        at = &cm->waiters;
     }
 }
 
-void cluster_manager_when_warm(struct cluster_manager *cm, void (*fn)(void *arg), void *arg)
+static void wait_warm(struct cluster_manager *cm, char *name, void (*fn)(void *arg), void *arg)
 {
-    if (all_warm(cm)) {
+    if (waiter_due(cm, name)) {
+        free(name);
         fn(arg);
         return;
     }
     struct warm_waiter *w = mem_new(struct warm_waiter), **end = &cm->waiters;
     w->fn = fn;
     w->arg = arg;
+    w->name = name;
     while (*end)
         end = &(*end)->next;
     *end = w;
+}
+
+void cluster_manager_when_warm(struct cluster_manager *cm, void (*fn)(void *arg), void *arg)
+{
+    wait_warm(cm, NULL, fn, arg);
+}
+
+void cluster_manager_when_one_warm(struct cluster_manager *cm, sv name, void (*fn)(void *arg),
+                                   void *arg)
+{
+    wait_warm(cm, sv_dup(name), fn, arg);
 }
 
 static void on_warm(struct cluster_version *v)

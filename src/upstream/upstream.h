@@ -73,6 +73,9 @@ bool cluster_manager_warm(const struct cluster_manager *cm, sv name);
 /* fn once every cluster known now is warm or has failed to warm within its time-out
  * (initial_fetch_timeout 15 s); at once if so already. */
 void cluster_manager_when_warm(struct cluster_manager *cm, void (*fn)(void *arg), void *arg);
+/* The same for one cluster; at once when there is none of that name. */
+void cluster_manager_when_one_warm(struct cluster_manager *cm, sv name, void (*fn)(void *arg),
+                                   void *arg);
 /* For config_dump: packed bytes of each. */
 void cluster_manager_each(const struct cluster_manager *cm,
                           void (*fn)(void *arg, sv name, sv packed, bool warm, bool is_static,
