@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "telemetry/access_log.h"
+
 int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv packed,
                   const void **out, struct error *err)
 {
@@ -42,4 +44,14 @@ const char *filter_path(const struct filter_ctx *x, const char *fmt, ...)
     const char *p = joined(x, fmt, ap);
     va_end(ap);
     return p;
+}
+
+int filter_access_logs(const struct filter_ctx *x, const struct envoy_AccessLog *const *v,
+                       uint32_t n, const struct access_log **out, struct error *err)
+{
+    const char *path = filter_path(x, "access_log");
+    *out = NULL;
+    if (!x->log_sinks)
+        return access_log_check(v, n, path, err);
+    return access_log_build(v, n, x->log_sinks, path, x->arena, out, err);
 }

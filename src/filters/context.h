@@ -46,6 +46,12 @@ struct filter_ctx {
 /* Decodes the message `want` out of packed bytes into x->scratch, with x's strictness and path. */
 int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv packed,
                   const void **out, struct error *err) MUST_CHECK;
+/* access_log[] of a message, built into x->arena; without x->log_sinks (--mode validate) only
+ * checked, and no file is opened. *out is NULL when there are none. */
+struct access_log;
+struct envoy_AccessLog;
+int filter_access_logs(const struct filter_ctx *x, const struct envoy_AccessLog *const *v,
+                       uint32_t n, const struct access_log **out, struct error *err) MUST_CHECK;
 /* A copy of x in x->scratch whose path is x->path + "." + the text. */
 struct filter_ctx *filter_ctx_at(const struct filter_ctx *x, const char *fmt, ...)
     PRINTF_LIKE(2, 3);

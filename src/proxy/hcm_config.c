@@ -531,8 +531,7 @@ static int build(const struct build *b)
     if (rc == 0)
         rc = build_upgrades(b);
     if (rc == 0)
-        rc = access_log_build(m->access_log.v, m->access_log.n, b->x->log_sinks,
-                              at(b, "access_log"), b->x->arena, &c->logs, b->err);
+        rc = filter_access_logs(b->x, m->access_log.v, m->access_log.n, &c->logs, b->err);
     if (rc == 0)
         rc = build_routes(b);
     if (rc == 0)

@@ -331,8 +331,7 @@ static int build(struct build *b)
     b->x.scope = b->c->scope;
     rc = build_listener_filters(b);
     if (rc == 0)
-        rc = access_log_build(b->m->access_log.v, b->m->access_log.n, b->x.log_sinks,
-                              filter_path(&b->x, "access_log"), &b->c->arena, &b->c->logs, b->err);
+        rc = filter_access_logs(&b->x, b->m->access_log.v, b->m->access_log.n, &b->c->logs, b->err);
     return rc < 0 ? rc : build_chains(b);
 }
 

@@ -439,8 +439,8 @@ int proxy_server_run(struct proxy_server *s)
 }
 
 /* ---- the end ----
- * In steps, with a turn of the loop after each: what a step closes is freed at the end of a turn, and
- * still looks at what the next step frees. */
+ * In steps, with a turn of the loop after each: what a step closes is freed at the end of a turn,
+ * and still looks at what the next step frees. */
 
 static void end_traffic(struct proxy_server *s)
 {
@@ -564,7 +564,7 @@ void proxy_server_filter_ctx(struct proxy_server *s, struct filter_ctx *x)
     x->clusters = s->clusters;
     x->hcm = &proxy_hcm_glue;
     x->node = &s->node;
-    x->log_sinks = s->sinks;
+    x->log_sinks = s->validating ? NULL : s->sinks;
     x->proxy = s;
 }
 

@@ -80,8 +80,10 @@ struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct 
 int proxy_server_start(struct proxy_server *s, struct error *err) MUST_CHECK;
 /* Turns the main loop until the proxy has ended. The exit status of the process. */
 int proxy_server_run(struct proxy_server *s);
-/* Ends now (connections are closed). Any thread. */
+/* Ends now (connections are closed). Any thread. On a loop of the caller's the end takes some
+ * turns: free the server when proxy_server_ended() says so. */
 void proxy_server_stop(struct proxy_server *s);
+bool proxy_server_ended(const struct proxy_server *s);
 /* SIGTERM: stop accepting, tell peers, let requests end, then stop; at the latest after the drain
  * time. A second call stops at once. */
 void proxy_server_drain(struct proxy_server *s);

@@ -320,6 +320,7 @@ void worker_free(struct worker *w)
 {
     if (!w)
         return;
+    timer_cancel(&w->log_flush);
     if (w->own_loop)
         loop_free(w->f.loop);
     hcm_codec_counters_fini(&w->codec[0]);

@@ -111,8 +111,7 @@ int tcp_proxy_parse(const struct filter_ctx *x, sv packed, const void **config, 
     if (rc == 0)
         rc = build_hash(x, m, c, err);
     if (rc == 0)
-        rc = access_log_build(m->access_log.v, m->access_log.n, x->log_sinks,
-                              filter_path(x, "access_log"), x->arena, &c->logs, err);
+        rc = filter_access_logs(x, m->access_log.v, m->access_log.n, &c->logs, err);
     if (rc < 0)
         return rc;
     struct stats_scope *sc = stats_scope_tcp(x->stats, m->stat_prefix);
