@@ -309,19 +309,32 @@ static void on_accept(void *user, int fd, const struct addr *local, const struct
 
 /* ---- life ---- */
 
+static int started(struct dns_listener *l, const struct error *err)
+{
+    if (!l->udp || !l->tcp)
+        return err->code;
+    net_listener_start(l->tcp);
+    return 0;
+}
+
 static int listen_on(struct dns_proxy *d, const struct addr *a, struct error *err)
 {
     struct dns_listener *l = &d->listeners[d->n_listeners++];
     l->d = d;
     l->udp = udp_new(d->loop, a, on_datagram, l, err);
-    if (!l->udp)
-        return err->code;
-    l->tcp = net_listener_new(d->loop, udp_addr(l->udp), &(struct listen_opts){.v6_only = true},
-                              on_accept, l, err);
-    if (!l->tcp)
-        return err->code;
-    net_listener_start(l->tcp);
-    return 0;
+    if (l->udp)
+        l->tcp = net_listener_new(d->loop, udp_addr(l->udp), &(struct listen_opts){.v6_only = true},
+                                  on_accept, l, err);
+    return started(l, err);
+}
+
+static int adopt(struct dns_proxy *d, const struct dns_proxy_opts *o, struct error *err)
+{
+    struct dns_listener *l = &d->listeners[d->n_listeners++];
+    l->d = d;
+    l->udp = udp_from_fd(d->loop, o->udp_fd, on_datagram, l, err);
+    l->tcp = net_listener_from_fd(d->loop, o->tcp_fd, on_accept, l, err);
+    return started(l, err);
 }
 
 struct dns_proxy *dns_proxy_new(const struct dns_proxy_opts *o, struct error *err)
@@ -334,14 +347,14 @@ struct dns_proxy *dns_proxy_new(const struct dns_proxy_opts *o, struct error *er
     list_init(&d->questions);
     list_init(&d->clients);
     dns_upstreams_init(&d->up, o->loop, o->upstreams, o->n_upstreams, o->mark);
-    for (uint32_t i = 0; i < o->n_listen; i++) {
-        if (listen_on(d, &o->listen[i], &own)) {
-            error_set(err, own.code, "DNS: %s", own.msg);
-            dns_proxy_free(d);
-            return NULL;
-        }
-    }
-    return d;
+    int code = o->has_fds ? adopt(d, o, &own) : 0;
+    for (uint32_t i = 0; i < o->n_listen && !code && !o->has_fds; i++)
+        code = listen_on(d, &o->listen[i], &own);
+    if (!code)
+        return d;
+    error_set(err, own.code, "DNS: %s", own.msg);
+    dns_proxy_free(d);
+    return NULL;
 }
 
 void dns_proxy_free(struct dns_proxy *d)

@@ -23,6 +23,9 @@ struct dns_proxy_opts {
     struct loop *loop;
     const struct addr *listen; /* UDP and TCP on each */
     uint32_t n_listen;
+    /* Sockets that somebody else made, instead: UDP, and TCP that listens; owned from now on. */
+    bool has_fds;
+    int udp_fd, tcp_fd;
     const struct addr *upstreams; /* with ports; none: what is not ours is refused */
     uint32_t n_upstreams;
     sv own_suffix; /* "cluster.local": never passed on; may be empty */

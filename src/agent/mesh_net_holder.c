@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "agent/mesh_net_wire.h"
 #include "agent/netlink.h"
+#include "agent/uplink.h"
 
 #define USERS_MAX     1024
 #define ADDRESSES_MAX 65000
@@ -321,7 +322,7 @@ static void remove_dir(const char *dir)
 void mesh_net_holder_run(const char *dir, int ready_fd)
 {
     struct error err = {0};
-    int namespaces[2] = {-1, -1}, listener = -1, user_ns;
+    int namespaces[2] = {-1, -1}, listener = -1, user_ns, uplink = -1;
 
     prctl(PR_SET_NAME, "weft-net");
     signal(SIGPIPE, SIG_IGN);
@@ -329,8 +330,13 @@ void mesh_net_holder_run(const char *dir, int ready_fd)
     signal(SIGTERM, SIG_IGN);
     setsid();
     user_ns = geteuid() != 0;
+    signal(SIGCHLD, SIG_IGN);             /* no zombies */
+    pid_t helper = uplink_start(&uplink); /* before this process leaves the host's namespaces */
     if (make_network(&err) == 0)
         listener = open_socket(dir, &err);
+    /* A mesh that cannot reach the world outside is a mesh all the same. */
+    if (listener >= 0 && helper > 0 && uplink_connect(uplink, &err) != 0)
+        err = (struct error){0};
     if (listener >= 0) {
         namespaces[0] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
         if (user_ns)

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "agent/forward.h"
 #include "agent/intercept.h"
 #include "agent/mesh_net.h"
 #include "agent/registration.h"
@@ -35,6 +36,8 @@ LOG_COMPONENT(run);
 #define SETTLE_MS       200 /* for others to learn that this workload takes no requests any more */
 #define RESTART_MS      500
 
+#define WORKLOAD_PUBLISH_MAX 16
+
 struct workload {
     const struct workload_opts *o;
     char dir[MESH_NET_PATH_MAX];
@@ -46,7 +49,8 @@ struct workload {
     int lease;
     int bootstrap_fd, agent_fd; /* in memory only: the token must not reach a disk */
     bool envoy;
-    pid_t proxy, agent, command;
+    pid_t proxy, agent, command, publisher;
+    int publish_fd[WORKLOAD_PUBLISH_MAX]; /* listen on the host, -1: none */
     int exit_code;
     bool claimed, ready, stopping;
     uint64_t stop_ms; /* when the command was told to end */
@@ -133,24 +137,6 @@ static int memory_file(const char *name, const struct strbuf *text, struct error
     return fd;
 }
 
-/* The nameservers of the world outside, from resolv.conf as it was before. */
-static void outer_nameservers(struct workload *w, struct weft_AgentConfig *c)
-{
-    FILE *f = fopen("/etc/resolv.conf", "re");
-    char line[512];
-    sv *list = arena_array(&w->arena, sv, 8);
-
-    while (f && fgets(line, sizeof line, f) && c->dns_upstreams.n < 8) {
-        char ip[64];
-        struct addr a;
-        if (sscanf(line, " nameserver %63s", ip) == 1 && addr_ip(&a, sv_of(ip), 53) == 0)
-            list[c->dns_upstreams.n++] = arena_sv(&w->arena, sv_of(ip));
-    }
-    if (f)
-        fclose(f);
-    c->dns_upstreams.v = list;
-}
-
 static int write_agent_config(struct workload *w, struct error *err)
 {
     struct weft_AgentConfig c = {.ca_address = w->reply->discovery_address,
@@ -161,13 +147,17 @@ static int write_agent_config(struct workload *w, struct error *err)
                                  .service_account = sv_of(w->o->service_account),
                                  .certificate_seconds = w->o->certificate_seconds,
                                  .socket_mark = INTERCEPT_MARK};
+    char gateway[ADDR_TEXT_MAX];
     struct strbuf s;
 
     if (!w->o->no_dns) {
         c.dns_listen = SV("127.0.0.1:15053");
         c.dns_domain =
             arena_printf(&w->arena, "%s.svc.%.*s", w->o->ns, SV_ARG(w->reply->domain_suffix));
-        outer_nameservers(w, &c);
+        /* The way out of the mesh network answers for the rest of the world (uplink.h). */
+        c.dns_upstreams.v = arena_array(&w->arena, sv, 1);
+        c.dns_upstreams.v[c.dns_upstreams.n++] =
+            arena_sv(&w->arena, addr_ip_text(mesh_net_gateway(w->net), gateway));
     }
     if (w->envoy) {
         char ip[ADDR_TEXT_MAX];
@@ -256,6 +246,73 @@ static int isolate(struct workload *w, struct error *err)
 
     rc = rc ? rc : own_resolv_conf(w, err);
     return rc ? rc : intercept_apply(&i, err);
+}
+
+/* ---- ports on the host's loopback ---- */
+
+/* Before this process leaves the host's namespaces. */
+static int listen_on_host(struct workload *w, struct error *err)
+{
+    for (uint32_t i = 0; i < w->o->n_publish; i++) {
+        struct addr a;
+        int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+        if (i == WORKLOAD_PUBLISH_MAX)
+            return error_set(err, E_LIMIT, "more than %d ports to publish", WORKLOAD_PUBLISH_MAX);
+        w->publish_fd[i] = fd;
+        addr_ip(&a, SV("127.0.0.1"), w->o->publish[i].host_port);
+        if (fd >= 0)
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        if (fd < 0 || bind(fd, &a.sa, a.len) != 0 || listen(fd, 256) != 0)
+            return error_set(err, error_from_errno(errno), "127.0.0.1:%u on the host: %s",
+                             w->o->publish[i].host_port, strerror(errno));
+    }
+    return 0;
+}
+
+/* In the workload's network namespace: connections are made here. */
+static void run_publisher(const struct workload *w)
+{
+    struct loop *l = loop_new(NULL);
+
+    for (uint32_t i = 0; i < w->o->n_publish; i++) {
+        struct forward_opts o = {.loop = l, .fd = w->publish_fd[i]};
+        struct error err = {0};
+        addr_ip(&o.to, SV("127.0.0.1"), w->o->publish[i].port);
+        if (!forward_new(&o, &err))
+            log_error(&log_run, "port %u is not published: %s", w->o->publish[i].port, err.msg);
+    }
+    loop_run(l);
+}
+
+static int start_publisher(struct workload *w, struct error *err)
+{
+    pid_t parent = getpid();
+
+    if (!w->o->n_publish)
+        return 0;
+    w->publisher = fork();
+    if (w->publisher < 0)
+        return error_set(err, E_IO, "fork: %s", strerror(errno));
+    if (w->publisher == 0) {
+        sigset_t none;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        prctl(PR_SET_NAME, "weft-publish");
+        setpgid(0, 0);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        close(w->lease); /* not this process' to hold */
+        close(mesh_net_fd(w->net));
+        if (getppid() == parent)
+            run_publisher(w);
+        _exit(0);
+    }
+    for (uint32_t i = 0; i < w->o->n_publish; i++) {
+        close(w->publish_fd[i]);
+        w->publish_fd[i] = -1;
+    }
+    return 0;
 }
 
 /* ---- processes ---- */
@@ -498,6 +555,8 @@ static bool reap(struct workload *w)
             w->proxy = 0;
         } else if (pid == w->agent) {
             w->agent = 0;
+        } else if (pid == w->publisher) {
+            w->publisher = 0;
         }
     }
     return w->command > 0;
@@ -544,6 +603,11 @@ static void clean_up(struct workload *w)
     }
     end_helper(w->proxy, (w->o->drain_s + 5) * 1000);
     end_helper(w->agent, 3000);
+    end_helper(w->publisher, 0);
+    for (int i = 0; i < WORKLOAD_PUBLISH_MAX; i++) {
+        if (w->publish_fd[i] >= 0)
+            close(w->publish_fd[i]);
+    }
     if (w->lease >= 0)
         close(w->lease);
     if (w->envoy)
@@ -566,6 +630,7 @@ int workload_run(const struct workload_opts *o, struct error *err)
     int rc;
 
     arena_init(&w.arena);
+    memset(w.publish_fd, -1, sizeof w.publish_fd);
     w.envoy = strstr(base ? base : o->proxy, "envoy") != NULL;
     sigemptyset(&signals);
     for (int s = 1; s < 32; s++) {
@@ -578,7 +643,9 @@ int workload_run(const struct workload_opts *o, struct error *err)
     rc = join(&w, err);
     if (!rc)
         snprintf(w.sds_path, sizeof w.sds_path, "%s/.%s.sds", w.dir, o->name);
+    rc = rc ? rc : listen_on_host(&w, err);
     rc = rc ? rc : isolate(&w, err);
+    rc = rc ? rc : start_publisher(&w, err);
     rc = rc ? rc : write_agent_config(&w, err);
     rc = rc ? rc : write_bootstrap(&w, err);
     rc = rc ? rc : start_sidecar(&w, err);

@@ -17,6 +17,10 @@
 #include "agent/bootstrap.h"
 #include "base/error.h"
 
+struct workload_publish {
+    uint16_t host_port, port;
+};
+
 struct workload_opts {
     const char *mesh, *name, *ns, *service_account;
     const struct bootstrap_label *labels;
@@ -35,6 +39,10 @@ struct workload_opts {
     uint32_t n_exclude_inbound_ports, n_exclude_outbound_ports;
     const sv *exclude_outbound_cidrs;
     uint32_t n_exclude_outbound_cidrs;
+    /* Ports of this workload that are offered on the host's loopback: its own, its sidecar's admin.
+     */
+    const struct workload_publish *publish;
+    uint32_t n_publish;
     char **command; /* NULL-terminated */
 };
 

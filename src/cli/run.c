@@ -12,7 +12,8 @@ struct lists {
     struct bootstrap_label labels[LIST_MAX];
     uint16_t ports[LIST_MAX], in[LIST_MAX], out[LIST_MAX];
     sv cidrs[LIST_MAX];
-    uint32_t n_labels, n_ports, n_in, n_out, n_cidrs;
+    struct workload_publish publish[LIST_MAX];
+    uint32_t n_labels, n_ports, n_in, n_out, n_cidrs, n_publish;
 };
 
 /* "app=flaskapp,version=v1" */
@@ -79,6 +80,27 @@ static int exclude_cidr(void *arg, const char *value, struct error *err)
     return 0;
 }
 
+/* "18080:8080" */
+static int add_publish(void *arg, const char *value, struct error *err)
+{
+    struct lists *l = arg;
+    uint16_t pair[2];
+    char text[16];
+    const char *colon = strchr(value, ':');
+    int rc;
+
+    if (!colon || colon - value > 10)
+        return error_set(err, E_INVALID, "--publish: '%s' is not of the form HOSTPORT:PORT", value);
+    if (l->n_publish == LIST_MAX)
+        return error_set(err, E_LIMIT, "--publish: more than %d", LIST_MAX);
+    snprintf(text, sizeof text, "%.*s", (int)(colon - value), value);
+    rc = cli_port(text, &pair[0], err);
+    rc = rc ? rc : cli_port(colon + 1, &pair[1], err);
+    if (!rc)
+        l->publish[l->n_publish++] = (struct workload_publish){pair[0], pair[1]};
+    return rc;
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct workload_opts o = {.mesh = CLI_MESH, .ns = "default", .service_account = "default"};
@@ -90,6 +112,8 @@ int cmd_run(int argc, char **argv)
         {"--labels", "K=V,…", "what services and subsets select on", .many = add_labels, .arg = &l},
         {"--service-account", "NAME", "of its identity (default: default)", &o.service_account},
         {"--port", "PORT,…", "that the command listens on", .many = add_port, .arg = &l},
+        {"--publish", "HOSTPORT:PORT", "offered on the host's 127.0.0.1; may repeat",
+         .many = add_publish, .arg = &l},
         {"--mesh", "NAME", "mesh network to join (default: default)", &o.mesh},
         {"--proxy", "PATH", "weft-proxy, or an Envoy to take its place", &o.proxy},
         {"--proxy-log", "FILE", "the sidecar's own output (default: standard error)", &o.proxy_log},
@@ -140,6 +164,8 @@ int cmd_run(int argc, char **argv)
     o.n_exclude_outbound_ports = l.n_out;
     o.exclude_outbound_cidrs = l.cidrs;
     o.n_exclude_outbound_cidrs = l.n_cidrs;
+    o.publish = l.publish;
+    o.n_publish = l.n_publish;
     o.command = argv + first;
     if (!o.proxy) {
         error_set(&err, E_NOT_FOUND, "weft-proxy is not beside this program: say --proxy PATH");

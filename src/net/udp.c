@@ -51,14 +51,10 @@ static void on_again(struct timer *t)
     receive(container_of(t, struct udp_sock, again));
 }
 
-struct udp_sock *udp_new(struct loop *l, const struct addr *a, udp_fn fn, void *user,
-                         struct error *err)
+static struct udp_sock *make(struct loop *l, int fd, int rc, udp_fn fn, void *user, int *code)
 {
     struct os *os = loop_os(l);
     struct sockaddr_storage ss;
-    char text[ADDR_TEXT_MAX];
-    int fd = os->ops->socket(os->self, a->sa.sa_family, SOCK_DGRAM);
-    int rc = fd < 0 ? fd : os->ops->bind(os->self, fd, &a->sa, a->len);
     if (rc >= 0)
         rc = os->ops->getsockname(os->self, fd, &ss);
     struct udp_sock *u = mem_new(struct udp_sock);
@@ -67,16 +63,38 @@ struct udp_sock *udp_new(struct loop *l, const struct addr *a, udp_fn fn, void *
     u->fn = fn;
     u->user = user;
     timer_init(&u->again, l, on_again);
-    int code = rc < 0 ? error_from_errno(-rc) : io_add(l, &u->io, fd, on_io);
-    if (code) {
-        addr_text(a, text);
-        error_set(err, code, "cannot receive datagrams on %s: %s", text, error_text(code));
+    *code = rc < 0 ? error_from_errno(-rc) : io_add(l, &u->io, fd, on_io);
+    if (*code) {
         if (fd >= 0)
             os->ops->close(os->self, fd);
         free(u);
         return NULL;
     }
     addr_from_sockaddr(&u->addr, (struct sockaddr *)&ss, sizeof ss);
+    return u;
+}
+
+struct udp_sock *udp_new(struct loop *l, const struct addr *a, udp_fn fn, void *user,
+                         struct error *err)
+{
+    struct os *os = loop_os(l);
+    char text[ADDR_TEXT_MAX];
+    int code, fd = os->ops->socket(os->self, a->sa.sa_family, SOCK_DGRAM);
+    int rc = fd < 0 ? fd : os->ops->bind(os->self, fd, &a->sa, a->len);
+    struct udp_sock *u = make(l, fd, rc, fn, user, &code);
+    if (!u) {
+        addr_text(a, text);
+        error_set(err, code, "cannot receive datagrams on %s: %s", text, error_text(code));
+    }
+    return u;
+}
+
+struct udp_sock *udp_from_fd(struct loop *l, int fd, udp_fn fn, void *user, struct error *err)
+{
+    int code;
+    struct udp_sock *u = make(l, fd, 0, fn, user, &code);
+    if (!u)
+        error_set(err, code, "cannot receive datagrams: %s", error_text(code));
     return u;
 }
 
