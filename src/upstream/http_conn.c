@@ -94,9 +94,7 @@ static void close_open(struct http_conn *hc, enum cx_end by)
 {
     struct cluster_core *core = core_of(hc);
     bool active = hc->active > 0;
-    timer_cancel(&hc->idle);
-    timer_cancel(&hc->life);
-    timer_cancel(&hc->ping);
+    http_conn_timers_stop(hc);
     fail_streams(hc, by);
     count_bytes(hc);
     cluster_stats_codec(&core->rt->stats, hc->http2, &core->codec_stats[hc->http2]);
@@ -159,16 +157,6 @@ void http_conn_drain(struct http_conn *hc)
         http_conn_close(hc, CX_LOCAL);
 }
 
-/* The last stream ended: from now on time counts against it. */
-static void went_idle(struct http_conn *hc)
-{
-    uint64_t after = core_of(hc)->cfg->http.idle_timeout_ms;
-    hc->idle_since_ms = loop_now_ms(hc->conn->loop);
-    hc->idle_set = true;
-    if (after && !timer_active(&hc->idle))
-        timer_set(&hc->idle, after);
-}
-
 /* After anything that may have changed streams or state: puts everything right. May close it. */
 static void settle(struct http_conn *hc)
 {
@@ -199,7 +187,7 @@ static void settle(struct http_conn *hc)
     if (http_pool_draining(hc->pool))
         hc->state = HTTP_CONN_DRAINING;
     if (hc->codec->streams == 0 && !hc->idle_set)
-        went_idle(hc);
+        http_conn_went_idle(hc);
     if (hc->state == HTTP_CONN_DRAINING && hc->codec->streams == 0 && hc->codec->out.len == 0) {
         http_conn_close(hc, CX_LOCAL);
         return;
@@ -342,69 +330,6 @@ static const struct http_codec_events codec_events = {.on_output = on_output,
                                                       .on_max_streams = on_change};
 static const struct http_stream_events no_events;
 
-/* ---- timers ---- */
-
-static void on_idle_timer(struct timer *t)
-{
-    struct http_conn *hc = container_of(t, struct http_conn, idle);
-    uint64_t after = core_of(hc)->cfg->http.idle_timeout_ms;
-    uint64_t now = loop_now_ms(hc->conn->loop);
-    if (!hc->idle_set) /* in use: set again when it is idle the next time */
-        return;
-    if (now - hc->idle_since_ms < after) {
-        timer_set(t, hc->idle_since_ms + after - now);
-        return;
-    }
-    stat_inc(core_stats(core_of(hc)), cluster_stat_upstream_cx_idle_timeout);
-    http_conn_close(hc, CX_LOCAL);
-}
-
-static void on_life_timer(struct timer *t)
-{
-    struct http_conn *hc = container_of(t, struct http_conn, life);
-    stat_inc(core_stats(core_of(hc)), cluster_stat_upstream_cx_max_duration_reached);
-    http_conn_drain(hc);
-}
-
-static void ping_later(struct http_conn *hc)
-{
-    const struct cluster_http_config *h = &core_of(hc)->cfg->http;
-    uint64_t wait = h->keepalive_interval_ms;
-    if (!wait)
-        return;
-    if (h->keepalive_jitter_percent)
-        wait += rand_below(loop_rand(hc->conn->loop), wait * h->keepalive_jitter_percent / 100 + 1);
-    timer_set(&hc->ping, wait);
-}
-
-static void on_pong(void *user, bool acked)
-{
-    struct http_conn *hc = user;
-    hc->pinging = false;
-    timer_cancel(&hc->ping);
-    if (acked && hc->state != HTTP_CONN_CLOSED)
-        ping_later(hc);
-}
-
-static void ping(struct http_conn *hc)
-{
-    if (hc->pinging || h2_ping(hc->codec, on_pong, hc) != 0)
-        return;
-    hc->pinging = true;
-    timer_set(&hc->ping, core_of(hc)->cfg->http.keepalive_timeout_ms);
-}
-
-static void on_ping_timer(struct timer *t)
-{
-    struct http_conn *hc = container_of(t, struct http_conn, ping);
-    if (!hc->pinging) {
-        ping(hc);
-        return;
-    }
-    hc->codec->stats->keepalive_timeout++;
-    http_conn_close(hc, CX_LOCAL);
-}
-
 /* ---- streams ---- */
 
 static void make_readable(struct conn *c)
@@ -434,10 +359,7 @@ void http_conn_give(struct http_conn *hc, struct upstream_cluster *to,
     const struct cluster_http_config *h = &core_of(hc)->cfg->http;
     struct upstream_host *host = hc->pool->host;
     struct http_stream *s = hc->codec->ops->open(hc->codec, &no_events, NULL);
-    if (hc->http2 && h->keepalive_idle_ms && hc->idle_set &&
-        loop_now_ms(hc->conn->loop) - hc->idle_since_ms >= h->keepalive_idle_ms)
-        ping(hc);
-    hc->idle_set = false;
+    http_conn_used(hc);
     hc->active++;
     hc->opened++;
     host_rq_begin(host, hc->pool->priority);
@@ -487,12 +409,9 @@ static void on_connected(struct connector *k, struct conn *c)
     hc->state = HTTP_CONN_OPEN;
     if (hc->pool->protocol == POOL_ALPN)
         count_protocol(core, hc->http2);
-    if (h->max_connection_ms)
-        timer_set(&hc->life, h->max_connection_ms);
-    if (hc->http2)
-        ping_later(hc);
+    http_conn_timers_start(hc);
     list_del(&hc->link);
-    went_idle(hc);
+    http_conn_went_idle(hc);
     if (hc->codec->out.len)
         flush_soon(hc);
     relist(hc);
@@ -516,9 +435,7 @@ struct http_conn *http_conn_new(struct http_pool *p)
     memset(hc, 0, sizeof *hc);
     hc->pool = p;
     buf_init(&hc->in);
-    timer_init(&hc->idle, w->loop, on_idle_timer);
-    timer_init(&hc->life, w->loop, on_life_timer);
-    timer_init(&hc->ping, w->loop, on_ping_timer);
+    http_conn_timers_init(hc, w->loop);
     hc->connector.done = on_connected;
     hc->connector.failed = on_connect_failed;
     list_push(&p->connecting, &hc->link);

@@ -43,6 +43,15 @@ bool http_conn_ready(struct http_conn *hc);
 /* Opens a stream for the holder of `to`; LIMIT_RQ has been taken. Runs on_ready. */
 void http_conn_give(struct http_conn *hc, struct upstream_cluster *to,
                     const struct upstream_http_cb *cb, void *user);
+/* ---- http_conn_timers.c: idle time-out, maximum age, HTTP/2 keep-alive ---- */
+void http_conn_timers_init(struct http_conn *hc, struct loop *l);
+void http_conn_timers_start(struct http_conn *hc); /* it is open */
+void http_conn_timers_stop(struct http_conn *hc);
+/* The last stream ended: from now on time counts against it. */
+void http_conn_went_idle(struct http_conn *hc);
+/* A stream begins. */
+void http_conn_used(struct http_conn *hc);
+
 /* Gives back what ended streams held. */
 void http_conn_count_ended(struct http_conn *hc);
 /* No new streams; closes when the last one ends, at once if there is none. */
