@@ -42,3 +42,18 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.failed:
         item.failed = True
         report.sections.append(("again", f"tests: .venv/bin/python -m pytest '{item.nodeid}'"))
+
+
+@pytest.fixture
+def mesh(tmp_path, request):
+    """mesh(**options) -> meshtest.mesh.Mesh; ended after the test, all logs shown when it failed."""
+    from meshtest.mesh import Mesh
+    made = []
+
+    def make(**kw):
+        made.append(Mesh(tmp_path, **kw))
+        return made[-1]
+
+    yield make
+    for m in made:
+        m.close(failed=getattr(request.node, "failed", False))

@@ -200,7 +200,7 @@ static int start_servers(struct control *c, struct error *err)
     c->health = grpc_health_new(c->grpc);
     c->ads = ads_service_new(c->grpc, c->push, c->ca, c->loop);
     c->certificates = ca_service_new(c->grpc, c->ca, c->loop);
-    monitor_init(&c->monitor, c->push, c->ca, c->certificates);
+    monitor_init(&c->monitor, c->push, c->ca, c->certificates, c->files);
     c->plain = server(c, NULL);
     serve_server_add(c->plain, grpc_server_accept, c->grpc);
     c->tls = server(c, c->slot);

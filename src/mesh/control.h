@@ -2,7 +2,7 @@
  * on.
  *
  *   15010  ADS, plaintext, loopback only          15012  ADS and certificates, mTLS or token
- *   15014  /metrics /ready /debug/{syncz,registryz,problems}
+ *   15014  /metrics /ready /debug/{syncz,configz,registryz,problems}
  *   control.sock  registration of `weft run`
  *
  * Thread: main, on the loop given. */

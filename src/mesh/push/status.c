@@ -80,6 +80,29 @@ void push_status_json(const struct push *p, struct strbuf *out)
     strbuf_add_c(out, "]\n");
 }
 
+void push_progress_json(const struct push *p, struct strbuf *out)
+{
+    uint32_t total = 0, applied = 0, refused = 0;
+
+    list_each (it, (struct list *)&p->streams) {
+        const struct push_stream *s = container_of(it, struct push_stream, link);
+        bool nack = false;
+        if (!s->greeted || (only_names(s) && companion(p, s, false)))
+            continue;
+        for (int t = 0; t < XDS_TYPES; t++) {
+            struct ads_type_status st;
+            ads_session_status(s->session, (enum xds_type)t, &st);
+            nack |= st.nack.n > 0;
+        }
+        total++;
+        refused += nack;
+        applied += s->step == STEP_NONE && ads_session_settled(s->session, ~0u);
+    }
+    strbuf_addf(out,
+                "\"generation\":%lu,\"pending\":%s,\"proxies\":%u,\"applied\":%u,\"refused\":%u",
+                p->m->generation, p->again ? "true" : "false", total, applied, refused);
+}
+
 static void problem_json(void *arg, const struct model_problem *p)
 {
     struct strbuf *out = arg;

@@ -41,6 +41,18 @@ static void metrics(struct monitor *m, struct strbuf *s)
            (uint64_t)ca_info(m->ca)->not_after_s);
 }
 
+static void config_json(const struct monitor *m, struct strbuf *s)
+{
+    strbuf_add_ch(s, '{');
+    push_progress_json(m->push, s);
+    strbuf_add_c(s, ",\"files\":");
+    if (m->files)
+        file_source_status_json(m->files, s);
+    else
+        strbuf_add_c(s, "[]");
+    strbuf_add_c(s, "}\n");
+}
+
 static void page(void *user, struct serve_request *r)
 {
     struct monitor *m = user;
@@ -54,6 +66,8 @@ static void page(void *user, struct serve_request *r)
     strbuf_init(&s, PAGE_MAX);
     if (sv_eq_c(r->path, "/debug/syncz")) {
         push_status_json(m->push, &s);
+    } else if (sv_eq_c(r->path, "/debug/configz")) {
+        config_json(m, &s);
     } else if (sv_eq_c(r->path, "/debug/registryz")) {
         push_registry_json(m->push, &s);
     } else if (sv_eq_c(r->path, "/debug/problems")) {
@@ -68,6 +82,7 @@ static void page(void *user, struct serve_request *r)
         type = "text/plain";
         strbuf_add_c(&s, "weft control\n\n"
                          "/debug/syncz      every proxy: what it has, what it refused and why\n"
+                         "/debug/configz    files that were read, proxies that applied them\n"
                          "/debug/registryz  services and their endpoints\n"
                          "/debug/problems   what is wrong with the configuration\n"
                          "/metrics          Prometheus\n"
@@ -81,8 +96,8 @@ static void page(void *user, struct serve_request *r)
 }
 
 void monitor_init(struct monitor *m, const struct push *p, const struct ca *ca,
-                  const struct ca_service *certificates)
+                  const struct ca_service *certificates, const struct file_source *files)
 {
-    *m = (struct monitor){.push = p, .ca = ca, .certificates = certificates};
+    *m = (struct monitor){.push = p, .ca = ca, .certificates = certificates, .files = files};
     serve_http_init(&m->http, page, m);
 }

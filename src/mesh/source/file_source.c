@@ -20,10 +20,11 @@ LOG_COMPONENT(source);
 #define DEPTH_MAX 8
 #define KEY_MAX   700
 
-/* One file, what its last reading defined, and its stamp, so that an unchanged file is not read. */
+/* One file, what its last reading defined, and its hash, so that unchanged text is not parsed. */
 struct source_file {
     char *path;
     uint64_t hash;
+    uint64_t inode, modified_ns;
     struct map defined; /* "kind/ns/name" -> struct defined */
     bool seen, broken;
     bool shadowed; /* an object of it is defined elsewhere too, and that one is in force */
@@ -188,7 +189,8 @@ static void parse_file(struct file_source *f, struct source_file *sf, sv text)
     arena_free(&a);
 }
 
-static int slurp(const char *path, struct strbuf *out)
+/* st: what was there before the first byte was read. */
+static int slurp(const char *path, struct strbuf *out, struct stat *st)
 {
     char chunk[65536];
     ssize_t n;
@@ -196,6 +198,10 @@ static int slurp(const char *path, struct strbuf *out)
 
     if (fd < 0)
         return error_from_errno(errno);
+    if (fstat(fd, st) != 0) {
+        close(fd);
+        return E_IO;
+    }
     while ((n = read(fd, chunk, sizeof chunk)) > 0)
         strbuf_add(out, chunk, (size_t)n);
     close(fd);
@@ -206,10 +212,11 @@ static void read_file(struct file_source *f, const char *path)
 {
     struct source_file *sf = map_get(&f->files, sv_of(path));
     struct strbuf text;
+    struct stat st;
     uint64_t hash;
 
     strbuf_init(&text, FILE_MAX);
-    if (slurp(path, &text)) { /* gone between listing and reading: the next event tells */
+    if (slurp(path, &text, &st)) { /* gone between listing and reading: the next event tells */
         strbuf_fini(&text);
         return;
     }
@@ -221,6 +228,8 @@ static void read_file(struct file_source *f, const char *path)
         map_put(&f->files, sv_of(sf->path), sf);
     }
     sf->seen = true;
+    sf->inode = st.st_ino;
+    sf->modified_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
     if (sf->hash != hash) {
         sf->hash = hash;
         parse_file(f, sf, text.n ? strbuf_sv(&text) : SV(""));
@@ -402,6 +411,19 @@ struct file_source *file_source_new(struct loop *l, const char *dir, sv default_
         timer_init(&f->rescan, l, rescan);
     read_all(f);
     return f;
+}
+
+void file_source_status_json(const struct file_source *f, struct strbuf *out)
+{
+    strbuf_add_ch(out, '[');
+    map_each (e, &f->files) {
+        const struct source_file *sf = e->val;
+        strbuf_add_c(out, out->p[out->n - 1] == '[' ? "{\"file\":" : ",{\"file\":");
+        strbuf_add_json(out, sv_of(sf->path));
+        strbuf_addf(out, ",\"inode\":%lu,\"modifiedNs\":%lu,\"objects\":%u,\"broken\":%s}",
+                    sf->inode, sf->modified_ns, sf->defined.n, sf->broken ? "true" : "false");
+    }
+    strbuf_add_ch(out, ']');
 }
 
 void file_source_free(struct file_source *f)

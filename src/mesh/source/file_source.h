@@ -8,6 +8,7 @@
 #ifndef WEFT_MESH_SOURCE_FILE_SOURCE_H
 #define WEFT_MESH_SOURCE_FILE_SOURCE_H
 
+#include "base/strbuf.h"
 #include "mesh/model/model.h"
 #include "net/loop.h"
 
@@ -22,5 +23,8 @@ struct file_source *file_source_new(struct loop *l, const char *dir, sv default_
 void file_source_free(struct file_source *f);
 /* Reads again now, as a change would. */
 void file_source_refresh(struct file_source *f);
+/* A JSON array of the files as they were last read: path, inode and time of modification (to tell
+ * whether a certain version was read), number of objects, and whether it could be parsed. */
+void file_source_status_json(const struct file_source *f, struct strbuf *out);
 
 #endif
