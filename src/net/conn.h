@@ -109,6 +109,9 @@ struct sock_opts {
     bool keepalive;
     uint32_t keepalive_time_s, keepalive_interval_s, keepalive_probes; /* 0: the system's */
     bool no_delay; /* TCP_NODELAY; set it unless there is a reason */
+    /* Sent as soon as the connection is up, before anything the owner writes (PROXY protocol);
+     * copied. Must fit into an empty socket's buffer: a few hundred bytes. */
+    sv first;
 };
 /* Starts connecting; the result comes as CONN_EV_CONNECTED or CONN_EV_ERROR, never from inside
  * this call. NULL + *code when no socket could be made. */

@@ -31,6 +31,7 @@ struct sock_conn {
     bool blocked; /* a write was short; the owner waits for CONN_EV_WRITE */
     bool tell;    /* an error is still to be told */
     char *text;   /* of the error */
+    sv first;     /* bytes that go first; malloc'd, empty when there are none or they are out */
 };
 
 static const struct conn_ops sock_ops;
@@ -89,6 +90,20 @@ static int socket_error(struct sock_conn *s)
     return rc < 0 ? -rc : err;
 }
 
+static bool write_first(struct sock_conn *s)
+{
+    void *self;
+    struct iovec iov = {(char *)(uintptr_t)s->first.p, s->first.n};
+    ssize_t n = ops_of(s, &self)->writev(self, s->fd, &iov, 1);
+    if (n != (ssize_t)s->first.n) {
+        fail(s, "first bytes: ", n < 0 ? (int)-n : EIO);
+        tell(s, CONN_EV_ERROR);
+        return false;
+    }
+    s->c.bytes_written += (uint64_t)n;
+    return true;
+}
+
 /* True when the connection is up. */
 static bool finish_connect(struct sock_conn *s, uint32_t ev)
 {
@@ -99,6 +114,8 @@ static bool finish_connect(struct sock_conn *s, uint32_t ev)
         return false;
     }
     if (!(ev & EPOLLOUT))
+        return false;
+    if (s->first.n && !write_first(s))
         return false;
     s->c.connected = s->c.writable = true;
     return true;
@@ -235,6 +252,7 @@ static int sock_shutdown_write(struct conn *c)
 static void free_conn(struct deferred *d)
 {
     struct sock_conn *s = container_of(d, struct sock_conn, gone);
+    free((char *)(uintptr_t)s->first.p);
     free(s->text);
     free(s);
 }
@@ -376,6 +394,8 @@ struct conn *conn_connect(struct loop *l, const struct addr *to, const struct so
     }
     struct sock_conn *s = new_conn(l, fd, fn, user);
     s->c.remote = *to;
+    if (o && o->first.n)
+        s->first = sv_make(sv_dup(o->first), o->first.n);
     rc = os->ops->connect(os->self, fd, &to->sa, to->len);
     /* EAGAIN: a Unix socket whose backlog is full; it never completes. */
     if (rc < 0 && rc != -EINPROGRESS) {

@@ -52,6 +52,7 @@ struct cluster_transport {
     const struct google_Struct *match; /* NULL: the default one */
     const char *path;                  /* of its field, for errors */
     const struct envoy_UpstreamTlsContext *tls; /* NULL: plain text */
+    uint8_t proxy_protocol; /* version of the PROXY header that goes first; 0: none */
 };
 
 struct cluster_dns {

@@ -15,10 +15,32 @@ static int set_percent(struct config_reader *r, const struct envoy_Percent *p, c
     return 0;
 }
 
-static int no_slow_start(struct config_reader *r, const void *slow_start, const char *field)
+/* The message exists twice, for either form of the configuration, with the same fields. */
+static int slow_start(struct config_reader *r, const struct google_Duration *window,
+                      const struct envoy_RuntimeDouble *aggression, const struct envoy_Percent *min,
+                      const char *field)
 {
-    return slow_start ? config_refuse(r, "%s.slow_start_config", field) : 0;
+    struct lb_config *l = &r->cfg->lb;
+    const char *f = arena_printf(&r->cfg->arena, "%s.slow_start_config", field).p;
+    int rc = config_ms(r, window, arena_printf(&r->cfg->arena, "%s.slow_start_window", f).p, 0,
+                       &l->slow_start_ms);
+    if (rc)
+        return rc;
+    if (aggression) {
+        if (!(aggression->default_value > 0) || isinf(aggression->default_value))
+            return config_invalid(r, "%s.aggression: must be greater than 0", f);
+        l->slow_start_aggression = aggression->default_value;
+    }
+    if (min) {
+        if (!(min->value >= 0 && min->value <= 100))
+            return config_invalid(r, "%s.min_weight_percent: must be between 0 and 100", f);
+        l->slow_start_min = min->value / 100;
+    }
+    return 0;
 }
+#define SLOW_START(r, m, field)                                                                    \
+    ((m) ? slow_start(r, (m)->slow_start_window, (m)->aggression, (m)->min_weight_percent, field)  \
+         : 0)
 
 /* ---- options of single policies, the same from both forms ---- */
 
@@ -116,7 +138,7 @@ static int ext_round_robin(struct config_reader *r, const struct google_Any *any
     struct envoy_RoundRobin *c;
     int rc = config_any(r, any, &envoy_RoundRobin_pb, f, &c);
     if (rc == 0)
-        rc = no_slow_start(r, c->slow_start_config, f);
+        rc = SLOW_START(r, c->slow_start_config, f);
     return rc ? rc : set_locality(r, c->locality_lb_config, f);
 }
 
@@ -132,7 +154,7 @@ static int ext_least_request(struct config_reader *r, const struct google_Any *a
     struct envoy_LeastRequest *c;
     int rc = config_any(r, any, &envoy_LeastRequest_pb, f, &c);
     if (rc == 0)
-        rc = no_slow_start(r, c->slow_start_config, f);
+        rc = SLOW_START(r, c->slow_start_config, f);
     if (rc == 0)
         rc = set_choices(r, c->choice_count, c->active_request_bias, f);
     if (rc)
@@ -249,11 +271,10 @@ static int read_policy_options(struct config_reader *r)
     const struct envoy_Cluster *c = r->cfg->pb;
     switch (c->which_lb_config) {
     case envoy_Cluster_round_robin_lb_config_tag:
-        return no_slow_start(r, c->round_robin_lb_config->slow_start_config,
-                             "round_robin_lb_config");
+        return SLOW_START(r, c->round_robin_lb_config->slow_start_config, "round_robin_lb_config");
     case envoy_Cluster_least_request_lb_config_tag: {
         const struct envoy_Cluster_LeastRequestLbConfig *l = c->least_request_lb_config;
-        int rc = no_slow_start(r, l->slow_start_config, "least_request_lb_config");
+        int rc = SLOW_START(r, l->slow_start_config, "least_request_lb_config");
         return rc ? rc
                   : set_choices(r, l->choice_count, l->active_request_bias,
                                 "least_request_lb_config");

@@ -4,13 +4,36 @@
 #include "api/google.pb.h"
 
 static int read_one(struct config_reader *r, const struct envoy_TransportSocket *s,
-                    struct cluster_transport *out)
+                    const char *path, struct cluster_transport *out);
+
+/* PROXY protocol around another transport socket. */
+static int read_proxy(struct config_reader *r, const struct envoy_TransportSocket *s,
+                      const char *path, struct cluster_transport *out)
+{
+    struct envoy_ProxyProtocolUpstreamTransport *p;
+    const char *field = arena_printf(&r->cfg->arena, "%s.typed_config", path).p;
+    int rc = config_any(r, s->typed_config, &envoy_ProxyProtocolUpstreamTransport_pb, field, &p);
+    if (rc)
+        return rc;
+    if (out->proxy_protocol)
+        return config_refuse(r, "%s: PROXY protocol inside PROXY protocol", field);
+    if (p->config && p->config->pass_through_tlvs)
+        return config_refuse(r, "%s.config.pass_through_tlvs", field);
+    if (!p->transport_socket)
+        return config_invalid(r, "%s.transport_socket: required", field);
+    out->proxy_protocol = p->config && p->config->version == envoy_ProxyProtocolConfig_V2 ? 2 : 1;
+    return read_one(r, p->transport_socket,
+                    arena_printf(&r->cfg->arena, "%s.transport_socket", field).p, out);
+}
+
+static int read_one(struct config_reader *r, const struct envoy_TransportSocket *s,
+                    const char *path, struct cluster_transport *out)
 {
     if (!s) {
         out->tls = NULL;
         return 0;
     }
-    const char *field = arena_printf(&r->cfg->arena, "%s.typed_config", out->path).p;
+    const char *field = arena_printf(&r->cfg->arena, "%s.typed_config", path).p;
     if (!s->typed_config) {
         /* Istio names the plain one without a configuration. */
         if (sv_eq(s->name, SV("raw_buffer")) ||
@@ -23,6 +46,9 @@ static int read_one(struct config_reader *r, const struct envoy_TransportSocket 
         struct envoy_RawBuffer *raw;
         return config_any(r, s->typed_config, &envoy_RawBuffer_pb, field, &raw);
     }
+    if (sv_eq(type, SV("envoy.extensions.transport_sockets.proxy_protocol.v3."
+                       "ProxyProtocolUpstreamTransport")))
+        return read_proxy(r, s, path, out);
     if (!sv_eq(type, SV("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext")))
         return config_refuse(r, "%s: transport socket '%.*s' of type '%.*s'", field,
                              SV_ARG(s->name), SV_ARG(type));
@@ -30,6 +56,7 @@ static int read_one(struct config_reader *r, const struct envoy_TransportSocket 
     int rc = config_any(r, s->typed_config, &envoy_UpstreamTlsContext_pb, field, &u);
     if (rc == 0)
         out->tls = u;
+    out->path = path;
     return rc;
 }
 
@@ -44,7 +71,7 @@ static int read_match(struct config_reader *r, uint32_t i)
         return config_invalid(r, "transport_socket_matches[%u].name: must not be empty", i);
     if (!m->match) /* matches every endpoint */
         t->match = arena_new(&r->cfg->arena, struct google_Struct);
-    return read_one(r, m->transport_socket, t);
+    return read_one(r, m->transport_socket, t->path, t);
 }
 
 int config_read_transports(struct config_reader *r)
@@ -54,7 +81,7 @@ int config_read_transports(struct config_reader *r)
     c->transports = arena_array(&c->arena, struct cluster_transport, c->n_transports);
     c->transports[0].path = "transport_socket";
     bool any_plain = false;
-    int rc = read_one(r, c->pb->transport_socket, &c->transports[0]);
+    int rc = read_one(r, c->pb->transport_socket, c->transports[0].path, &c->transports[0]);
     for (uint32_t i = 0; rc == 0 && i < c->pb->transport_socket_matches.n; i++)
         rc = read_match(r, i);
     if (rc)

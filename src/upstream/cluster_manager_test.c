@@ -68,8 +68,9 @@ static void refused_by_name(void **state)
          "cluster 'x': ring_hash_lb_config: minimum_ring_size (20) > maximum_ring_size (10)"},
         {"{name: x, lb_policy: MAGLEV, maglev_lb_config: {table_size: 8}}",
          "cluster 'x': maglev_lb_config.table_size: must be a prime"},
-        {"{name: x, round_robin_lb_config: {slow_start_config: {slow_start_window: 1s}}}",
-         "cluster 'x': round_robin_lb_config.slow_start_config: not supported"},
+        {"{name: x, round_robin_lb_config: {slow_start_config: {aggression: {default_value: 0, "
+         "runtime_key: x}}}}",
+         "cluster 'x': round_robin_lb_config.slow_start_config.aggression: must be greater than 0"},
         {"{name: x, load_assignment: {cluster_name: x, endpoints: [{lb_endpoints: [{endpoint: "
          "{address: {socket_address: {address: some.name, port_value: 80}}}}]}]}}",
          "cluster 'x': load_assignment.endpoints[0].lb_endpoints[0].endpoint.address."
@@ -81,9 +82,11 @@ static void refused_by_name(void **state)
         {"{name: x, transport_socket: {name: t, typed_config: {'@type': "
          "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3."
          "ProxyProtocolUpstreamTransport}}}",
-         "cluster 'x': transport_socket.typed_config: transport socket 't' of type "
-         "'envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport': "
-         "not supported"},
+         "cluster 'x': transport_socket.typed_config.transport_socket: required"},
+        {"{name: x, transport_socket: {name: t, typed_config: {'@type': "
+         "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3."
+         "ProxyProtocolUpstreamTransport, config: {pass_through_tlvs: {}}}}}",
+         "cluster 'x': transport_socket.typed_config.config.pass_through_tlvs: not supported"},
         {"{name: x, transport_socket: {name: t, typed_config: {'@type': "
          "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, "
          "common_tls_context: {validation_context: {trusted_ca: {filename: /nonexistent/ca}}}}}}",

@@ -176,8 +176,9 @@ static void connect_socket(struct connector *k, struct tls_ctx *ctx)
 {
     struct cluster_core *c = core_of(k);
     int code = 0;
-    struct conn *conn =
-        conn_connect(c->w->loop, &k->host->info->addr, &c->cfg->sock, on_event, k, &code);
+    struct sock_opts so = c->cfg->sock;
+    so.first = k->ask->first;
+    struct conn *conn = conn_connect(c->w->loop, &k->host->info->addr, &so, on_event, k, &code);
     if (!conn) {
         if (c->cfg->sock.bind_to)
             stat_inc(core_stats(c), cluster_stat_bind_errors);
@@ -221,7 +222,7 @@ static void go(struct connector *k)
 }
 
 void connector_start(struct connector *k, struct upstream_host *host, enum upstream_priority p,
-                     const struct tls_ask *ask)
+                     const struct transport_ask *ask)
 {
     struct cluster_core *c = host->core;
     list_init(&k->link);

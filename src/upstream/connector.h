@@ -14,19 +14,20 @@
 #include "net/conn.h"
 #include "upstream/upstream.h"
 
-/* What TLS is told; views must live until the connector ends. */
-struct tls_ask {
+/* What the transport sockets are told; views must live until the connector ends. */
+struct transport_ask {
     bool has_sni;
     sv sni;
     const sv *alpn;
     uint32_t n_alpn;
     sv expect_name;
+    sv first; /* PROXY header */
 };
 
 struct connector {
     struct list link; /* core->awaiting_tls */
     struct upstream_host *host;
-    const struct tls_ask *ask;
+    const struct transport_ask *ask;
     struct conn *conn;
     struct timer timer;
     uint64_t start_ns;
@@ -41,7 +42,7 @@ struct connector {
 
 /* LIMIT_CX has been taken for it. done and failed are set by the caller. */
 void connector_start(struct connector *k, struct upstream_host *host, enum upstream_priority p,
-                     const struct tls_ask *ask);
+                     const struct transport_ask *ask);
 /* Stops an attempt without a callback; counts the connection as ended. Fine when it is over. */
 void connector_cancel(struct connector *k);
 /* The TLS slots of the core were made: attempts that wait for one go on. */

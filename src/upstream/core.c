@@ -201,6 +201,11 @@ void core_health_changed(struct cluster_core *c)
 
 /* ---- begin and end ---- */
 
+static uint64_t now_ms(const void *loop)
+{
+    return loop_now_ms(loop);
+}
+
 struct upstream_cluster *core_open(struct upstream_worker *w, struct worker_entry *e)
 {
     if (e->handle)
@@ -222,6 +227,8 @@ struct upstream_cluster *core_open(struct upstream_worker *w, struct worker_entr
     list_init(&c->handles);
     list_init(&c->awaiting_tls);
     lb_init(&c->lb, &c->cfg->lb, loop_rand(w->loop));
+    c->lb.now_ms = now_ms;
+    c->lb.clock = w->loop;
     c->lb.stats = &c->rt->stats.g;
     c->lb.stat_panic = cluster_stat_lb_healthy_panic;
     if (c->cfg->type == CLUSTER_ORIGINAL_DST)

@@ -72,6 +72,7 @@ struct endpoint_state {
     uint32_t refs; /* under the registry's lock */
     _Atomic uint32_t flags;
     _Atomic uint32_t rq_active, rq_pending, cx_active;
+    _Atomic uint64_t warm_since_ms; /* slow start: healthy since then; 0: not seen so yet */
     _Atomic uint64_t rq_total, rq_success, rq_error, rq_timeout, cx_total, cx_connect_fail;
     struct endpoint_outlier outlier;
     uint32_t key_n;

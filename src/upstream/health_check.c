@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "tls/tls_conn.h"
+#include "upstream/proxy_header.h"
 
 #define HEALTH_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                           \
     COUNTER(P, attempt)                                                                            \
@@ -112,6 +113,10 @@ static enum edge succeeded(struct health_session *s, bool degraded)
     }
     if (flag(s, ENDPOINT_PENDING_ACTIVE_HC, false))
         e = EDGE_CHANGED;
+    if (e == EDGE_CHANGED) { /* slow start begins anew */
+        uint64_t now = loop_now_ms(s->h->loop);
+        atomic_store_explicit(&s->state->warm_since_ms, now ? now : 1, memory_order_relaxed);
+    }
     if (flag(s, ENDPOINT_DEGRADED_ACTIVE_HC, degraded))
         e = EDGE_CHANGED;
     stat_inc(&s->h->stats, health_stat_success);
@@ -216,8 +221,13 @@ struct conn *health_session_connect(struct health_session *s, const sv *alpn, ui
     int code;
     if (s->h->cfg->alt_port && !i->health_addr.len)
         addr_set_port(&to, (uint16_t)s->h->cfg->alt_port);
-    struct conn *c = conn_connect(s->h->loop, &to, &s->h->rt->cfg->sock, fn, user, &code);
-    if (!c || !s->h->rt->cfg->transports[i->transport].tls)
+    const struct cluster_transport *t = &s->h->rt->cfg->transports[i->transport];
+    struct sock_opts so = s->h->rt->cfg->sock;
+    char header[PROXY_HEADER_MAX];
+    if (t->proxy_protocol)
+        so.first = sv_make(header, proxy_header_write(header, t->proxy_protocol, NULL, NULL));
+    struct conn *c = conn_connect(s->h->loop, &to, &so, fn, user, &code);
+    if (!c || !t->tls)
         return c;
     if (s->h->cfg->n_alpn) {
         alpn = s->h->cfg->alpn;

@@ -25,11 +25,13 @@ static uint64_t codec_now_ms(void *user)
 static void on_gone(struct deferred *d)
 {
     struct http_conn *hc = container_of(d, struct http_conn, gone);
-    struct upstream_host *h = hc->pool->host;
+    struct http_pool *p = hc->pool;
+    struct upstream_host *h = p->host;
     if (hc->codec)
         hc->codec->ops->free(hc->codec);
     buf_reset(&hc->in);
     pool_put(&h->core->w->conns, hc);
+    http_pool_conn_freed(p);
     host_unuse(h);
 }
 
@@ -438,6 +440,7 @@ struct http_conn *http_conn_new(struct http_pool *p)
     http_conn_timers_init(hc, w->loop);
     hc->connector.done = on_connected;
     hc->connector.failed = on_connect_failed;
+    p->n_conns++;
     list_push(&p->connecting, &hc->link);
     host_use(p->host);
     if (p->protocol != POOL_ALPN) /* else when it is known */

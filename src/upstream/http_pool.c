@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "upstream/http_conn.h"
+#include "upstream/proxy_header.h"
 
 static const sv alpn_h1[] = {SV_INIT("http/1.1")};
 static const sv alpn_h2[] = {SV_INIT("h2")};
@@ -50,7 +51,7 @@ static sv auto_name(const struct cluster_config *cfg, const struct upstream_ctx 
 }
 
 static void ask_alpn(const struct envoy_UpstreamTlsContext *u, enum pool_protocol p,
-                     const struct upstream_ctx *ctx, struct tls_ask *ask)
+                     const struct upstream_ctx *ctx, struct transport_ask *ask)
 {
     const struct envoy_CommonTlsContext *c = u->common_tls_context;
     if (ctx->n_alpn_override) {
@@ -64,7 +65,7 @@ static void ask_alpn(const struct envoy_UpstreamTlsContext *u, enum pool_protoco
 }
 
 static void ask_tls(const struct upstream_host *h, enum pool_protocol p,
-                    const struct upstream_ctx *ctx, struct arena *a, struct tls_ask *ask)
+                    const struct upstream_ctx *ctx, struct arena *a, struct transport_ask *ask)
 {
     const struct cluster_config *cfg = h->core->cfg;
     const struct envoy_UpstreamTlsContext *u = cfg->transports[h->info->transport].tls;
@@ -85,7 +86,17 @@ static void ask_tls(const struct upstream_host *h, enum pool_protocol p,
     ask_alpn(u, p, ctx, ask);
 }
 
-static bool same_alpn(const struct tls_ask *a, const struct tls_ask *b)
+/* room[] must last as long as *ask. */
+static void ask_proxy(const struct upstream_host *h, const struct upstream_ctx *ctx,
+                      char room[PROXY_HEADER_MAX], struct transport_ask *ask)
+{
+    unsigned version = h->core->cfg->transports[h->info->transport].proxy_protocol;
+    if (version)
+        ask->first =
+            sv_make(room, proxy_header_write(room, version, ctx->client, ctx->original_dst));
+}
+
+static bool same_alpn(const struct transport_ask *a, const struct transport_ask *b)
 {
     if (a->n_alpn != b->n_alpn)
         return false;
@@ -95,10 +106,10 @@ static bool same_alpn(const struct tls_ask *a, const struct tls_ask *b)
     return true;
 }
 
-static bool same_ask(const struct tls_ask *a, const struct tls_ask *b)
+static bool same_ask(const struct transport_ask *a, const struct transport_ask *b)
 {
     return a->has_sni == b->has_sni && sv_eq(a->sni, b->sni) &&
-           sv_eq(a->expect_name, b->expect_name) && same_alpn(a, b);
+           sv_eq(a->expect_name, b->expect_name) && sv_eq(a->first, b->first) && same_alpn(a, b);
 }
 
 /* ---- pools ---- */
@@ -113,11 +124,11 @@ static sv keep(char **at, sv v)
 }
 
 /* The pool's own copy: the request's views end with it. */
-static void copy_ask(struct http_pool *p, const struct tls_ask *ask)
+static void copy_ask(struct http_pool *p, const struct transport_ask *ask)
 {
     bool fixed = ask->alpn == alpn_h1 || ask->alpn == alpn_h2 || ask->alpn == alpn_both;
     uint32_t n = fixed ? 0 : ask->n_alpn;
-    size_t size = ask->sni.n + ask->expect_name.n;
+    size_t size = ask->sni.n + ask->expect_name.n + ask->first.n;
     p->ask = *ask;
     for (uint32_t i = 0; i < n; i++)
         size += sizeof(sv) + ask->alpn[i].n;
@@ -128,6 +139,7 @@ static void copy_ask(struct http_pool *p, const struct tls_ask *ask)
     p->names = (char *)alpn;
     p->ask.sni = keep(&at, ask->sni);
     p->ask.expect_name = keep(&at, ask->expect_name);
+    p->ask.first = keep(&at, ask->first);
     for (uint32_t i = 0; i < n; i++)
         alpn[i] = keep(&at, ask->alpn[i]);
     if (n)
@@ -135,7 +147,7 @@ static void copy_ask(struct http_pool *p, const struct tls_ask *ask)
 }
 
 static struct http_pool *pool_new(struct upstream_host *h, enum upstream_priority prio,
-                                  enum pool_protocol protocol, const struct tls_ask *ask)
+                                  enum pool_protocol protocol, const struct transport_ask *ask)
 {
     struct cluster_core *c = h->core;
     if (!limits_take(&c->rt->limits, prio, LIMIT_POOLS)) {
@@ -167,11 +179,13 @@ static void pool_free(struct http_pool *p)
 static struct http_pool *pool_of(struct upstream_host *h, const struct upstream_ctx *ctx)
 {
     enum pool_protocol protocol = protocol_of(h->core->cfg, ctx);
-    struct tls_ask ask = {0};
+    struct transport_ask ask = {0};
     struct http_pool *found = NULL;
+    char header[PROXY_HEADER_MAX];
     struct arena a;
     arena_init(&a);
     ask_tls(h, protocol, ctx, &a, &ask);
+    ask_proxy(h, ctx, header, &ask);
     list_each (it, &h->pools) {
         struct http_pool *p = container_of(it, struct http_pool, link);
         if (p->priority == ctx->priority && p->protocol == protocol && same_ask(&p->ask, &ask)) {
@@ -339,6 +353,13 @@ void http_pool_conn_gone(struct http_pool *p)
 {
     if (p->n_pending && !p->serving)
         connect_more(p, false);
+}
+
+/* One a client, or one an authority: they must not pile up. */
+void http_pool_conn_freed(struct http_pool *p)
+{
+    if (--p->n_conns == 0 && p->names && !p->n_pending)
+        pool_free(p);
 }
 
 /* ---- all pools of a host ---- */

@@ -1,6 +1,7 @@
 /* TCP connections to hosts: made for one user each, never pooled. */
 #include "base/mem.h"
 #include "tls/tls_conn.h"
+#include "upstream/proxy_header.h"
 #include "upstream/worker.h"
 
 /* From the attempt until the user is done with the connection. */
@@ -8,10 +9,11 @@ struct tcp_attempt {
     struct list link; /* host->tcp, then host->tcp_up */
     struct connector connector;
     struct upstream_open *open; /* NULL: the user has the connection */
-    struct tls_ask ask;
+    struct transport_ask ask;
     struct deferred gone;
     uint64_t conn_id;
     sv alpn[8];
+    char first[PROXY_HEADER_MAX];
     char names[];
 };
 
@@ -76,7 +78,8 @@ static sv keep(char **at, sv v)
 static struct tcp_attempt *attempt_new(const struct upstream_host *h,
                                        const struct upstream_ctx *ctx)
 {
-    const struct envoy_UpstreamTlsContext *u = h->core->cfg->transports[h->info->transport].tls;
+    const struct cluster_transport *ts = &h->core->cfg->transports[h->info->transport];
+    const struct envoy_UpstreamTlsContext *u = ts->tls;
     uint32_t n = u ? ctx->n_alpn_override : 0;
     if (n > 8)
         n = 8;
@@ -94,6 +97,9 @@ static struct tcp_attempt *attempt_new(const struct upstream_host *h,
         t->alpn[i] = keep(&at, ctx->alpn_override[i]);
     t->ask.alpn = t->alpn;
     t->ask.n_alpn = n;
+    if (ts->proxy_protocol)
+        t->ask.first = sv_make(t->first, proxy_header_write(t->first, ts->proxy_protocol,
+                                                            ctx->client, ctx->original_dst));
     list_init(&t->link);
     return t;
 }

@@ -121,6 +121,8 @@ struct upstream_ctx {
     bool has_hash;
     uint64_t hash;                            /* from the route's hash policy */
     const struct addr *original_dst;          /* ORIGINAL_DST clusters */
+    const struct addr *client;                /* whom it is for: PROXY protocol says it, together
+                                                 with original_dst. NULL: nobody in particular */
     const struct http_head *request;          /* header overrides (x-envoy-original-dst-host) */
     const struct upstream_host *const *tried; /* previous hosts, avoided when others are left */
     uint32_t n_tried;

@@ -19,6 +19,7 @@ VOLATILE = {"date", "x-request-id", "x-envoy-upstream-service-time"}
 # Random, times, ports: masked inside values.
 MASKS = [(re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
          (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
+         (re.compile(r'="[0-9a-f]{16}"'), '="HASH"'),
          (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID")]
 
 
@@ -50,7 +51,7 @@ def observe(response, request):
         seen = json.loads(response.body)
         got["upstream"] = {"backend": seen["backend"], "method": seen["method"], "path": seen["path"],
                            "version": seen["version"], "headers": fields(seen["headers"]), "body": seen["body"],
-                           "trailers": fields(seen["trailers"])}
+                           "trailers": fields(seen["trailers"]), "proxy": mask(str(seen.get("proxy")))}
         got["headers"].pop("content-length", None)
     except (ValueError, KeyError, TypeError):
         body = response.body if len(response.body) < 4000 else b"%d bytes" % len(response.body)
@@ -172,7 +173,7 @@ def backends(pki):
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(pki.leaf("backend").cert, pki.leaf("backend").key)
     made = [Backend("b1").start(), Backend("b2").start(), Backend("h2", h2c=True).start(),
-            Backend("tls", ssl=server).start()]
+            Backend("tls", ssl=server).start(), Backend("ptls", ssl=server, proxied=True).start()]
     yield made
     for b in made:
         b.stop()

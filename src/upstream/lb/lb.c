@@ -1,5 +1,6 @@
 #include "upstream/lb/lb.h"
 
+#include <math.h>
 #include "base/mem.h"
 
 /* Every policy there is. */
@@ -23,6 +24,8 @@ void lb_config_default(struct lb_config *c, const struct lb_policy *policy)
                             .panic_percent = 50,
                             .choice_count = 2,
                             .active_request_bias = 1.0,
+                            .slow_start_aggression = 1.0,
+                            .slow_start_min = 0.1,
                             .min_ring_size = 1024,
                             .max_ring_size = 8u << 20,
                             .table_size = 65537};
@@ -163,10 +166,32 @@ static uint32_t *locality_slots(struct lb *lb)
     return slot;
 }
 
+/* An endpoint that is seen healthy for the first time begins to warm up, whoever of the workers
+ * sees it first. */
+static void begin_slow_start(struct lb *lb)
+{
+    const struct endpoint_table *t = lb->table;
+    lb->slow_until_ms = 0;
+    if (!lb->cfg->slow_start_ms || !lb->now_ms)
+        return;
+    uint64_t now = lb->now_ms(lb->clock);
+    for (uint32_t i = 0; i < t->n; i++) {
+        if (endpoint_health(&t->v[i]) != ENDPOINT_IS_HEALTHY)
+            continue;
+        uint64_t since = 0;
+        if (atomic_compare_exchange_strong(&t->v[i].info->state->warm_since_ms, &since,
+                                           now ? now : 1))
+            since = now;
+        if (since + lb->cfg->slow_start_ms > lb->slow_until_ms)
+            lb->slow_until_ms = since + lb->cfg->slow_start_ms;
+    }
+}
+
 void lb_update(struct lb *lb, const struct endpoint_table *t)
 {
     lb_fini(lb);
     lb->table = t;
+    begin_slow_start(lb);
     lb->n_prio = t->n_priorities;
     lb->prio = mem_array(struct lb_priority, lb->n_prio);
     lb->loads = mem_array(struct priority_load, lb->n_prio);
@@ -266,6 +291,31 @@ uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask)
             return other;
     }
     return pick_other(lb, ask, index);
+}
+
+/* ---- for policies with weights ---- */
+
+bool lb_by_weight(const struct lb *lb, const struct lb_list *l)
+{
+    return l->weighted || (lb->slow_until_ms && lb->now_ms(lb->clock) < lb->slow_until_ms);
+}
+
+double lb_warmed_weight(const struct lb *lb, uint32_t index, double weight)
+{
+    const struct lb_config *c = lb->cfg;
+    if (!lb->slow_until_ms || endpoint_health(&lb->table->v[index]) != ENDPOINT_IS_HEALTHY)
+        return weight;
+    uint64_t since =
+        atomic_load_explicit(&lb->table->v[index].info->state->warm_since_ms, memory_order_relaxed);
+    uint64_t now = lb->now_ms(lb->clock), age = now > since ? now - since : 1;
+    if (age >= c->slow_start_ms)
+        return weight;
+    double grown = (double)age / (double)c->slow_start_ms;
+    if (c->slow_start_aggression != 1.0)
+        grown = pow(grown, 1.0 / c->slow_start_aggression);
+    if (grown < c->slow_start_min)
+        grown = c->slow_start_min;
+    return weight * (grown > 1e-9 ? grown : 1e-9); /* never no weight at all */
 }
 
 /* ---- for hashing policies ---- */

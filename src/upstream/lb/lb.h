@@ -36,6 +36,10 @@ struct lb_config {
     uint32_t choice_count;      /* 2 */
     double active_request_bias; /* 1.0 */
     bool full_scan;
+    /* round robin and least request: a new endpoint's weight grows over this time; 0: at once */
+    uint64_t slow_start_ms;
+    double slow_start_aggression; /* 1.0: in a straight line */
+    double slow_start_min;        /* share of the weight that it begins with, 0.1 */
     /* ring hash, Maglev */
     uint64_t min_ring_size, max_ring_size; /* 1024, 8 Mi */
     bool murmur2;
@@ -71,6 +75,10 @@ struct lb {
     const struct lb_config *cfg;
     const struct endpoint_table *table;
     struct rand_state *rand;
+    /* For slow start; NULL: there is none. Any clock that all users of the endpoints share. */
+    uint64_t (*now_ms)(const void *clock);
+    const void *clock;
+    uint64_t slow_until_ms; /* some endpoint is warming up until then */
     struct lb_priority *prio;
     uint32_t n_prio;
     struct priority_load *loads; /* the same as in prio, in a row */
@@ -109,6 +117,12 @@ struct lb_ask {
 };
 /* An index into the table or LB_NONE. */
 uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask);
+
+/* ---- for policies with weights ---- */
+/* Whether turns are to be taken by weight: weights differ, or an endpoint is warming up. */
+bool lb_by_weight(const struct lb *lb, const struct lb_list *l);
+/* `weight` of an endpoint as slow start has it now. */
+double lb_warmed_weight(const struct lb *lb, uint32_t index, double weight);
 
 /* ---- for hashing policies ---- */
 struct lb_weighted {

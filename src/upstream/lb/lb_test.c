@@ -74,6 +74,74 @@ static void set_flag(struct fixture *f, uint32_t index, uint32_t flag)
     lb_update(&f->lb, f->table);
 }
 
+static uint64_t test_now(const void *clock)
+{
+    return *(const uint64_t *)clock;
+}
+
+/* Four endpoints that have been there for long, and then a fifth. */
+static void warm_up(struct fixture *f, const struct lb_policy *policy, uint64_t *now)
+{
+    start(f, policy);
+    *now = 1000;
+    f->cfg.slow_start_ms = 10000;
+    f->lb.now_ms = test_now;
+    f->lb.clock = now;
+    add_n(f, 4);
+    *now += 20000;
+    test_cla_add(&f->cla, "127.0.0.1:99", 1, "", 0, 0);
+    build(f);
+}
+
+static void new_endpoints_warm_up(void **state)
+{
+    struct fixture f;
+    uint64_t now;
+    warm_up(&f, &lb_round_robin, &now);
+    picks(&f, 4100); /* a tenth of the weight of the others */
+    assert_in_range(f.count[4], 80, 120);
+    now += 5000; /* half of it */
+    picks(&f, 4500);
+    assert_in_range(f.count[4], 480, 520);
+    now += 5000;
+    picks(&f, 5000);
+    assert_in_range(f.count[4], 980, 1020);
+    build(&f); /* known already: it does not begin again */
+    picks(&f, 5000);
+    assert_int_equal(f.count[4], 1000);
+    finish(&f);
+}
+
+static void slow_start_bends(void **state)
+{
+    struct fixture f;
+    uint64_t now;
+    warm_up(&f, &lb_least_request, &now);
+    f.cfg.slow_start_aggression = 2.0;
+    now += 2500; /* the root of a quarter is a half */
+    picks(&f, 4500);
+    assert_in_range(f.count[4], 440, 560);
+    f.cfg.slow_start_min = 1.0;
+    picks(&f, 5000);
+    assert_in_range(f.count[4], 950, 1050);
+    finish(&f);
+}
+
+static void all_new_endpoints_are_equal(void **state)
+{
+    struct fixture f;
+    uint64_t now = 5;
+    start(&f, &lb_round_robin);
+    f.cfg.slow_start_ms = 10000;
+    f.lb.now_ms = test_now;
+    f.lb.clock = &now;
+    add_n(&f, 4);
+    picks(&f, 400);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(f.count[i], 100);
+    finish(&f);
+}
+
 static void round_robin_takes_turns(void **state)
 {
     struct fixture f;
@@ -418,6 +486,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_robin_takes_turns),
+        cmocka_unit_test(new_endpoints_warm_up),
+        cmocka_unit_test(slow_start_bends),
+        cmocka_unit_test(all_new_endpoints_are_equal),
         cmocka_unit_test(round_robin_keeps_weights),
         cmocka_unit_test(random_is_even_and_ignores_weights),
         cmocka_unit_test(least_request_prefers_the_idle),

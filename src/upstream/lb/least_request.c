@@ -15,14 +15,15 @@ static double weight(const struct lb *lb, uint32_t index)
 {
     double w = lb->table->v[index].weight, bias = lb->cfg->active_request_bias;
     double n = active(lb, index) + 1.0;
-    return bias == 1.0 ? w / n : bias == 0.0 ? w : w / pow(n, bias);
+    w = bias == 1.0 ? w / n : bias == 0.0 ? w : w / pow(n, bias);
+    return lb_warmed_weight(lb, index, w);
 }
 
 static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
 {
     struct edf *e = mem_new(struct edf);
     l->state = e;
-    if (!l->weighted)
+    if (!lb_by_weight(lb, l))
         return;
     edf_init(e, l->n);
     for (uint32_t i = 0; i < l->n; i++)
@@ -69,8 +70,8 @@ static uint32_t draw(struct lb *lb, const struct lb_list *l)
 
 static uint32_t pick(struct lb *lb, struct lb_list *l, uint64_t hash, uint32_t attempt)
 {
-    if (l->weighted) {
-        struct edf *e = l->state;
+    struct edf *e = l->state;
+    if (e->n) {
         uint32_t index = edf_next(e);
         edf_next_done(e, weight(lb, index));
         return index;

@@ -5,19 +5,24 @@
 
 struct round_robin {
     uint32_t next;
-    struct edf edf; /* when weights differ */
+    struct edf edf; /* when weights differ, or grow (slow start) */
 };
+
+static double weight(const struct lb *lb, uint32_t index)
+{
+    return lb_warmed_weight(lb, index, lb->table->v[index].weight);
+}
 
 static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
 {
     struct round_robin *rr = mem_new(struct round_robin);
     rr->next = (uint32_t)rand_below(lb->rand, l->n);
     l->state = rr;
-    if (!l->weighted)
+    if (!lb_by_weight(lb, l))
         return;
     edf_init(&rr->edf, l->n);
     for (uint32_t i = 0; i < l->n; i++)
-        edf_add(&rr->edf, l->v[i], lb->table->v[l->v[i]].weight);
+        edf_add(&rr->edf, l->v[i], weight(lb, l->v[i]));
     for (uint32_t i = 0; i < rr->next; i++)
         edf_pick(&rr->edf);
 }
@@ -32,8 +37,11 @@ static void fini(struct lb_list *l)
 static uint32_t pick(struct lb *lb, struct lb_list *l, uint64_t hash, uint32_t attempt)
 {
     struct round_robin *rr = l->state;
-    if (l->weighted)
-        return edf_pick(&rr->edf);
+    if (rr->edf.n) {
+        uint32_t index = edf_next(&rr->edf);
+        edf_next_done(&rr->edf, weight(lb, index));
+        return index;
+    }
     if (rr->next >= l->n)
         rr->next = 0;
     return l->v[rr->next++];

@@ -18,9 +18,10 @@ import h2.exceptions
 class Backend:
     """Runs in a thread of its own. `name` comes back in x-backend and in the body."""
 
-    def __init__(self, name, port=0, host="127.0.0.1", h2c=False, ssl=None):
+    def __init__(self, name, port=0, host="127.0.0.1", h2c=False, ssl=None, proxied=False):
         self.name, self.host, self.port, self.h2c, self.ssl = name, host, port, h2c, ssl
         self.seen, self.connections, self.fails = [], 0, {}
+        self.proxied = proxied  # a PROXY header comes before TLS
         self.tasks = set()
 
     def start(self):
@@ -28,7 +29,8 @@ class Backend:
         self.loop = asyncio.new_event_loop()
 
         async def main():
-            self.server = await asyncio.start_server(self.serve, self.host, self.port, ssl=self.ssl, limit=1 << 20)
+            self.server = await asyncio.start_server(self.serve, self.host, self.port, limit=1 << 20,
+                                                     ssl=None if self.proxied else self.ssl)
             self.port = self.server.sockets[0].getsockname()[1]
             ready.set()
 
@@ -62,7 +64,11 @@ class Backend:
         task = asyncio.current_task()
         self.tasks.add(task)
         try:
-            await (self.serve_h2 if self.h2c else self.serve_h1)(reader, writer)
+            proxy = None
+            if self.proxied:
+                proxy = await self.proxy_header(reader, await reader.readline())
+                await writer.start_tls(self.ssl)
+            await (self.serve_h2(reader, writer) if self.h2c else self.serve_h1(reader, writer, proxy))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, asyncio.LimitOverrunError, ValueError):
             pass
         finally:
@@ -86,8 +92,24 @@ class Backend:
         headers = [("content-type", "application/json"), ("x-backend", self.name), *map(split, want("x-want-header"))]
         return status, headers, body, [split(t) for t in want("x-want-trailer")], want
 
-    async def serve_h1(self, reader, writer):
+    async def proxy_header(self, reader, line):
+        """The PROXY header that `line` begins, as text; version 2 is read to its end."""
+        if line.startswith(b"PROXY "):
+            _, family, *rest = line.decode().split()
+            return " ".join(["v1", family] + ([f"{rest[0]}:{rest[2]}", f"{rest[1]}:{rest[3]}"] if rest else []))
+        head = line + await reader.readexactly(16 - len(line))
+        body = await reader.readexactly(int.from_bytes(head[14:16], "big"))
+        text = f"v2 {head[12]:02x} {head[13]:02x}"
+        if head[13] == 0x11:
+            ip = [".".join(map(str, body[i:i + 4])) for i in (0, 4)]
+            text += "".join(f" {a}:{int.from_bytes(body[i:i + 2], 'big')}" for a, i in zip(ip, (8, 10)))
+        return text + (" " + body[12:].hex() if body[12:] else "")
+
+    async def serve_h1(self, reader, writer, proxy=None):
         while line := await reader.readline():
+            if line.startswith(b"PROXY ") or line == b"\r\n":
+                proxy = await self.proxy_header(reader, line)
+                continue
             method, target, version = line.decode("latin1").rstrip("\r\n").split(" ")
             headers = []
             while (l := await reader.readline()) not in (b"\r\n", b""):
@@ -110,7 +132,7 @@ class Backend:
                     trailers.append((k, v.strip()))
             elif get("content-length"):
                 body = await reader.readexactly(int(get("content-length")))
-            seen = {"method": method, "path": target, "version": version, "headers": headers,
+            seen = {"method": method, "path": target, "version": version, "headers": headers, "proxy": proxy,
                     "body": body.decode("latin1"), "trailers": trailers}
             status, hs, out, tr, want = self.plan(seen)
             how = (want("x-want") or [""])[0]

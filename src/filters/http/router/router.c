@@ -135,6 +135,7 @@ static void prepare_ctx(struct router *r)
     c->has_hash =
         route_match_hash(r->m, r->req, r->si, router_host(r)->arena, &c->hash, &r->set_cookie);
     c->original_dst = r->si->down->local_addr;
+    c->client = r->si->down->remote_addr;
     c->request = r->req;
     c->metadata_match = r->m->metadata_match;
     c->downstream_protocol = r->si->protocol;

@@ -18,7 +18,7 @@ struct shadow {
     struct http_head head;
     struct buf body;
     struct http_headers *trailers;
-    struct addr original_dst;
+    struct addr original_dst, client;
     struct timer timer;
     struct deferred freeing;
     bool over;
@@ -163,6 +163,10 @@ static void start_one(struct router *r, const struct route_mirror *p)
     if (r->ctx.original_dst) {
         sh->original_dst = *r->ctx.original_dst;
         sh->ctx.original_dst = &sh->original_dst;
+    }
+    if (r->ctx.client) {
+        sh->client = *r->ctx.client;
+        sh->ctx.client = &sh->client;
     }
     timer_init(&sh->timer, sh->loop, on_timeout);
     if (r->timeout_ms)

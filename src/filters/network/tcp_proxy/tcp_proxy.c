@@ -332,6 +332,7 @@ static struct upstream_ctx context(struct tcp_session *s, const struct tcp_weigh
 {
     struct upstream_ctx x = {
         .original_dst = s->nc->sc.local_addr,
+        .client = s->nc->sc.remote_addr,
         .metadata_match = w && w->metadata ? w->metadata : s->cfg->metadata,
         .downstream_protocol = HTTP_11,
     };
