@@ -97,4 +97,16 @@ const struct istio_TCPRoute *build_tcp_route(struct build *b, const struct model
 sv build_destination(struct build *b, const struct istio_Destination *d, sv ns,
                      uint16_t default_port);
 
+/* ---- matches ---- */
+const struct envoy_RegexMatcher *build_regex(struct build *b, sv text);
+/* A pattern that is there; an empty prefix says nothing. */
+bool build_string_set(const struct istio_StringMatch *s);
+/* 0 wants every port. */
+bool build_port_matches(uint32_t want, uint16_t port);
+/* NULL matches everything. */
+const struct envoy_RouteMatch *build_route_match(struct build *b,
+                                                 const struct istio_HTTPMatchRequest *in);
+/* The parts of a match that the control plane decides: port, gateway, where the client is. */
+bool build_match_holds(struct build *b, const struct istio_HTTPMatchRequest *m, uint16_t port);
+
 #endif
