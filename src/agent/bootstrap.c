@@ -159,7 +159,9 @@ void bootstrap_json(const struct bootstrap *b, struct strbuf *out)
                     b->mark);
     strbuf_add_c(out, "\"dynamic_resources\":{\"ads_config\":{\"api_type\":\"DELTA_GRPC\","
                       "\"transport_api_version\":\"V3\",\"grpc_services\":[{\"envoy_grpc\":"
-                      "{\"cluster_name\":\"xds-grpc\"}}]},"
+                      /* The control plane is on this machine: it is back soon. */
+                      "{\"cluster_name\":\"xds-grpc\",\"retry_policy\":{\"retry_back_off\":"
+                      "{\"base_interval\":\"0.2s\",\"max_interval\":\"2s\"}}}}]},"
                       "\"cds_config\":{\"ads\":{},\"initial_fetch_timeout\":\"0s\","
                       "\"resource_api_version\":\"V3\"},"
                       "\"lds_config\":{\"ads\":{},\"initial_fetch_timeout\":\"0s\","

@@ -115,6 +115,7 @@ static int map_self(uid_t uid, gid_t gid, struct error *err)
 
 static int make_network(struct error *err)
 {
+    static const uint8_t bridge_mac[6] = MESH_NET_BRIDGE_MAC;
     uid_t uid = geteuid();
     gid_t gid = getegid();
     struct addr gateway;
@@ -127,7 +128,7 @@ static int make_network(struct error *err)
                          strerror(errno));
     rc = uid == 0 ? 0 : map_self(uid, gid, err);
     rc = rc ? rc : netlink_up("lo", err);
-    rc = rc ? rc : netlink_bridge(MESH_NET_BRIDGE, err);
+    rc = rc ? rc : netlink_bridge(MESH_NET_BRIDGE, bridge_mac, err);
     rc = rc ? rc : addr_ip(&gateway, SV(MESH_NET_BASE), 0);
     rc = rc ? rc : netlink_address(MESH_NET_BRIDGE, &gateway, MESH_NET_PREFIX, err);
     return rc ? rc : netlink_up(MESH_NET_BRIDGE, err);

@@ -94,6 +94,41 @@ static void test_reach_control_plane(void **state)
     mesh_net_leave(m);
 }
 
+/* What a neighbour learned of the gateway stays true when others come and go. */
+static int gateway_mac(const struct addr *self)
+{
+    char line[200];
+    bool ok = false;
+    int fd = connect_to("10.97.0.1", 15998);
+    FILE *f = fopen("/proc/net/arp", "re");
+
+    while (f && fgets(line, sizeof line, f))
+        ok |= strstr(line, "10.97.0.1 ") && strstr(line, "02:00:0a:61:00:01");
+    if (f)
+        fclose(f);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 && ok ? 0 : 1;
+}
+
+static void test_gateway_keeps_its_hardware_address(void **state)
+{
+    struct error err = {0};
+    struct mesh_net *m = mesh_net_join(mesh, &err);
+    struct addr a;
+    int fd;
+
+    if (!m)
+        fail_msg("%s", err.msg);
+    a = *mesh_net_gateway(m);
+    addr_set_port(&a, 15998);
+    assert_int_equal(mesh_net_listen(m, &a, &fd, &err), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(as_workload("mac", gateway_mac), 0);
+    close(fd);
+    mesh_net_leave(m);
+}
+
 static int two_addresses(const struct addr *self)
 {
     char text[ADDR_TEXT_MAX];
@@ -220,9 +255,13 @@ static void test_nothing_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rules),     cmocka_unit_test(test_names),
-        cmocka_unit_test(test_address),   cmocka_unit_test(test_reach_control_plane),
-        cmocka_unit_test(test_intercept), cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_address),
+        cmocka_unit_test(test_reach_control_plane),
+        cmocka_unit_test(test_gateway_keeps_its_hardware_address),
+        cmocka_unit_test(test_intercept),
+        cmocka_unit_test(test_nothing_left),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -28,5 +28,10 @@ ssize_t mesh_net_recv(int fd, void *p, size_t n, int *fds, int max);
 #define MESH_NET_BRIDGE "weft0"
 #define MESH_NET_PREFIX 16
 #define MESH_NET_BASE   "10.97.0.1"
+/* The bridge's, the same for ever: locally administered, the address above in it. */
+#define MESH_NET_BRIDGE_MAC                                                                        \
+    {                                                                                              \
+        0x02, 0x00, 0x0a, 0x61, 0x00, 0x01                                                         \
+    }
 
 #endif

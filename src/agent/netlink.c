@@ -96,13 +96,14 @@ int netlink_up(const char *name, struct error *err)
     return result(talk(&r), err, "bring up link", name);
 }
 
-int netlink_bridge(const char *name, struct error *err)
+int netlink_bridge(const char *name, const uint8_t mac[6], struct error *err)
 {
     struct request r;
     struct rtattr *info;
 
     start(&r, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof r.link);
     attr(&r, IFLA_IFNAME, name, strlen(name) + 1);
+    attr(&r, IFLA_ADDRESS, mac, 6);
     info = attr(&r, IFLA_LINKINFO, NULL, 0);
     attr(&r, IFLA_INFO_KIND, "bridge", 6);
     attr_end(&r, info);

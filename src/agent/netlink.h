@@ -10,8 +10,10 @@
 
 /* A link is made up or down by name. */
 int netlink_up(const char *name, struct error *err) MUST_CHECK;
-/* A bridge; E_EXISTS when there is one of that name. */
-int netlink_bridge(const char *name, struct error *err) MUST_CHECK;
+/* A bridge; E_EXISTS when there is one of that name. Its hardware address is given: left to itself
+ * a bridge takes the lowest of its ports', and changes it when that one goes. Its neighbours then
+ * keep sending to the old one until their tables age, for most of a minute. */
+int netlink_bridge(const char *name, const uint8_t mac[6], struct error *err) MUST_CHECK;
 /* A veth pair: `name` here, `peer_name` in the namespace of peer_ns_fd. */
 int netlink_veth(const char *name, const char *peer_name, int peer_ns_fd,
                  struct error *err) MUST_CHECK;

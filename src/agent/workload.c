@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,6 +37,7 @@ LOG_COMPONENT(run);
 #define STOP_WAIT_MS    10000 /* a command that was told to end has this long */
 #define SETTLE_MS       200 /* for others to learn that this workload takes no requests any more */
 #define RESTART_MS      500
+#define LEASE_MS        50 /* between attempts to register anew */
 
 #define WORKLOAD_PUBLISH_MAX 16
 
@@ -53,6 +56,7 @@ struct workload {
     int publish_fd[WORKLOAD_PUBLISH_MAX]; /* listen on the host, -1: none */
     int exit_code;
     bool claimed, ready, stopping;
+    bool refused;     /* by a control plane that was started again; said once */
     uint64_t stop_ms; /* when the command was told to end */
 };
 
@@ -71,17 +75,43 @@ static void nap(unsigned ms)
 
 /* ---- registration ---- */
 
-static int join(struct workload *w, struct error *err)
+static int introduce(struct workload *w, int wait_ms, struct arena *a,
+                     const struct weft_WorkloadReply **reply, struct error *err)
 {
     const struct workload_opts *o = w->o;
     struct weft_WorkloadRegistration r = {.name = sv_of(o->name),
                                           .namespace = sv_of(o->ns),
-                                          .service_account = sv_of(o->service_account)};
-    const struct weft_WorkloadRegistration_LabelsEntry **labels = arena_array(
-        &w->arena, const struct weft_WorkloadRegistration_LabelsEntry *, o->n_labels + 1);
+                                          .service_account = sv_of(o->service_account),
+                                          .ready = w->ready && !w->stopping};
+    const struct weft_WorkloadRegistration_LabelsEntry **labels =
+        arena_array(a, const struct weft_WorkloadRegistration_LabelsEntry *, o->n_labels + 1);
     const struct weft_WorkloadPort **ports =
-        arena_array(&w->arena, const struct weft_WorkloadPort *, o->n_ports + 1);
+        arena_array(a, const struct weft_WorkloadPort *, o->n_ports + 1);
     char ip[ADDR_TEXT_MAX];
+
+    for (uint32_t i = 0; i < o->n_labels; i++) {
+        struct weft_WorkloadRegistration_LabelsEntry *e =
+            arena_new(a, struct weft_WorkloadRegistration_LabelsEntry);
+        e->key = o->labels[i].key;
+        e->value = o->labels[i].value;
+        labels[i] = e;
+    }
+    for (uint32_t i = 0; i < o->n_ports; i++) {
+        struct weft_WorkloadPort *p = arena_new(a, struct weft_WorkloadPort);
+        p->port = o->ports[i];
+        ports[i] = p;
+    }
+    r.labels.v = labels;
+    r.labels.n = o->n_labels;
+    r.ports.v = ports;
+    r.ports.n = o->n_ports;
+    r.address = addr_ip_text(&w->address, ip);
+    return registration_start(w->dir, &r, wait_ms, a, reply, &w->lease, err);
+}
+
+static int join(struct workload *w, struct error *err)
+{
+    const struct workload_opts *o = w->o;
     int rc = mesh_net_dir(o->mesh, w->dir, err);
 
     if (rc)
@@ -94,26 +124,40 @@ static int join(struct workload *w, struct error *err)
         return rc;
     w->claimed = true;
     rc = mesh_net_address(w->net, &w->address, err);
-    if (rc)
-        return rc;
-    for (uint32_t i = 0; i < o->n_labels; i++) {
-        struct weft_WorkloadRegistration_LabelsEntry *e =
-            arena_new(&w->arena, struct weft_WorkloadRegistration_LabelsEntry);
-        e->key = o->labels[i].key;
-        e->value = o->labels[i].value;
-        labels[i] = e;
+    return rc ? rc : introduce(w, CONTROL_WAIT_MS, &w->arena, &w->reply, err);
+}
+
+/* The control plane ended: the next one has to hear of this workload. What it says of roots and
+ * addresses is what the first one said. */
+static void introduce_again(struct workload *w)
+{
+    const struct weft_WorkloadReply *reply;
+    struct error err = {0};
+    struct arena a;
+
+    arena_init(&a);
+    if (introduce(w, 0, &a, &reply, &err) == 0) {
+        log_info(&log_run, "registered anew workload=%s", w->o->name);
+        w->refused = false;
+    } else if (err.code == E_DENIED && !w->refused) {
+        log_error(&log_run, "%s workload=%s", err.msg, w->o->name);
+        w->refused = true;
     }
-    for (uint32_t i = 0; i < o->n_ports; i++) {
-        struct weft_WorkloadPort *p = arena_new(&w->arena, struct weft_WorkloadPort);
-        p->port = o->ports[i];
-        ports[i] = p;
-    }
-    r.labels.v = labels;
-    r.labels.n = o->n_labels;
-    r.ports.v = ports;
-    r.ports.n = o->n_ports;
-    r.address = addr_ip_text(&w->address, ip);
-    return registration_start(w->dir, &r, CONTROL_WAIT_MS, &w->arena, &w->reply, &w->lease, err);
+    arena_free(&a);
+}
+
+/* Looks whether the control plane hung up. */
+static void check_lease(struct workload *w)
+{
+    char text[256];
+    ssize_t n = recv(w->lease, text, sizeof text, MSG_DONTWAIT);
+
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+        return;
+    close(w->lease);
+    w->lease = -1;
+    log_warn(&log_run, "the control plane is gone; the workload stays as it is workload=%s",
+             w->o->name);
 }
 
 /* ---- what the sidecar is started with ---- */
@@ -510,8 +554,8 @@ static void check_ready(struct workload *w)
         }
     }
     w->ready = true;
-    if (registration_update(w->lease, true))
-        log_warn(&log_run, "the control plane is gone; the workload stays as it is");
+    if (w->lease >= 0)
+        registration_update(w->lease, true);
 }
 
 /* Others stop sending first; then the command is told. */
@@ -520,7 +564,8 @@ static void stop_command(struct workload *w, int signo)
     if (!w->stopping) {
         w->stopping = true;
         w->stop_ms = now_ms();
-        registration_update(w->lease, false);
+        if (w->lease >= 0)
+            registration_update(w->lease, false);
         if (w->o->n_ports)
             nap(SETTLE_MS);
     }
@@ -562,15 +607,27 @@ static bool reap(struct workload *w)
     return w->command > 0;
 }
 
-static void supervise(struct workload *w, const sigset_t *signals)
+/* The next signal, or 0 when something else happened or the time is over. */
+static int next_signal(struct workload *w, int signals_fd)
+{
+    struct pollfd p[2] = {{.fd = signals_fd, .events = POLLIN}, {.fd = w->lease, .events = POLLIN}};
+    struct signalfd_siginfo got;
+    int ms = !w->ready || w->stopping ? POLL_MS : w->lease < 0 ? LEASE_MS : 1000;
+
+    poll(p, 2, ms);
+    if (p[1].revents)
+        check_lease(w);
+    else if (w->lease < 0 && !w->stopping)
+        introduce_again(w);
+    return read(signals_fd, &got, sizeof got) == sizeof got ? (int)got.ssi_signo : 0;
+}
+
+static void supervise(struct workload *w, int signals_fd)
 {
     while (reap(w)) {
-        struct timespec wait = {0, (w->ready && !w->stopping ? 1000 : POLL_MS) * 1000000L};
         int signo;
-        if (wait.tv_nsec >= 1000000000L)
-            wait = (struct timespec){1, 0};
         check_ready(w);
-        signo = sigtimedwait(signals, NULL, &wait);
+        signo = next_signal(w, signals_fd);
         if (signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGQUIT)
             stop_command(w, signo);
         else if (signo > 0 && signo != SIGCHLD && w->command > 0)
@@ -640,6 +697,7 @@ int workload_run(const struct workload_opts *o, struct error *err)
             sigaddset(&signals, s);
     }
     sigprocmask(SIG_BLOCK, &signals, &outer);
+    int signals_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
     rc = join(&w, err);
     if (!rc)
         snprintf(w.sds_path, sizeof w.sds_path, "%s/.%s.sds", w.dir, o->name);
@@ -652,8 +710,10 @@ int workload_run(const struct workload_opts *o, struct error *err)
     rc = rc ? rc : await_sidecar(&w, err);
     rc = rc ? rc : start_command(&w, &outer, err);
     if (!rc)
-        supervise(&w, &signals);
+        supervise(&w, signals_fd);
     clean_up(&w);
+    if (signals_fd >= 0)
+        close(signals_fd);
     sigprocmask(SIG_SETMASK, &outer, NULL);
     return w.exit_code;
 }

@@ -14,6 +14,8 @@
 
 LOG_COMPONENT(control);
 
+#define EXPECTED_MAX 4096
+
 struct settings {
     const char *config, *ns, *state, *mesh, *plain, *tls, *monitoring, *trust_domain, *domain, *ttl;
     const char *log_file, *log_format, *log_json, *level, *tls_port;
@@ -54,6 +56,20 @@ static int state_dir(const struct settings *s, char out[PATH_MAX], struct error 
     return 0;
 }
 
+struct names {
+    struct arena *a;
+    const char *v[EXPECTED_MAX];
+    uint32_t n;
+};
+
+static void add_name(void *arg, const char *workload, pid_t pid)
+{
+    struct names *l = arg;
+    (void)pid;
+    if (l->n < EXPECTED_MAX)
+        l->v[l->n++] = arena_sv(l->a, sv_of(workload)).p;
+}
+
 /* The mesh network of this machine, for workloads of `weft run`. */
 static int join_network(const struct settings *s, struct mesh_net **net, char *socket_path,
                         size_t socket_size, struct control_opts *o, struct arena *a,
@@ -70,6 +86,11 @@ static int join_network(const struct settings *s, struct mesh_net **net, char *s
     rc = rc ? rc : mesh_net_dir(s->mesh, dir, err);
     if (rc)
         return rc;
+    struct names *running = arena_new(a, struct names);
+    running->a = a;
+    mesh_net_each(s->mesh, add_name, running);
+    o->expected = running->v;
+    o->n_expected = running->n;
     *net = mesh_net_join(s->mesh, err);
     if (!*net)
         return err->code;

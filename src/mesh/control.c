@@ -47,6 +47,7 @@ struct control {
     struct tls_key *key; /* in memory only, made anew at each start */
     struct timer renew;
     struct serve_server *plain, *tls, *http;
+    bool ready; /* what it knows is whole: it may be told */
 };
 
 static int64_t now_s(const struct control *c)
@@ -158,6 +159,18 @@ static sv token(void *arg, sv ns, sv service_account, struct arena *a)
     return out;
 }
 
+/* Every workload is known: proxies may ask. Before, an endpoint that only has not registered anew
+ * would be taken from them. */
+static void complete(void *arg)
+{
+    struct control *c = arg;
+    c->ready = true;
+    if (c->plain) {
+        serve_server_pause(c->plain, false);
+        serve_server_pause(c->tls, false);
+    }
+}
+
 static sv roots(void *arg)
 {
     return ca_roots_pem(((struct control *)arg)->ca);
@@ -200,11 +213,13 @@ static int start_servers(struct control *c, struct error *err)
     c->health = grpc_health_new(c->grpc);
     c->ads = ads_service_new(c->grpc, c->push, c->ca, c->loop);
     c->certificates = ca_service_new(c->grpc, c->ca, c->loop);
-    monitor_init(&c->monitor, c->push, c->ca, c->certificates, c->files);
+    monitor_init(&c->monitor, c->push, c->ca, c->certificates, c->files, &c->ready);
     c->plain = server(c, NULL);
     serve_server_add(c->plain, grpc_server_accept, c->grpc);
     c->tls = server(c, c->slot);
     serve_server_add(c->tls, grpc_server_accept, c->grpc);
+    serve_server_pause(c->plain, !c->ready);
+    serve_server_pause(c->tls, !c->ready);
     c->http = serve_server_new(&(struct serve_server_opts){.loop = c->loop});
     serve_server_add(c->http, serve_http_accept, &c->monitor.http);
     rc = rc ? rc : listen_text(c->plain, c->o.plain_address, err);
@@ -243,6 +258,7 @@ static int start(struct control *c, struct error *err)
             return err->code;
     }
     c->push = push_new(c->loop, c->store, c->t);
+    c->ready = !c->o.n_expected;
     if (c->o.run_socket) {
         c->run =
             run_source_new(&(struct run_source_opts){.loop = c->loop,
@@ -251,6 +267,9 @@ static int start(struct control *c, struct error *err)
                                                      .changed = changed,
                                                      .token = token,
                                                      .roots = roots,
+                                                     .expected = c->o.expected,
+                                                     .n_expected = c->o.n_expected,
+                                                     .complete = complete,
                                                      .arg = c,
                                                      .discovery_address = c->o.discovery_address,
                                                      .trust_domain = c->o.trust_domain,

@@ -25,6 +25,10 @@ struct control_opts {
     const char *monitoring_address; /* "127.0.0.1:15014"; NULL or empty: none */
     int tls_fd;                     /* a listening socket besides (in the mesh network), or -1 */
     const char *run_socket;         /* registration; NULL: none */
+    /* Workloads that run already, and will register anew with this control plane: discovery waits
+     * for them (run_source.h). Copied. */
+    const char *const *expected;
+    uint32_t n_expected;
     sv discovery_address;           /* how workloads of weft run reach 15012 */
     sv trust_domain, domain_suffix; /* cluster.local */
     int64_t certificate_ttl_s;      /* 0: 24 h */

@@ -401,8 +401,7 @@ static void on_static_warm(void *arg)
         proxy_server_check_initialised(s);
 }
 
-/* Only the control plane's own cluster has to be there: others may need what it sends. */
-static void on_source_warm(void *arg)
+static void source_in_reach(void *arg)
 {
     struct proxy_server *s = arg;
     if (s->stopped)
@@ -410,6 +409,14 @@ static void on_source_warm(void *arg)
     s->state = PROXY_INITIALIZING;
     proxy_server_start_source(s);
     proxy_server_check_initialised(s);
+}
+
+/* Only the control plane's own cluster has to be there: others may need what it sends. The news
+ * that it is there is on its way to this thread's own table of clusters; posts keep their order. */
+static void on_source_warm(void *arg)
+{
+    struct proxy_server *s = arg;
+    loop_post(s->loop, source_in_reach, s);
 }
 
 int proxy_server_start(struct proxy_server *s, struct error *err)

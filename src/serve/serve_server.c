@@ -23,7 +23,7 @@ struct serve_server {
     struct list conns; /* serve_conn.link */
     struct serve_server_stats stats;
     struct timer deadline;
-    bool draining;
+    bool draining, paused;
 };
 
 /* ---- requests ---- */
@@ -142,8 +142,20 @@ static int add_listener(struct serve_server *s, struct net_listener *l, struct e
     while (*tail)
         tail = &(*tail)->next;
     *tail = n;
-    net_listener_start(l);
+    if (!s->paused)
+        net_listener_start(l);
     return 0;
+}
+
+void serve_server_pause(struct serve_server *s, bool on)
+{
+    s->paused = on;
+    for (struct listening *n = s->listening; n; n = n->next) {
+        if (on)
+            net_listener_stop(n->l);
+        else
+            net_listener_start(n->l);
+    }
 }
 
 int serve_server_listen(struct serve_server *s, const struct addr *a, struct error *err)

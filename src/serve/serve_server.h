@@ -41,6 +41,9 @@ int serve_server_listen(struct serve_server *s, const struct addr *a, struct err
 int serve_server_listen_text(struct serve_server *s, sv text, struct error *err) MUST_CHECK;
 /* Adopts a listening descriptor (owned from now on, also on failure). */
 int serve_server_listen_fd(struct serve_server *s, int fd, struct error *err) MUST_CHECK;
+/* While it is on, sockets listen but nothing is accepted: who connects waits. For a server that is
+ * not ready to tell the truth yet. */
+void serve_server_pause(struct serve_server *s, bool on);
 /* The n-th listener's address with the port it got; NULL past the last. */
 const struct addr *serve_server_addr(const struct serve_server *s, unsigned n);
 /* Adopts a connection that somebody else accepted. */

@@ -75,6 +75,10 @@ static void page(void *user, struct serve_request *r)
     } else if (sv_eq_c(r->path, "/metrics")) {
         type = "text/plain; version=0.0.4; charset=utf-8";
         metrics(m, &s);
+    } else if (sv_eq_c(r->path, "/ready") && !*m->ready) {
+        strbuf_fini(&s);
+        serve_reply_text(r, 503, "workloads that ran before are still registering anew\n");
+        return;
     } else if (sv_eq_c(r->path, "/ready")) {
         type = "text/plain";
         strbuf_add_c(&s, "ready\n");
@@ -96,8 +100,10 @@ static void page(void *user, struct serve_request *r)
 }
 
 void monitor_init(struct monitor *m, const struct push *p, const struct ca *ca,
-                  const struct ca_service *certificates, const struct file_source *files)
+                  const struct ca_service *certificates, const struct file_source *files,
+                  const bool *ready)
 {
-    *m = (struct monitor){.push = p, .ca = ca, .certificates = certificates, .files = files};
+    *m = (struct monitor){
+        .push = p, .ca = ca, .certificates = certificates, .files = files, .ready = ready};
     serve_http_init(&m->http, page, m);
 }

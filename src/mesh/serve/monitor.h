@@ -14,11 +14,13 @@ struct monitor {
     const struct ca *ca;
     const struct ca_service *certificates;
     const struct file_source *files; /* NULL: none */
+    const bool *ready;               /* what /ready answers */
     struct serve_http http;
 };
 
 /* Fills m->http, for serve_server_add(server, serve_http_accept, &m->http). */
 void monitor_init(struct monitor *m, const struct push *p, const struct ca *ca,
-                  const struct ca_service *certificates, const struct file_source *files);
+                  const struct ca_service *certificates, const struct file_source *files,
+                  const bool *ready);
 
 #endif

@@ -17,12 +17,15 @@ LOG_COMPONENT(run);
 #define LINE_MAX_ 65536u
 #define REPLY_MAX (1u << 20)
 #define LEASES    4096u
+#define EXPECT_MS 3000
 
 struct run_source {
     struct run_source_opts o;
     struct net_listener *listener;
     struct list leases;
     uint32_t n;
+    struct map expected; /* names that did not come yet */
+    struct timer patience;
 };
 
 struct lease {
@@ -170,6 +173,35 @@ static const char *check(struct run_source *s, const struct weft_WorkloadRegistr
     return NULL;
 }
 
+/* ---- workloads that ran before this control plane did ---- */
+
+static void complete(struct timer *t)
+{
+    struct run_source *s = container_of(t, struct run_source, patience);
+
+    map_each (e, &s->expected)
+        log_warn(&log_run, "workload did not register anew name=%.*s", SV_ARG(e->key));
+    map_fini(&s->expected);
+    map_init(&s->expected);
+    s->o.complete(s->o.arg);
+}
+
+static void came(struct run_source *s, sv name)
+{
+    if (map_del(&s->expected, name) && !s->expected.n)
+        timer_set(&s->patience, 0);
+}
+
+static void expect(struct run_source *s)
+{
+    map_init(&s->expected);
+    timer_init(&s->patience, s->o.loop, complete);
+    for (uint32_t i = 0; i < s->o.n_expected; i++)
+        map_put(&s->expected, sv_of(s->o.expected[i]), s);
+    if (s->expected.n)
+        timer_set(&s->patience, EXPECT_MS);
+}
+
 static void on_registration(struct lease *l, sv line)
 {
     struct run_source *s = l->src;
@@ -191,14 +223,14 @@ static void on_registration(struct lease *l, sv line)
         return;
     }
     l->reg = msg;
-    /* Ready once its sidecar and application say so. */
-    l->ready = false;
+    l->ready = l->reg->ready;
     r.token = s->o.token(s->o.arg, l->reg->namespace, l->reg->service_account, &l->arena);
     r.root_certificates = s->o.roots(s->o.arg);
     publish(l);
     log_info(&log_run, "workload joined name=%.*s namespace=%.*s address=%.*s",
              SV_ARG(l->reg->name), SV_ARG(l->reg->namespace), SV_ARG(l->reg->address));
     reply(l, &r);
+    came(s, l->reg->name);
 }
 
 static void on_update(struct lease *l, sv line)
@@ -309,6 +341,7 @@ struct run_source *run_source_new(const struct run_source_opts *o, struct error 
         return NULL;
     }
     net_listener_start(s->listener);
+    expect(s);
     return s;
 }
 
@@ -317,6 +350,8 @@ void run_source_free(struct run_source *s)
     if (!s)
         return;
     net_listener_free(s->listener);
+    timer_cancel(&s->patience);
+    map_fini(&s->expected);
     list_each_safe (it, &s->leases)
         lease_end(container_of(it, struct lease, link));
     free(s);

@@ -1,6 +1,10 @@
 /* Workloads of `weft run`: they register on a Unix socket, and are part of the mesh as long as
  * their connection lasts. The protocol is in proto/weft/v1/registration.proto: JSON lines.
  *
+ * A control plane that was started again meets workloads that run already: `expected` names them,
+ * and the source is complete when each has registered anew or EXPECT_MS are over. Until then what
+ * it tells is only a part, and nobody should be told.
+ *
  * Only the user who runs the control plane, and root, may register (peer credentials).
  * Thread: main. */
 #ifndef WEFT_MESH_SOURCE_RUN_SOURCE_H
@@ -19,6 +23,11 @@ struct run_source_opts {
     /* A bootstrap token for the identity, allocated in `a`. */
     sv (*token)(void *arg, sv ns, sv service_account, struct arena *a);
     sv (*roots)(void *arg); /* PEM of the mesh's roots, borrowed */
+    /* Workloads that should come: names (copied). With any, complete runs once, later
+     * than run_source_new. */
+    const char *const *expected;
+    uint32_t n_expected;
+    void (*complete)(void *arg);
     void *arg;
     sv discovery_address; /* as workloads reach it; lives as long as the source */
     sv trust_domain, domain_suffix;
