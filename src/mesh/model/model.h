@@ -54,6 +54,12 @@ struct model_labels {
 bool model_labels_match(struct model_labels labels, struct model_labels selector);
 sv model_labels_get(struct model_labels labels, sv key); /* p == NULL when absent */
 
+/* "region/zone/sub-zone" (or with another separator) into its parts; what is left out is empty. */
+void model_locality_parse(sv text, char separator, sv *region, sv *zone, sv *sub_zone);
+/* From the label istio-locality ("region.zone.sub-zone"), else from topology.kubernetes.io/region,
+ * …/zone and topology.istio.io/subzone. */
+void model_locality_of_labels(struct model_labels labels, sv *region, sv *zone, sv *sub_zone);
+
 /* ---- objects ---- */
 
 enum model_protocol {
@@ -168,14 +174,29 @@ void model_store_clear_problems(struct model_store *s, const char *source, sv fi
 
 /* ---- the snapshot ---- */
 
+/* How a service's endpoints are found: what the sidecar's cluster for it will be. */
+enum model_resolution {
+    MODEL_RESOLVE_ENDPOINTS, /* known to the control plane (EDS) */
+    MODEL_RESOLVE_NONE,      /* where the connection was going (ServiceEntry, resolution NONE) */
+    MODEL_RESOLVE_DNS,       /* the sidecar asks DNS; every address is an endpoint */
+    MODEL_RESOLVE_DNS_ONE,   /* the sidecar asks DNS; the first address (DNS_ROUND_ROBIN) */
+};
+
 /* A service of the mesh by its host name: from a Service, or a host of a ServiceEntry. */
 struct model_service {
-    sv host; /* "flaskapp.books.svc.cluster.local" */
+    sv host; /* "flaskapp.books.svc.cluster.local"; "*.example.com" only from a ServiceEntry */
     sv ns, name;
     const struct model_object *object;
-    const struct model_service_spec *spec; /* made from the ServiceEntry where it is one */
+    const struct model_service_spec *spec;  /* made from the ServiceEntry where it is one */
+    const struct istio_ServiceEntry *entry; /* NULL: a Service */
+    enum model_resolution resolution;
     bool mesh_external;
-    sv vip; /* first cluster IP, or an automatic one, empty for headless */
+    sv vip;              /* the first of `addresses`, or an automatic one; empty for headless */
+    bool auto_vip;       /* `vip` is one that only the sidecar's DNS gives out */
+    const sv *addresses; /* cluster IPs, or what a ServiceEntry says */
+    uint32_t n_addresses;
+    const sv *cidrs; /* "10.0.0.0/8", of a ServiceEntry */
+    uint32_t n_cidrs;
 };
 
 /* One endpoint of a service port. */
@@ -185,6 +206,7 @@ struct model_endpoint {
     uint32_t weight;            /* 1 unless said */
     struct model_labels labels; /* of the workload: subsets select on them */
     sv service_account, ns, workload, region, zone, sub_zone, node, network;
+    /* address may also be a host name (resolution DNS) or "unix:///path" (port 0). */
     bool healthy;
     bool draining; /* terminating but still serving */
     bool tls;      /* has a sidecar: mTLS */
@@ -210,6 +232,7 @@ struct model {
     const struct model_object *const *objects[MODEL_KINDS];
     uint32_t n_objects[MODEL_KINDS];
     struct map rules_by_host;    /* host -> struct model_list of DestinationRule objects */
+    struct map rules;            /* "ns|host" -> struct model_rules, merged */
     struct map virtuals_by_host; /* exact hosts -> struct model_list of VirtualService objects */
     const struct model_problem *problems;
     uint32_t n_problems;
@@ -246,9 +269,29 @@ sv model_host_resolve(const struct model *m, sv name, sv ns, struct arena *a);
 const struct model_endpoints *model_endpoints_find(const struct model *m, sv host, uint16_t port);
 /* exportTo of an object as seen from a namespace: ".", "*", names; an empty list is everyone. */
 bool model_exported_to(const sv *export_to, uint32_t n, sv object_ns, sv viewer_ns);
-/* The DestinationRule that Istio applies for host as seen from client namespace: client's
- * namespace, then the service's, then the root namespace; merged subsets per docs. */
-const struct model_object *model_rule_find(const struct model *m, const struct model_service *svc,
-                                           sv client_ns);
+
+/* ---- destination rules ---- */
+
+/* The rules of one namespace for one host that hold for the same clients, merged. */
+struct model_rule {
+    const struct model_object *object; /* the first of them */
+    const struct istio_DestinationRule *spec;
+};
+struct model_rules {
+    struct model_rule *v;
+    uint32_t n;
+};
+struct model_client {
+    sv ns;
+    struct model_labels labels;
+};
+/* The rule in force for a service as a client sees it: looked for in the client's namespace, the
+ * service's, then the root namespace; in each the host itself before wildcards, a rule that
+ * selects the client before one for everybody. NULL: none. */
+const struct model_rule *model_rule_find(const struct model *m, const struct model_service *svc,
+                                         const struct model_client *c);
+/* Two rules of one namespace and host become one (same workloadSelector and exportTo). */
+bool model_rules_merge(const struct istio_DestinationRule *a,
+                       const struct istio_DestinationRule *b);
 
 #endif

@@ -128,29 +128,38 @@ static void add_pod(struct builder *b, struct vec *out, const struct model_objec
 static void add_entry(struct builder *b, struct vec *out, const struct model_object *o,
                       const struct model_port *port)
 {
-    const struct istio_WorkloadEntry *w = o->spec;
     struct model_endpoint *e = arena_new(&b->m->arena, struct model_endpoint);
-    uint16_t target = port->target_port ? port->target_port : port->port;
 
-    for (uint32_t i = 0; i < w->ports.n; i++) {
-        if (sv_eq(w->ports.v[i]->key, port->name) ||
-            (port->target_name.n && sv_eq(w->ports.v[i]->key, port->target_name)))
-            target = (uint16_t)w->ports.v[i]->value;
-    }
-    *e = (struct model_endpoint){.address = w->address,
-                                 .port = target,
-                                 .weight = w->weight ? w->weight : 1,
-                                 .labels = o->labels,
-                                 .service_account = w->service_account,
-                                 .ns = o->ns,
-                                 .workload = o->name,
-                                 .network = w->network,
-                                 .healthy = true,
-                                 .tls = w->service_account.n > 0};
-    sv rest;
-    sv_cut(w->locality, '/', &e->region, &rest);
-    sv_cut(rest, '/', &e->zone, &e->sub_zone);
+    *e = (struct model_endpoint){.labels = o->labels, .ns = o->ns, .workload = o->name};
+    model_entry_endpoint(o->spec, port, e);
     vec_add(out, &b->scratch, e);
+}
+
+/* Endpoints that a ServiceEntry lists itself; a name to resolve is one too. */
+static void add_inline(struct builder *b, struct vec *out, const struct model_service *svc,
+                       const struct model_port *port)
+{
+    const struct istio_ServiceEntry *se = svc->entry;
+
+    for (uint32_t i = 0; i < se->endpoints.n; i++) {
+        struct model_endpoint *e = arena_new(&b->m->arena, struct model_endpoint);
+        *e = (struct model_endpoint){.labels = model_entry_labels(&b->m->arena, se->endpoints.v[i]),
+                                     .ns = svc->ns,
+                                     .workload = svc->name};
+        model_entry_endpoint(se->endpoints.v[i], port, e);
+        vec_add(out, &b->scratch, e);
+    }
+    if (!se->endpoints.n && !svc->spec->selector.n &&
+        (svc->resolution == MODEL_RESOLVE_DNS || svc->resolution == MODEL_RESOLVE_DNS_ONE)) {
+        struct model_endpoint *e = arena_new(&b->m->arena, struct model_endpoint);
+        *e = (struct model_endpoint){.address = svc->host,
+                                     .port = port->target_port ? port->target_port : port->port,
+                                     .weight = 1,
+                                     .ns = svc->ns,
+                                     .workload = svc->name,
+                                     .healthy = true};
+        vec_add(out, &b->scratch, e);
+    }
 }
 
 static const struct model_port *slice_port(const struct model_slice_spec *s,
@@ -243,7 +252,9 @@ static void build_port(struct builder *b, const struct model_service *svc,
     struct vec *list = map_get(&b->by_ns[MODEL_ENDPOINT_SLICE], svc->ns);
     struct model_endpoint *flat;
 
-    for (uint32_t i = 0; list && i < list->n; i++) {
+    if (svc->entry)
+        add_inline(b, &found, svc, port);
+    for (uint32_t i = 0; !svc->entry && list && i < list->n; i++) {
         const struct model_object *o = list->v[i];
         if (!sv_eq(((const struct model_slice_spec *)o->spec)->service, svc->name))
             continue;
@@ -286,6 +297,40 @@ static int by_host(const void *pa, const void *pb)
     return sv_cmp(a->host, b->host);
 }
 
+static void take_addresses(struct arena *a, struct model_service *svc)
+{
+    const struct model_service_spec *s = svc->spec;
+    sv *v;
+
+    if (svc->entry || s->headless)
+        return;
+    svc->addresses = s->cluster_ips;
+    svc->n_addresses = s->n_cluster_ips;
+    if (!svc->n_addresses && s->cluster_ip.n) {
+        svc->addresses = v = arena_array(a, sv, 1);
+        v[0] = s->cluster_ip;
+        svc->n_addresses = 1;
+    }
+}
+
+static const struct model_service *add_service(struct builder *b, struct model_service *svc)
+{
+    take_addresses(&b->m->arena, svc);
+    if (svc->n_addresses)
+        svc->vip = svc->addresses[0];
+    map_put(&b->m->services, svc->host, svc);
+    return svc;
+}
+
+/* Wildcards cannot be asked for, and what goes where it was going needs no address. */
+static bool wants_vip(const struct model_service *svc)
+{
+    if (svc->vip.n || svc->spec->headless || svc->spec->external_name.n)
+        return false;
+    return !svc->entry ||
+           (!svc->n_cidrs && svc->host.p[0] != '*' && svc->resolution != MODEL_RESOLVE_NONE);
+}
+
 /* A service without an address of its own gets one of 240.240.0.0/16, which no network routes: the
  * sidecar's DNS answers with it and its listeners match it. By the host's hash, so that it stays
  * the same while services come and go; a taken one moves on to the next. */
@@ -307,11 +352,14 @@ static sv automatic_vip(struct builder *b, struct map *taken, sv host)
 static void build_services(struct builder *b)
 {
     struct model *m = b->m;
-    uint32_t n = m->n_objects[MODEL_SERVICE];
-    const struct model_service **list = arena_array(&m->arena, const struct model_service *, n + 1);
+    uint32_t n = m->n_objects[MODEL_SERVICE], k = 0;
+    const struct model_service **list;
     struct map taken;
 
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE_ENTRY]; i++)
+        n += ((const struct istio_ServiceEntry *)m->objects[MODEL_SERVICE_ENTRY][i]->spec)->hosts.n;
+    list = arena_array(&m->arena, const struct model_service *, n + 1);
+    for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE]; i++) {
         const struct model_object *o = m->objects[MODEL_SERVICE][i];
         struct model_service *svc = arena_new(&m->arena, struct model_service);
         svc->host = arena_printf(&m->arena, "%.*s.%.*s.svc.%.*s", SV_ARG(o->name), SV_ARG(o->ns),
@@ -320,11 +368,18 @@ static void build_services(struct builder *b)
         svc->name = o->name;
         svc->object = o;
         svc->spec = o->spec;
-        if (!svc->spec->headless)
-            svc->vip = svc->spec->cluster_ip;
-        map_put(&m->services, svc->host, svc);
-        list[i] = svc;
+        list[k++] = add_service(b, svc);
     }
+    /* A host has one owner: a Service, else the first ServiceEntry. */
+    for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE_ENTRY]; i++) {
+        const struct model_object *o = m->objects[MODEL_SERVICE_ENTRY][i];
+        const struct istio_ServiceEntry *se = o->spec;
+        for (uint32_t h = 0; h < se->hosts.n; h++) {
+            if (!map_has(&m->services, se->hosts.v[h]))
+                list[k++] = add_service(b, model_entry_service(&m->arena, o, se->hosts.v[h]));
+        }
+    }
+    n = k;
     if (n > 1)
         qsort(list, n, sizeof(*list), by_host);
     m->service_list = list;
@@ -332,8 +387,10 @@ static void build_services(struct builder *b)
     map_init_borrow(&taken);
     for (uint32_t i = 0; i < n; i++) {
         struct model_service *svc = map_get(&m->services, list[i]->host);
-        if (!svc->vip.n && !svc->spec->headless && !svc->spec->external_name.n)
+        if (wants_vip(svc)) {
             svc->vip = automatic_vip(b, &taken, svc->host);
+            svc->auto_vip = true;
+        }
     }
     map_fini(&taken);
     for (uint32_t i = 0; i < n; i++) {
@@ -357,7 +414,7 @@ static void build_ips(struct builder *b)
 
 /* ---- config by host ---- */
 
-static void index_host(struct builder *b, struct map *index, sv name, const struct model_object *o)
+static sv index_host(struct builder *b, struct map *index, sv name, const struct model_object *o)
 {
     sv host = model_host_resolve(b->m, name, o->ns, &b->m->arena);
     struct model_list *l = map_get(index, host);
@@ -373,6 +430,7 @@ static void index_host(struct builder *b, struct map *index, sv name, const stru
     v[l->n] = o;
     l->v = v;
     l->n++;
+    return host;
 }
 
 static void build_config(struct builder *b)
@@ -380,7 +438,8 @@ static void build_config(struct builder *b)
     struct model *m = b->m;
     for (uint32_t i = 0; i < m->n_objects[MODEL_DESTINATION_RULE]; i++) {
         const struct model_object *o = m->objects[MODEL_DESTINATION_RULE][i];
-        index_host(b, &m->rules_by_host, ((const struct istio_DestinationRule *)o->spec)->host, o);
+        const struct istio_DestinationRule *r = o->spec;
+        model_rules_add(m, o, index_host(b, &m->rules_by_host, r->host, o));
     }
     for (uint32_t i = 0; i < m->n_objects[MODEL_VIRTUAL_SERVICE]; i++) {
         const struct model_object *o = m->objects[MODEL_VIRTUAL_SERVICE][i];
@@ -452,6 +511,12 @@ static bool endpoints_differ(const struct model *a, const struct model *b,
     return false;
 }
 
+/* Endpoints that stand in clusters or listeners, not in endpoint resources. */
+static bool endpoints_in_config(const struct model_service *svc)
+{
+    return svc->spec->headless || svc->resolution != MODEL_RESOLVE_ENDPOINTS;
+}
+
 static const sv *flatten(struct arena *a, const struct vec *x)
 {
     sv *out = arena_array(a, sv, x->n + 1);
@@ -473,7 +538,7 @@ static const struct model_delta *compare(struct builder *b)
         if (!was || was->object != now->object)
             vec_add(&hosts, &b->scratch, &now->host);
         else if (endpoints_differ(m, prev, now))
-            vec_add(&endpoint_hosts, &b->scratch, &now->host);
+            vec_add(endpoints_in_config(now) ? &hosts : &endpoint_hosts, &b->scratch, &now->host);
     }
     for (uint32_t i = 0; prev && i < prev->n_services; i++) {
         if (!map_has(&m->services, prev->service_list[i]->host))
@@ -518,6 +583,7 @@ struct model *model_store_build(struct model_store *s, const struct model *prev,
     map_init_borrow(&m->endpoints);
     map_init_borrow(&m->workloads_by_ip);
     map_init_borrow(&m->rules_by_host);
+    map_init_borrow(&m->rules);
     map_init_borrow(&m->virtuals_by_host);
     for (int k = 0; k < MODEL_KINDS; k++)
         take_objects(&b, (enum model_kind)k);
@@ -547,6 +613,7 @@ void model_unref(struct model *m)
     map_fini(&m->endpoints);
     map_fini(&m->workloads_by_ip);
     map_fini(&m->rules_by_host);
+    map_fini(&m->rules);
     map_fini(&m->virtuals_by_host);
     arena_free(&m->arena);
     free(m);

@@ -65,6 +65,30 @@ sv model_labels_get(struct model_labels labels, sv key)
     return (sv){NULL, 0};
 }
 
+/* ---- localities ---- */
+
+void model_locality_parse(sv text, char separator, sv *region, sv *zone, sv *sub_zone)
+{
+    sv rest;
+
+    sv_cut(text, separator, region, &rest);
+    sv_cut(rest, separator, zone, &rest);
+    sv_cut(rest, separator, sub_zone, &rest);
+}
+
+void model_locality_of_labels(struct model_labels labels, sv *region, sv *zone, sv *sub_zone)
+{
+    sv all = model_labels_get(labels, SV("istio-locality"));
+
+    if (all.n) {
+        model_locality_parse(all, '.', region, zone, sub_zone);
+        return;
+    }
+    *region = model_labels_get(labels, SV("topology.kubernetes.io/region"));
+    *zone = model_labels_get(labels, SV("topology.kubernetes.io/zone"));
+    *sub_zone = model_labels_get(labels, SV("topology.istio.io/subzone"));
+}
+
 /* ---- protocols ---- */
 
 static const struct {

@@ -1,7 +1,6 @@
 #include "mesh/model/model.h"
 
 #include <stdio.h>
-#include "api/istio.pb.h"
 
 const struct model_service *model_service_find(const struct model *m, sv host)
 {
@@ -44,28 +43,4 @@ bool model_exported_to(const sv *export_to, uint32_t n, sv object_ns, sv viewer_
             return true;
     }
     return false;
-}
-
-static const struct model_object *rule_in(const struct model_list *l, sv ns, sv client_ns)
-{
-    for (uint32_t i = 0; l && i < l->n; i++) {
-        const struct istio_DestinationRule *r = l->v[i]->spec;
-        if (sv_eq(l->v[i]->ns, ns) &&
-            model_exported_to(r->export_to.v, r->export_to.n, ns, client_ns))
-            return l->v[i];
-    }
-    return NULL;
-}
-
-const struct model_object *model_rule_find(const struct model *m, const struct model_service *svc,
-                                           sv client_ns)
-{
-    const struct model_list *l = map_get(&m->rules_by_host, svc->host);
-    const struct model_object *o = rule_in(l, client_ns, client_ns);
-
-    if (!o)
-        o = rule_in(l, svc->ns, client_ns);
-    if (!o)
-        o = rule_in(l, SV("istio-system"), client_ns);
-    return o;
 }

@@ -24,4 +24,16 @@ struct model_store {
     uint64_t generation;
 };
 
+/* ---- parts of the building of a snapshot ---- */
+/* Called in order of precedence; host is resolved. */
+void model_rules_add(struct model *m, const struct model_object *o, sv host);
+/* A host of a ServiceEntry as a service; vip is left to the caller. Lives in a. */
+struct model_service *model_entry_service(struct arena *a, const struct model_object *o, sv host);
+/* An endpoint from what a WorkloadEntry says, for one port; name, namespace and labels are the
+ * caller's. */
+void model_entry_endpoint(const struct istio_WorkloadEntry *w, const struct model_port *port,
+                          struct model_endpoint *e);
+/* Sorted labels of an inline endpoint. */
+struct model_labels model_entry_labels(struct arena *a, const struct istio_WorkloadEntry *w);
+
 #endif

@@ -1,30 +1,398 @@
 /* DestinationRule. */
 #include "mesh/model/validate_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static const struct validate_refusal refused[] = {
-    {"TrafficPolicy", "tunnel", "tunnelling through CONNECT is not supported"},
-    {"TrafficPolicy", "proxyProtocol", "the PROXY protocol to upstreams is not supported"},
-    {"TrafficPolicy", "retryBudget", "use connectionPool.http.maxRetries"},
-    {"TrafficPolicy", "outlierDetection", "outlier detection is not supported"},
-    {"LoadBalancerSettings", "consistentHash", "consistent hashing is not supported"},
-    {"LoadBalancerSettings", "localityLbSetting", "locality settings are not supported"},
-    {"LoadBalancerSettings", "zoneAwareLbSetting", "zone-aware balancing is not supported"},
-    {"LoadBalancerSettings", "warmupDurationSecs", "slow start is not supported"},
-    {"LoadBalancerSettings", "warmup", "slow start is not supported"},
-    {"ConnectionPoolSettings.HTTPSettings", "useClientProtocol", "use h2UpgradePolicy"},
-    {"ConnectionPoolSettings.HTTPSettings", "http2KeepAlive",
-     "HTTP/2 keep-alive pings are not supported"},
-    {"ConnectionPoolSettings.TCPSettings", "idleTimeout", "idle timeouts of TCP are not supported"},
-    {"ClientTLSSettings", "credentialName", "use files, or mode ISTIO_MUTUAL"},
-    {"ClientTLSSettings", "caCrl", "revocation lists are not supported here"},
-    {"DestinationRule", "workloadSelector", "a rule holds for every client of its host"},
+    {"TrafficPolicy", "tunnel",
+     "connections are not carried through CONNECT; send them to the proxy as a ServiceEntry"},
+    {"TrafficPolicy.RetryBudget", "budgetInterval",
+     "the budget is a share of the requests that are under way, not of an interval; leave it out"},
+    {"LoadBalancerSettings", "zoneAwareLbSetting",
+     "use localityLbSetting, which prefers the client's zone and says what follows it"},
+    {"OutlierDetection", "consecutiveErrors",
+     "it is gone from Istio; use consecutive5xxErrors or consecutiveGatewayErrors"},
+    {"OutlierDetection", "outlierDetectionHttpErrorCodes",
+     "statuses 500 to 599 count as errors; which ones cannot be chosen"},
+    {"ClientTLSSettings", "credentialName",
+     "secrets are not handed to sidecars; use clientCertificate, privateKey and caCertificates"},
 };
+
+#define PATH(buf, ...) (snprintf(buf, sizeof buf, __VA_ARGS__), buf)
+
+/* ---- values ---- */
+
+static int check_duration(struct validating *c, const char *path, const struct google_Duration *d,
+                          bool zero)
+{
+    if (!d || (d->seconds >= 0 && d->nanos >= 0 && (zero || d->seconds || d->nanos >= 1000000)))
+        return 0;
+    return validate_bad(c, path, "InvalidDuration", "%s: must be %s", path,
+                        zero ? "0 or more" : "at least 1ms");
+}
+
+struct number {
+    const char *field;
+    int64_t value;
+};
+
+static int check_not_negative(struct validating *c, const char *path, const struct number *v,
+                              size_t n)
+{
+    char sub[VALIDATE_PATH_BYTES];
+
+    for (size_t i = 0; i < n; i++) {
+        if (v[i].value < 0)
+            return validate_bad(c, PATH(sub, "%s.%s", path, v[i].field), "InvalidValue",
+                                "%s.%s: must not be negative", path, v[i].field);
+    }
+    return 0;
+}
+
+static int check_percent(struct validating *c, const char *path, double v)
+{
+    return v >= 0 && v <= 100 ? 0
+                              : validate_bad(c, path, "InvalidValue", "%s: must be 0 to 100", path);
+}
+
+/* ---- loadBalancer ---- */
+
+static bool is_prime(uint64_t n)
+{
+    for (uint64_t i = 2; i * i <= n; i++) {
+        if (n % i == 0)
+            return false;
+    }
+    return n >= 2;
+}
+
+static int check_cookie(struct validating *c, const char *path,
+                        const struct istio_LoadBalancerSettings_ConsistentHashLB_HTTPCookie *k)
+{
+    char sub[VALIDATE_PATH_BYTES];
+
+    if (!k->name.n)
+        return validate_bad(c, PATH(sub, "%s.name", path), "Required",
+                            "%s.name: a cookie needs one", path);
+    for (uint32_t i = 0; i < k->attributes.n; i++) {
+        PATH(sub, "%s.attributes[%u].name", path, i);
+        if (!k->attributes.v[i]->name.n)
+            return validate_bad(c, sub, "Required", "%s: an attribute needs one", sub);
+    }
+    return check_duration(c, PATH(sub, "%s.ttl", path), k->ttl, true);
+}
+
+static int check_hash(struct validating *c, const char *path,
+                      const struct istio_LoadBalancerSettings_ConsistentHashLB *h)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    uint64_t ring = h->minimum_ring_size;
+
+    if (!h->which_hash_key)
+        return validate_bad(c, path, "Required",
+                            "%s: needs one of httpHeaderName, httpCookie, useSourceIp and "
+                            "httpQueryParameterName",
+                            path);
+    if (h->which_hash_algorithm == istio_LoadBalancerSettings_ConsistentHashLB_maglev_tag) {
+        uint64_t size = h->maglev->table_size;
+        PATH(sub, "%s.maglev.tableSize", path);
+        if (size && (size > 5000011 || !is_prime(size)))
+            return validate_bad(c, sub, "InvalidValue", "%s: must be a prime of at most 5000011",
+                                sub);
+    }
+    if (h->which_hash_algorithm == istio_LoadBalancerSettings_ConsistentHashLB_ring_hash_tag)
+        ring = h->ring_hash->minimum_ring_size;
+    if (ring > 8388608)
+        return validate_bad(c, path, "InvalidValue", "%s: the ring may have at most 8388608 places",
+                            path);
+    if (h->which_hash_key == istio_LoadBalancerSettings_ConsistentHashLB_http_cookie_tag)
+        return check_cookie(c, PATH(sub, "%s.httpCookie", path), h->http_cookie);
+    return 0;
+}
+
+static int check_shares(struct validating *c, const char *path,
+                        const struct istio_LocalityLoadBalancerSetting_Distribute *d)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    uint64_t sum = 0;
+
+    if (!d->from.n)
+        return validate_bad(c, PATH(sub, "%s.from", path), "Required",
+                            "%s.from: the client's locality is needed", path);
+    for (uint32_t i = 0; i < d->to.n; i++)
+        sum += d->to.v[i]->value;
+    PATH(sub, "%s.to", path);
+    return sum == 100 ? 0
+                      : validate_bad(c, sub, "InvalidWeight",
+                                     "%s: the shares must add up to 100, not %llu", sub,
+                                     (unsigned long long)sum);
+}
+
+static int check_locality(struct validating *c, const char *path,
+                          const struct istio_LocalityLoadBalancerSetting *l)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc = 0;
+
+    if (l->distribute.n && (l->failover.n || l->failover_priority.n))
+        return validate_bad(c, path, "InvalidValue",
+                            "%s: use distribute, or failover and failoverPriority", path);
+    for (uint32_t i = 0; i < l->distribute.n && !rc; i++)
+        rc = check_shares(c, PATH(sub, "%s.distribute[%u]", path, i), l->distribute.v[i]);
+    for (uint32_t i = 0; i < l->failover.n && !rc; i++) {
+        const struct istio_LocalityLoadBalancerSetting_Failover *f = l->failover.v[i];
+        PATH(sub, "%s.failover[%u]", path, i);
+        if (!f->from.n || !f->to.n || sv_eq(f->from, f->to))
+            rc = validate_bad(c, sub, "InvalidValue", "%s: needs two different regions", sub);
+        else if (sv_find(f->from, '/') >= 0 || sv_find(f->to, '/') >= 0 ||
+                 sv_find(f->from, '*') >= 0 || sv_find(f->to, '*') >= 0)
+            rc = validate_bad(c, sub, "InvalidValue", "%s: names regions, not zones or wildcards",
+                              sub);
+    }
+    return rc;
+}
+
+static int check_warmup(struct validating *c, const char *path,
+                        const struct istio_WarmupConfiguration *w)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc;
+
+    PATH(sub, "%s.duration", path);
+    if (!w->duration)
+        return validate_bad(c, sub, "Required", "%s: is needed", sub);
+    rc = check_duration(c, sub, w->duration, false);
+    if (!rc && w->minimum_percent)
+        rc = check_percent(c, PATH(sub, "%s.minimumPercent", path), w->minimum_percent->value);
+    PATH(sub, "%s.aggression", path);
+    if (!rc && w->aggression && !(w->aggression->value > 0 && isfinite(w->aggression->value)))
+        rc = validate_bad(c, sub, "InvalidValue", "%s: must be greater than 0", sub);
+    return rc;
+}
+
+static int check_balancer(struct validating *c, const char *path,
+                          const struct istio_LoadBalancerSettings *lb)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    bool starts = lb->warmup || lb->warmup_duration_secs;
+    int rc = 0;
+
+    if (lb->which_lb_policy == istio_LoadBalancerSettings_consistent_hash_tag)
+        rc = check_hash(c, PATH(sub, "%s.consistentHash", path), lb->consistent_hash);
+    if (!rc && starts &&
+        (lb->which_lb_policy == istio_LoadBalancerSettings_consistent_hash_tag ||
+         lb->simple == istio_LoadBalancerSettings_RANDOM ||
+         lb->simple == istio_LoadBalancerSettings_PASSTHROUGH))
+        rc = validate_bad(c, path, "InvalidValue",
+                          "%s: warming up needs ROUND_ROBIN or LEAST_REQUEST", path);
+    if (!rc && lb->warmup && lb->warmup_duration_secs)
+        rc = validate_bad(c, path, "InvalidValue", "%s: use warmup or warmupDurationSecs, not both",
+                          path);
+    if (!rc && lb->locality_lb_setting)
+        rc = check_locality(c, PATH(sub, "%s.localityLbSetting", path), lb->locality_lb_setting);
+    if (!rc)
+        rc = check_duration(c, PATH(sub, "%s.warmupDurationSecs", path), lb->warmup_duration_secs,
+                            false);
+    if (!rc && lb->warmup)
+        rc = check_warmup(c, PATH(sub, "%s.warmup", path), lb->warmup);
+    return rc;
+}
+
+/* ---- connectionPool ---- */
+
+static int check_tcp(struct validating *c, const char *path,
+                     const struct istio_ConnectionPoolSettings_TCPSettings *t)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc = check_not_negative(c, path, &(struct number){"maxConnections", t->max_connections}, 1);
+
+    if (!rc)
+        rc = check_duration(c, PATH(sub, "%s.connectTimeout", path), t->connect_timeout, false);
+    if (!rc)
+        rc = check_duration(c, PATH(sub, "%s.maxConnectionDuration", path),
+                            t->max_connection_duration, false);
+    if (!rc)
+        rc = check_duration(c, PATH(sub, "%s.idleTimeout", path), t->idle_timeout, true);
+    if (!rc && t->tcp_keepalive)
+        rc = check_duration(c, PATH(sub, "%s.tcpKeepalive.time", path), t->tcp_keepalive->time,
+                            false);
+    if (!rc && t->tcp_keepalive)
+        rc = check_duration(c, PATH(sub, "%s.tcpKeepalive.interval", path),
+                            t->tcp_keepalive->interval, false);
+    return rc;
+}
+
+static int
+check_keepalive(struct validating *c, const char *path,
+                const struct istio_ConnectionPoolSettings_HTTPSettings_ConnectionKeepalive *k)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc;
+
+    PATH(sub, "%s.timeout", path);
+    if (!k->timeout)
+        return validate_bad(c, sub, "Required", "%s: how long an answer may take is needed", sub);
+    rc = check_duration(c, sub, k->timeout, false);
+    return rc ? rc : check_duration(c, PATH(sub, "%s.interval", path), k->interval, false);
+}
+
+static int check_http(struct validating *c, const char *path,
+                      const struct istio_ConnectionPoolSettings_HTTPSettings *h)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    const struct number numbers[] = {{"http1MaxPendingRequests", h->http1_max_pending_requests},
+                                     {"http2MaxRequests", h->http2_max_requests},
+                                     {"maxRequestsPerConnection", h->max_requests_per_connection},
+                                     {"maxRetries", h->max_retries},
+                                     {"maxConcurrentStreams", h->max_concurrent_streams}};
+    int rc = check_not_negative(c, path, numbers, sizeof numbers / sizeof *numbers);
+
+    if (!rc)
+        rc = check_duration(c, PATH(sub, "%s.idleTimeout", path), h->idle_timeout, true);
+    PATH(sub, "%s.h2UpgradePolicy", path);
+    if (!rc && h->use_client_protocol &&
+        h->h2_upgrade_policy == istio_ConnectionPoolSettings_HTTPSettings_UPGRADE)
+        rc = validate_bad(c, sub, "InvalidValue",
+                          "%s: UPGRADE contradicts useClientProtocol; use one of them", sub);
+    if (!rc && h->http2_keep_alive)
+        rc = check_keepalive(c, PATH(sub, "%s.http2KeepAlive", path), h->http2_keep_alive);
+    return rc;
+}
+
+/* ---- outlierDetection, tls, retryBudget ---- */
+
+static int check_outliers(struct validating *c, const char *path,
+                          const struct istio_OutlierDetection *o)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc = check_duration(c, PATH(sub, "%s.interval", path), o->interval, false);
+
+    if (!rc)
+        rc =
+            check_duration(c, PATH(sub, "%s.baseEjectionTime", path), o->base_ejection_time, false);
+    if (!rc)
+        rc = check_percent(c, PATH(sub, "%s.maxEjectionPercent", path), o->max_ejection_percent);
+    if (!rc)
+        rc = check_percent(c, PATH(sub, "%s.minHealthPercent", path), o->min_health_percent);
+    PATH(sub, "%s.consecutiveLocalOriginFailures", path);
+    if (!rc && o->consecutive_local_origin_failures && !o->split_external_local_origin_errors)
+        rc = validate_bad(c, sub, "InvalidValue",
+                          "%s: holds only with splitExternalLocalOriginErrors: true", sub);
+    return rc;
+}
+
+static int check_tls(struct validating *c, const char *path,
+                     const struct istio_ClientTLSSettings *t)
+{
+    const struct {
+        const char *field;
+        sv v;
+    } files[] = {{"clientCertificate", t->client_certificate},
+                 {"privateKey", t->private_key},
+                 {"caCertificates", t->ca_certificates},
+                 {"caCrl", t->ca_crl}};
+    char sub[VALIDATE_PATH_BYTES];
+
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        bool needed = i < 2 && t->mode == istio_ClientTLSSettings_MUTUAL;
+        PATH(sub, "%s.%s", path, files[i].field);
+        if (needed && !files[i].v.n)
+            return validate_bad(c, sub, "Required", "%s: mode MUTUAL needs one", sub);
+        if (files[i].v.n && (t->mode == istio_ClientTLSSettings_ISTIO_MUTUAL ||
+                             t->mode == istio_ClientTLSSettings_DISABLE ||
+                             (i < 2 && t->mode == istio_ClientTLSSettings_SIMPLE)))
+            return validate_bad(c, sub, "InvalidValue", "%s: does not go with this mode", sub);
+    }
+    PATH(sub, "%s.insecureSkipVerify", path);
+    if (t->insecure_skip_verify && t->insecure_skip_verify->value &&
+        (t->ca_certificates.n || t->ca_crl.n || t->subject_alt_names.n))
+        return validate_bad(c, sub, "InvalidValue",
+                            "%s: contradicts caCertificates, caCrl and subjectAltNames", sub);
+    return 0;
+}
+
+static int check_budget(struct validating *c, const char *path,
+                        const struct istio_TrafficPolicy_RetryBudget *r)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    return r->percent ? check_percent(c, PATH(sub, "%s.percent", path), r->percent->value) : 0;
+}
+
+/* ---- policies ---- */
+
+static int check_parts(struct validating *c, const char *path,
+                       const struct istio_TrafficPolicy_PortTrafficPolicy *p)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc = 0;
+
+    if (p->load_balancer)
+        rc = check_balancer(c, PATH(sub, "%s.loadBalancer", path), p->load_balancer);
+    if (!rc && p->connection_pool && p->connection_pool->tcp)
+        rc = check_tcp(c, PATH(sub, "%s.connectionPool.tcp", path), p->connection_pool->tcp);
+    if (!rc && p->connection_pool && p->connection_pool->http)
+        rc = check_http(c, PATH(sub, "%s.connectionPool.http", path), p->connection_pool->http);
+    if (!rc && p->outlier_detection)
+        rc = check_outliers(c, PATH(sub, "%s.outlierDetection", path), p->outlier_detection);
+    if (!rc && p->tls)
+        rc = check_tls(c, PATH(sub, "%s.tls", path), p->tls);
+    return rc;
+}
+
+static int check_policy(struct validating *c, const char *path, const struct istio_TrafficPolicy *p)
+{
+    const struct istio_TrafficPolicy_PortTrafficPolicy parts = {
+        .load_balancer = p->load_balancer,
+        .connection_pool = p->connection_pool,
+        .outlier_detection = p->outlier_detection,
+        .tls = p->tls,
+    };
+    char sub[VALIDATE_PATH_BYTES], field[VALIDATE_PATH_BYTES + 16];
+    int rc = check_parts(c, path, &parts);
+
+    for (uint32_t i = 0; i < p->port_level_settings.n && !rc; i++) {
+        const struct istio_TrafficPolicy_PortTrafficPolicy *pl = p->port_level_settings.v[i];
+        PATH(sub, "%s.portLevelSettings[%u]", path, i);
+        rc = validate_port(c, PATH(field, "%s.port.number", sub), pl->port ? pl->port->number : 0);
+        for (uint32_t k = 0; k < i && !rc; k++) {
+            if (p->port_level_settings.v[k]->port->number == pl->port->number)
+                rc = validate_bad(c, field, "Duplicate", "%s: port %u has settings twice", field,
+                                  pl->port->number);
+        }
+        rc = rc ? rc : check_parts(c, sub, pl);
+    }
+    if (!rc && p->retry_budget)
+        rc = check_budget(c, PATH(sub, "%s.retryBudget", path), p->retry_budget);
+    return rc;
+}
+
+static int check_subsets(struct validating *c, const struct istio_DestinationRule *r)
+{
+    char path[VALIDATE_PATH_BYTES];
+    int rc = 0;
+
+    for (uint32_t i = 0; i < r->subsets.n && !rc; i++) {
+        const struct istio_Subset *s = r->subsets.v[i];
+        PATH(path, "spec.subsets[%u].name", i);
+        if (!s->name.n)
+            return validate_bad(c, path, "Required", "%s: a subset needs a name", path);
+        if (sv_find(s->name, '|') >= 0)
+            return validate_bad(c, path, "InvalidValue", "%s: must not have a '|'", path);
+        for (uint32_t k = 0; k < i; k++) {
+            if (sv_eq(s->name, r->subsets.v[k]->name))
+                return validate_bad(c, path, "Duplicate", "%s: subset '%.*s' is defined twice",
+                                    path, SV_ARG(s->name));
+        }
+        if (s->traffic_policy)
+            rc =
+                check_policy(c, PATH(path, "spec.subsets[%u].trafficPolicy", i), s->traffic_policy);
+    }
+    return rc;
+}
 
 int validate_destination_rule(struct validating *c, const struct istio_DestinationRule *r)
 {
-    char path[VALIDATE_PATH_BYTES];
     int rc = validate_walk(c, refused, sizeof refused / sizeof *refused, &istio_DestinationRule_pb,
                            r, "spec");
 
@@ -32,15 +400,8 @@ int validate_destination_rule(struct validating *c, const struct istio_Destinati
         return rc;
     if (!r->host.n)
         return validate_bad(c, "spec.host", "Required", "spec.host: a host is needed");
-    for (uint32_t i = 0; i < r->subsets.n; i++) {
-        snprintf(path, sizeof path, "spec.subsets[%u].name", i);
-        if (!r->subsets.v[i]->name.n)
-            return validate_bad(c, path, "Required", "%s: a subset needs a name", path);
-        for (uint32_t k = 0; k < i; k++) {
-            if (sv_eq(r->subsets.v[i]->name, r->subsets.v[k]->name))
-                return validate_bad(c, path, "Duplicate", "%s: subset '%.*s' is defined twice",
-                                    path, SV_ARG(r->subsets.v[i]->name));
-        }
-    }
-    return 0;
+    rc = validate_host(c, "spec.host", r->host);
+    if (!rc && r->traffic_policy)
+        rc = check_policy(c, "spec.trafficPolicy", r->traffic_policy);
+    return rc ? rc : check_subsets(c, r);
 }

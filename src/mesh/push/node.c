@@ -52,6 +52,23 @@ static void read_labels(struct push_stream *s, const struct envoy_Node *node)
     s->proxy.labels.v = out;
 }
 
+/* Where the proxy runs: what it says, else its labels. */
+static void read_locality(struct push_stream *s, const struct envoy_Node *node)
+{
+    struct translate_proxy *p = &s->proxy;
+
+    p->network = meta_text(s, node, "NETWORK");
+    if (!p->network.n)
+        p->network = model_labels_get(p->labels, SV("topology.istio.io/network"));
+    if (node->locality && node->locality->region.n) {
+        p->region = arena_sv(&s->arena, node->locality->region);
+        p->zone = arena_sv(&s->arena, node->locality->zone);
+        p->sub_zone = arena_sv(&s->arena, node->locality->sub_zone);
+    } else {
+        model_locality_of_labels(p->labels, &p->region, &p->zone, &p->sub_zone);
+    }
+}
+
 /* spiffe://domain/ns/NS/sa/SA against what the node says. */
 static int check_identity(struct push_stream *s, struct error *err)
 {
@@ -111,8 +128,11 @@ int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct 
     if (sv_to_u64(meta_text(s, node, "ENVOY_INBOUND_PORT"), &port) == 0 && port < 65536)
         s->proxy.inbound_port = (uint16_t)port;
     read_labels(s, node);
+    read_locality(s, node);
     strbuf_init(&scope, 65536);
-    strbuf_addf(&scope, "%.*s,%u", SV_ARG(ns), s->proxy.outbound_port);
+    strbuf_addf(&scope, "%.*s,%u,%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(ns), s->proxy.outbound_port,
+                s->proxy.dns_capture, SV_ARG(s->proxy.region), SV_ARG(s->proxy.zone),
+                SV_ARG(s->proxy.sub_zone), SV_ARG(s->proxy.network));
     for (uint32_t i = 0; i < s->proxy.labels.n; i++)
         strbuf_addf(&scope, ",%.*s=%.*s", SV_ARG(s->proxy.labels.v[i].key),
                     SV_ARG(s->proxy.labels.v[i].value));

@@ -244,8 +244,7 @@ static int read_pod(struct reading *r)
     /* A Pod in a file may leave the status' conditions out: then it counts as ready. */
     p->ready = !p->terminating && !sv_eq_c(phase, "Failed") && !sv_eq_c(phase, "Succeeded") &&
                (!node_get(status, "conditions") || pod_condition(status, "Ready"));
-    p->region = model_labels_get(r->o->labels, SV("topology.kubernetes.io/region"));
-    p->zone = model_labels_get(r->o->labels, SV("topology.kubernetes.io/zone"));
+    model_locality_of_labels(r->o->labels, &p->region, &p->zone, &p->sub_zone);
     p->sidecar = model_labels_get(r->o->labels, SV("security.istio.io/tlsMode")).n > 0 ||
                  model_labels_get(r->o->annotations, SV("sidecar.istio.io/status")).n > 0;
     read_container_ports(r, p);
@@ -348,6 +347,11 @@ static int read_workload_entry(struct reading *r)
     return 0;
 }
 
+static int read_service_entry(struct reading *r)
+{
+    return read_message(r, &istio_ServiceEntry_pb);
+}
+
 static int read_virtual_service(struct reading *r)
 {
     return read_message(r, &istio_VirtualService_pb);
@@ -368,6 +372,7 @@ static const struct {
     {"Pod", "", MODEL_POD, read_pod},
     {"EndpointSlice", "discovery.k8s.io", MODEL_ENDPOINT_SLICE, read_slice},
     {"WorkloadEntry", "networking.istio.io", MODEL_WORKLOAD_ENTRY, read_workload_entry},
+    {"ServiceEntry", "networking.istio.io", MODEL_SERVICE_ENTRY, read_service_entry},
     {"VirtualService", "networking.istio.io", MODEL_VIRTUAL_SERVICE, read_virtual_service},
     {"DestinationRule", "networking.istio.io", MODEL_DESTINATION_RULE, read_destination_rule},
 };

@@ -103,6 +103,7 @@ static void fill(struct model_object *o, const struct weft_WorkloadRegistration 
                                  .sidecar = true,
                                  .ports = ports,
                                  .n_ports = r->ports.n};
+    model_locality_of_labels(o->labels, &p->region, &p->zone, &p->sub_zone);
     o->spec = p;
 }
 

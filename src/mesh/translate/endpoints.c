@@ -1,15 +1,6 @@
 /* EDS and the name table. */
 #include <string.h>
-#include "mesh/translate/internal.h"
-
-static bool in_subset(const struct istio_Subset *s, const struct model_endpoint *e)
-{
-    for (uint32_t i = 0; s && i < s->labels.n; i++) {
-        if (!sv_eq(model_labels_get(e->labels, s->labels.v[i]->key), s->labels.v[i]->value))
-            return false;
-    }
-    return true;
-}
+#include "mesh/translate/locality.h"
 
 /* tlsMode for the choice of transport socket, and the workload for whoever reads the dump. */
 static const struct envoy_Metadata *metadata(struct build *b, const struct model_endpoint *e)
@@ -33,10 +24,19 @@ static const struct envoy_Metadata *metadata(struct build *b, const struct model
     return m;
 }
 
+static const struct envoy_Address *address_of(struct build *b, const struct model_endpoint *e)
+{
+    sv unix_ = SV("unix://");
+
+    if (!sv_starts(e->address, unix_))
+        return build_address(b, e->address, e->port);
+    return MAKE(b, envoy_Address, .which_address = envoy_Address_pipe_tag,
+                .pipe = MAKE(b, envoy_Pipe, .path = sv_from(e->address, unix_.n)));
+}
+
 static const struct envoy_LbEndpoint *lb_endpoint(struct build *b, const struct model_endpoint *e)
 {
-    struct envoy_Endpoint *ep =
-        MAKE(b, envoy_Endpoint, .address = build_address(b, e->address, e->port));
+    struct envoy_Endpoint *ep = MAKE(b, envoy_Endpoint, .address = address_of(b, e));
     return MAKE(b, envoy_LbEndpoint, .which_host_identifier = envoy_LbEndpoint_endpoint_tag,
                 .endpoint = ep,
                 .health_status = e->draining  ? envoy_HealthStatus_DRAINING
@@ -45,45 +45,56 @@ static const struct envoy_LbEndpoint *lb_endpoint(struct build *b, const struct 
                 .metadata = metadata(b, e), .load_balancing_weight = build_u32(b, e->weight));
 }
 
-static bool same_locality(const struct model_endpoint *a, const struct model_endpoint *b)
+static const struct envoy_LocalityLbEndpoints *
+locality(struct build *b, const struct model_service *svc, const struct locality_group *g)
 {
-    return sv_eq(a->region, b->region) && sv_eq(a->zone, b->zone) &&
-           sv_eq(a->sub_zone, b->sub_zone);
+    struct envoy_LocalityLbEndpoints *l =
+        MAKE(b, envoy_LocalityLbEndpoints, .load_balancing_weight = build_u32(b, g->weight),
+             .priority = g->priority);
+    const struct envoy_LbEndpoint **list = arena_array(b->a, const struct envoy_LbEndpoint *, g->n);
+
+    l->locality =
+        MAKE(b, envoy_Locality, .region = g->region, .zone = g->zone, .sub_zone = g->sub_zone);
+    l->lb_endpoints.v = list;
+    l->lb_endpoints.n = svc->resolution == MODEL_RESOLVE_DNS_ONE ? 1 : g->n;
+    for (uint32_t i = 0; i < l->lb_endpoints.n; i++)
+        list[i] = lb_endpoint(b, g->v[i]);
+    return l;
 }
 
-/* All endpoints of the locality of `first`, from its place on. */
-static const struct envoy_LocalityLbEndpoints *locality(struct build *b,
-                                                        const struct model_endpoints *eps,
-                                                        const struct istio_Subset *s,
-                                                        const struct model_endpoint *first)
+const struct envoy_ClusterLoadAssignment *build_assignment(struct build *b,
+                                                           const struct model_service *svc,
+                                                           uint16_t port, sv subset, sv cluster)
 {
-    struct envoy_LocalityLbEndpoints *l = MAKE0(b, envoy_LocalityLbEndpoints);
-    const struct envoy_LbEndpoint **list =
-        arena_array(b->a, const struct envoy_LbEndpoint *, eps->n);
-    uint32_t weight = 0;
+    struct envoy_ClusterLoadAssignment *cla =
+        MAKE(b, envoy_ClusterLoadAssignment, .cluster_name = cluster);
+    const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port);
+    const struct istio_Subset *s = subset.n ? build_subset(build_rule(b, svc), subset) : NULL;
+    struct istio_TrafficPolicy policy = build_policy(b, svc, port, subset);
+    const struct envoy_LocalityLbEndpoints **list;
+    struct locality_group *g;
+    uint32_t n;
 
-    for (const struct model_endpoint *e = first; e < eps->v + eps->n; e++) {
-        if (!in_subset(s, e) || !same_locality(e, first))
-            continue;
-        list[l->lb_endpoints.n++] = lb_endpoint(b, e);
-        weight += e->weight;
+    if (!eps)
+        return cla;
+    g = locality_groups(b, &policy, eps, s, &n);
+    list = arena_array(b->a, const struct envoy_LocalityLbEndpoints *, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        if (g[i].n)
+            list[cla->endpoints.n++] = locality(b, svc, &g[i]);
+        /* A logical name is one endpoint. */
+        if (svc->resolution == MODEL_RESOLVE_DNS_ONE && cla->endpoints.n)
+            break;
     }
-    l->locality = MAKE(b, envoy_Locality, .region = first->region, .zone = first->zone,
-                       .sub_zone = first->sub_zone);
-    l->lb_endpoints.v = list;
-    l->load_balancing_weight = build_u32(b, weight);
-    return l;
+    cla->endpoints.v = list;
+    return cla;
 }
 
 bool translate_endpoints(const struct translate *t, const struct model *m,
                          const struct translate_proxy *p, sv cluster, struct arena *a, sv *packed)
 {
     struct build b = {.t = t, .m = m, .p = p, .a = a};
-    struct envoy_ClusterLoadAssignment cla = {.cluster_name = cluster};
-    const struct envoy_LocalityLbEndpoints **list;
     const struct model_service *svc;
-    const struct model_endpoints *eps;
-    const struct istio_Subset *s = NULL;
     sv direction, subset, host;
     uint16_t port;
 
@@ -91,62 +102,91 @@ bool translate_endpoints(const struct translate *t, const struct model *m,
         !sv_eq_c(direction, "outbound"))
         return false;
     svc = model_service_find(m, host);
-    eps = model_endpoints_find(m, host, port);
-    if (!svc || !eps || !build_visible(&b, svc))
+    if (!svc || !model_endpoints_find(m, host, port) || !build_visible(&b, svc) ||
+        svc->resolution != MODEL_RESOLVE_ENDPOINTS)
         return false;
-    if (subset.n) {
-        s = build_subset(build_rule(&b, svc), subset);
-        if (!s)
-            return false;
-    }
-    list = arena_array(a, const struct envoy_LocalityLbEndpoints *, eps->n + 1);
-    for (uint32_t i = 0; i < eps->n; i++) {
-        bool seen = false;
-        if (!in_subset(s, &eps->v[i]))
-            continue;
-        for (uint32_t k = 0; k < i && !seen; k++)
-            seen = in_subset(s, &eps->v[k]) && same_locality(&eps->v[i], &eps->v[k]);
-        if (!seen)
-            list[cla.endpoints.n++] = locality(&b, eps, s, &eps->v[i]);
-    }
-    cla.endpoints.v = list;
-    *packed = pb_encode_arena(&envoy_ClusterLoadAssignment_pb, &cla, a);
+    if (subset.n && !build_subset(build_rule(&b, svc), subset))
+        return false;
+    *packed = pb_encode_arena(&envoy_ClusterLoadAssignment_pb,
+                              build_assignment(&b, svc, port, subset, cluster), a);
     return true;
 }
 
-/* Services by name; a headless one is its endpoints. */
+/* ---- names ---- */
+
+struct names {
+    const struct istio_NameTable_TableEntry **v;
+    uint32_t n;
+};
+
+static void add_name(struct build *b, struct names *out, const struct model_service *svc, sv name,
+                     const sv *ips, uint32_t n)
+{
+    struct istio_NameTable_NameInfo *info;
+
+    if (!n)
+        return;
+    info = MAKE(b, istio_NameTable_NameInfo, .ips = {.v = (sv *)ips, .n = n},
+                .registry = svc->entry ? SV("External") : SV("Kubernetes"));
+    if (!svc->entry && sv_eq(name, svc->host)) {
+        info->shortname = svc->name;
+        info->namespace = svc->ns;
+    }
+    out->v[out->n++] = MAKE(b, istio_NameTable_TableEntry, .key = name, .value = info);
+}
+
+/* A headless service is its endpoints; each has a name of its own below it. */
+static void add_headless(struct build *b, struct names *out, const struct model_service *svc,
+                         const struct model_endpoints *eps)
+{
+    sv *ips = arena_array(b->a, sv, eps->n + 1);
+    uint32_t n = 0;
+
+    for (uint32_t e = 0; e < eps->n; e++) {
+        const struct model_endpoint *ep = &eps->v[e];
+        if (!ep->healthy)
+            continue;
+        ips[n++] = ep->address;
+        if (ep->workload.n)
+            add_name(b, out, svc,
+                     arena_printf(b->a, "%.*s.%.*s", SV_ARG(ep->workload), SV_ARG(svc->host)),
+                     &ips[n - 1], 1);
+    }
+    add_name(b, out, svc, svc->host, ips, n);
+}
+
+static const struct model_endpoints *first_port(const struct model *m,
+                                                const struct model_service *svc)
+{
+    return svc->spec->n_ports ? model_endpoints_find(m, svc->host, svc->spec->ports[0].port) : NULL;
+}
+
 sv translate_names(const struct translate *t, const struct model *m,
                    const struct translate_proxy *p, struct arena *a)
 {
     struct build b = {.t = t, .m = m, .p = p, .a = a};
     struct istio_NameTable table = {0};
-    const struct istio_NameTable_TableEntry **list =
-        arena_array(a, const struct istio_NameTable_TableEntry *, m->n_services + 1);
+    struct names out = {0};
+    uint32_t most = m->n_services + 1;
 
     for (uint32_t i = 0; i < m->n_services; i++) {
+        const struct model_endpoints *eps = first_port(m, m->service_list[i]);
+        most += m->service_list[i]->spec->headless && eps ? eps->n : 0;
+    }
+    out.v = arena_array(a, const struct istio_NameTable_TableEntry *, most);
+    for (uint32_t i = 0; i < m->n_services; i++) {
         const struct model_service *svc = m->service_list[i];
-        const struct model_endpoints *eps =
-            svc->spec->n_ports ? model_endpoints_find(m, svc->host, svc->spec->ports[0].port)
-                               : NULL;
-        struct istio_NameTable_NameInfo *info;
-        sv *ips = arena_array(a, sv, (eps ? eps->n : 0) + 1);
-        uint32_t n = 0;
-
+        const struct model_endpoints *eps = first_port(m, svc);
         if (!build_visible(&b, svc))
             continue;
-        if (svc->vip.n)
-            ips[n++] = svc->vip;
-        for (uint32_t e = 0; !svc->vip.n && eps && e < eps->n; e++) {
-            if (eps->v[e].healthy)
-                ips[n++] = eps->v[e].address;
-        }
-        if (!n)
-            continue;
-        info = MAKE(&b, istio_NameTable_NameInfo, .ips = {.v = ips, .n = n},
-                    .registry = SV("Kubernetes"), .shortname = svc->name, .namespace = svc->ns);
-        list[table.table.n++] =
-            MAKE(&b, istio_NameTable_TableEntry, .key = svc->host, .value = info);
+        if (svc->n_addresses)
+            add_name(&b, &out, svc, svc->host, svc->addresses, svc->n_addresses);
+        else if (svc->vip.n)
+            add_name(&b, &out, svc, svc->host, &svc->vip, 1);
+        else if (svc->spec->headless && eps)
+            add_headless(&b, &out, svc, eps);
     }
-    table.table.v = list;
+    table.table.v = out.v;
+    table.table.n = out.n;
     return pb_encode_arena(&istio_NameTable_pb, &table, a);
 }

@@ -54,13 +54,10 @@ const struct envoy_Filter *build_tcp_proxy(struct build *b, sv stat_prefix, sv c
 void build_emit(struct build *b, sv name, const struct pb_message *m, const void *msg);
 
 /* ---- destination rules ---- */
-struct rule {
-    const struct istio_DestinationRule *spec; /* NULL: none */
-    const struct istio_TrafficPolicy *policy;
-};
 /* The rule that holds for svc as seen from the proxy, and the policy in force for a port and
- * subset, by Istio's inheritance: subset's port, subset's, rule's port, rule's; each part (load
- * balancer, pool, TLS …) is taken whole from the most specific level that has it. */
+ * subset, by Istio's inheritance. Each part (load balancer, pool, TLS …) is taken whole from the
+ * subset, else from the rule; where either has settings for the port, those stand in place of its
+ * load balancer, pool, outlier detection and TLS altogether. */
 struct istio_TrafficPolicy build_policy(struct build *b, const struct model_service *svc,
                                         uint16_t port, sv subset);
 const struct istio_DestinationRule *build_rule(struct build *b, const struct model_service *svc);
@@ -68,6 +65,18 @@ const struct istio_Subset *build_subset(const struct istio_DestinationRule *r, s
 const struct model_port *build_port(const struct model_service *svc, uint16_t port);
 /* The service is visible to the proxy (exportTo). */
 bool build_visible(struct build *b, const struct model_service *svc);
+
+const struct istio_LocalityLoadBalancerSetting *build_locality(const struct istio_TrafficPolicy *p);
+/* Adds what the rule of the cluster's service hashes (consistentHash) to a route. */
+void build_hash(struct build *b, struct envoy_RouteAction *a, sv cluster);
+/* Time-outs and hashing of the rule of the cluster's service for TCP connections to it. */
+void build_tcp_policy(struct build *b, struct envoy_TcpProxy *t, sv cluster);
+/* Endpoints by locality and priority as this proxy uses them. */
+const struct envoy_ClusterLoadAssignment *build_assignment(struct build *b,
+                                                           const struct model_service *svc,
+                                                           uint16_t port, sv subset, sv cluster);
+/* Connections of the cluster go where they were going. */
+void build_original_dst(struct envoy_Cluster *c);
 
 /* ---- inbound ---- */
 /* A port of the proxy's own workload that some service names. */

@@ -190,6 +190,7 @@ static const struct envoy_RouteAction *route_action(struct build *b,
     if (in->route.n == 1 && !in->route.v[0]->headers) {
         a->which_cluster_specifier = envoy_RouteAction_cluster_tag;
         a->cluster = build_destination(b, in->route.v[0]->destination, ns, port);
+        build_hash(b, a, a->cluster);
         return a;
     }
     list = arena_array(b->a, const struct envoy_WeightedCluster_ClusterWeight *, in->route.n);
@@ -210,6 +211,7 @@ static const struct envoy_RouteAction *route_action(struct build *b,
             c->host_rewrite_literal = authority_;
         }
         list[w->clusters.n++] = c;
+        build_hash(b, a, c->name);
     }
     a->which_cluster_specifier = envoy_RouteAction_weighted_clusters_tag;
     a->weighted_clusters = w;
@@ -330,6 +332,7 @@ static void add_default(struct build *b, const struct model_service *svc, uint16
 
     a->which_cluster_specifier = envoy_RouteAction_cluster_tag;
     a->cluster = translate_cluster_name(b->a, "outbound", port, (sv){NULL, 0}, svc->host);
+    build_hash(b, a, a->cluster);
     push(b, out,
          MAKE(b, envoy_Route, .name = SV("default"), .match = build_route_match(b, NULL),
               .which_action = envoy_Route_route_tag, .route = a));

@@ -26,6 +26,7 @@
 /* What a proxy says of itself (Istio's node metadata) and what the control plane found about it. */
 struct translate_proxy {
     sv ns, workload, ip, service_account;
+    sv region, zone, sub_zone, network;
     struct model_labels labels;
     uint16_t outbound_port, inbound_port; /* 15001, 15006 */
     bool dns_capture;

@@ -1,0 +1,75 @@
+/* What a DestinationRule says of one port and subset of a service. */
+#include "mesh/translate/internal.h"
+
+bool build_visible(struct build *b, const struct model_service *svc)
+{
+    return model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns);
+}
+
+const struct model_port *build_port(const struct model_service *svc, uint16_t port)
+{
+    for (uint32_t i = 0; i < svc->spec->n_ports; i++) {
+        if (svc->spec->ports[i].port == port)
+            return &svc->spec->ports[i];
+    }
+    return NULL;
+}
+
+const struct istio_DestinationRule *build_rule(struct build *b, const struct model_service *svc)
+{
+    const struct model_client c = {b->p->ns, b->p->labels};
+    const struct model_rule *r = model_rule_find(b->m, svc, &c);
+    return r ? r->spec : NULL;
+}
+
+const struct istio_Subset *build_subset(const struct istio_DestinationRule *r, sv name)
+{
+    for (uint32_t i = 0; r && i < r->subsets.n; i++) {
+        if (sv_eq(r->subsets.v[i]->name, name))
+            return r->subsets.v[i];
+    }
+    return NULL;
+}
+
+static void overlay(struct istio_TrafficPolicy *out, const struct istio_TrafficPolicy *p,
+                    uint16_t port)
+{
+    if (!p)
+        return;
+#define TAKE(field)                                                                                \
+    if (p->field)                                                                                  \
+    out->field = p->field
+    TAKE(load_balancer);
+    TAKE(connection_pool);
+    TAKE(outlier_detection);
+    TAKE(tls);
+    TAKE(tunnel);
+    TAKE(proxy_protocol);
+    TAKE(retry_budget);
+#undef TAKE
+    for (uint32_t i = 0; i < p->port_level_settings.n; i++) {
+        const struct istio_TrafficPolicy_PortTrafficPolicy *pl = p->port_level_settings.v[i];
+        if (!pl->port || pl->port->number != port)
+            continue;
+        /* What a port's settings leave out is the default, not what stands above them. */
+        out->load_balancer = pl->load_balancer;
+        out->connection_pool = pl->connection_pool;
+        out->outlier_detection = pl->outlier_detection;
+        out->tls = pl->tls;
+        return;
+    }
+}
+
+struct istio_TrafficPolicy build_policy(struct build *b, const struct model_service *svc,
+                                        uint16_t port, sv subset)
+{
+    struct istio_TrafficPolicy out = {0};
+    const struct istio_DestinationRule *r = build_rule(b, svc);
+    const struct istio_Subset *s = subset.n ? build_subset(r, subset) : NULL;
+
+    if (r)
+        overlay(&out, r->traffic_policy, port);
+    if (s)
+        overlay(&out, s->traffic_policy, port);
+    return out;
+}
