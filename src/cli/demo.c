@@ -377,11 +377,22 @@ static uint32_t ready_endpoints(struct demo *d)
     return n;
 }
 
+/* Every sidecar is connected and has applied what the control plane knows: the endpoints that
+ * became ready last have reached the client too. */
+static bool applied_everywhere(struct demo *d)
+{
+    struct error err = {0};
+    struct node *c;
+
+    return !page(d, "/debug/configz", &c, &err) && !node_bool(c, "pending", true) &&
+           node_int(c, "proxies", 0) == 3 && node_int(c, "applied", 0) == 3;
+}
+
 static int await_workloads(struct demo *d, struct error *err)
 {
     uint64_t end = now_ms() + START_MS;
 
-    while (ready_endpoints(d) < 2) {
+    while (ready_endpoints(d) < 2 || !applied_everywhere(d)) {
         for (int i = 0; i < 3; i++) {
             if (waitpid(d->w[i].pid, NULL, WNOHANG) == d->w[i].pid) {
                 d->w[i].pid = 0;

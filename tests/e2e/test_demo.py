@@ -31,9 +31,13 @@ def run_demo(binary, args=(), user=None, cwd=None):
     return said
 
 
-def test_as_it_is():
+@pytest.mark.parametrize("proxy", ["weft", "envoy"])
+def test_as_it_is(proxy):
+    """`--proxy envoy`: every sidecar is an unmodified Envoy, and the same is expected of it."""
     before = leftovers()
-    run_demo(procs.binary("weft"))
+    said = run_demo(procs.binary("weft"), ["--proxy", procs.envoy_binary()] if proxy == "envoy" else [])
+    table = said[said.index("2. Who is there"):said.index("3. Requests")]
+    assert table.count("SYNCED") == 3, said
     assert leftovers() == before
 
 
