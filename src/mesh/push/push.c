@@ -67,6 +67,8 @@ static struct xds_blob *find(void *self, struct ads_session *session, enum xds_t
 #define CLUSTER_TYPES (BIT(XDS_CDS) | BIT(XDS_EDS) | BIT(XDS_SDS) | BIT(XDS_NDS))
 #define ROUTE_TYPES   (BIT(XDS_LDS) | BIT(XDS_RDS))
 #define STEP_MAX_MS   1000
+#define LINGER_MS     10000
+#define HELD_MAX_MS   60000
 
 struct unasked {
     struct push_stream *s;
@@ -101,7 +103,13 @@ static void advance(struct push_stream *s, bool by_time)
         by_time = false;
     }
     if (s->step == STEP_ROUTES && (by_time || ads_session_settled(s->session, ROUTE_TYPES))) {
+        s->step = STEP_LINGER;
+        timer_set(&s->step_timer, LINGER_MS);
+        by_time = loop_now_ms(s->push->loop) - s->held_since_ms > HELD_MAX_MS;
+    }
+    if (s->step == STEP_LINGER && by_time) {
         s->step = STEP_NONE;
+        s->held_since_ms = 0;
         timer_cancel(&s->step_timer);
         ads_session_hold_removals(s->session, false);
         ads_session_changed(s->session, BIT(XDS_CDS) | BIT(XDS_EDS));
@@ -116,6 +124,8 @@ static void step_over(struct timer *t)
 static void begin_change(struct push_stream *s)
 {
     s->step = STEP_CLUSTERS;
+    if (!s->held_since_ms)
+        s->held_since_ms = loop_now_ms(s->push->loop);
     ads_session_hold_removals(s->session, true);
     timer_set(&s->step_timer, STEP_MAX_MS);
     ads_session_changed(s->session, CLUSTER_TYPES);
@@ -255,12 +265,17 @@ static void apply_endpoint_delta(struct push *p, const struct model *prev,
         struct push_stream *s = container_of(it, struct push_stream, link);
         /* EDS: the session asks for its own names; those of other hosts come from the cache. */
         uint32_t types = BIT(XDS_NDS) | BIT(XDS_EDS);
+        bool own = false; /* what the proxy itself serves changes */
         if (!s->greeted)
             continue;
         for (uint32_t i = 0; i < d->n_endpoint_hosts; i++) {
             if (hosts_ip(p->m, d->endpoint_hosts[i], s->proxy.ip) ||
                 hosts_ip(prev, d->endpoint_hosts[i], s->proxy.ip))
-                types |= BIT(XDS_LDS) | BIT(XDS_CDS);
+                own = true;
+        }
+        if (own) {
+            begin_change(s);
+            continue;
         }
         if (!accounts)
             types |= BIT(XDS_CDS);

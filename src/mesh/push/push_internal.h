@@ -13,10 +13,12 @@ struct push_stream {
     sv scope; /* "ns|labels": what shared resources depend on */
     sv node_id, identity, address;
     bool greeted;
-    /* A configuration change on its way: clusters and endpoints first, then listeners and routes,
-     * then what is no longer named goes. */
-    enum { STEP_NONE, STEP_CLUSTERS, STEP_ROUTES } step;
+    /* A configuration change on its way: clusters and endpoints first, then listeners and routes;
+     * what is no longer named goes last, when connections that began under the old listeners had
+     * time to drain. Changes that follow one another put that off, but not for ever. */
+    enum { STEP_NONE, STEP_CLUSTERS, STEP_ROUTES, STEP_LINGER } step;
     struct timer step_timer; /* a proxy that never answers holds nothing back for ever */
+    uint64_t held_since_ms;  /* removals, 0: are not held */
 };
 
 struct push {

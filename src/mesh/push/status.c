@@ -96,7 +96,8 @@ void push_progress_json(const struct push *p, struct strbuf *out)
         }
         total++;
         refused += nack;
-        applied += s->step == STEP_NONE && ads_session_settled(s->session, ~0u);
+        applied += (s->step == STEP_NONE || s->step == STEP_LINGER) &&
+                   ads_session_settled(s->session, ~0u);
     }
     strbuf_addf(out,
                 "\"generation\":%lu,\"pending\":%s,\"proxies\":%u,\"applied\":%u,\"refused\":%u",

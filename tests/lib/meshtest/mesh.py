@@ -345,8 +345,11 @@ class Mesh:
 
     def http_server(self, name, app, version="v1", port=8080, args=(), **kw):
         """meshtest.apps' HTTP server; answers say its name and version."""
-        return self.run(name, [sys.executable, "-m", "meshtest.apps", "http", "--port", port, "--name", name, "--version", version, *args],
-                        labels={"app": app, "version": version}, ports=[port], **kw)
+        return self.run(name, self.server_command(name, version, port, *args), labels={"app": app, "version": version}, ports=[port],
+                        **kw)
+
+    def server_command(self, name, version, port=8080, *args):
+        return [sys.executable, "-m", "meshtest.apps", "http", "--port", port, "--name", name, "--version", version, *args]
 
     def client(self, name="client", **kw):
         """A workload for call() and start()."""
