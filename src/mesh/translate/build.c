@@ -56,9 +56,13 @@ const struct envoy_Filter *build_filter(struct build *b, const char *name,
 
 const struct envoy_Filter *build_tcp_proxy(struct build *b, sv stat_prefix, sv cluster)
 {
-    struct envoy_TcpProxy *t =
-        MAKE(b, envoy_TcpProxy, .stat_prefix = stat_prefix,
-             .which_cluster_specifier = envoy_TcpProxy_cluster_tag, .cluster = cluster);
+    return build_tcp_filter(b, MAKE(b, envoy_TcpProxy, .stat_prefix = stat_prefix,
+                                    .which_cluster_specifier = envoy_TcpProxy_cluster_tag,
+                                    .cluster = cluster));
+}
+
+const struct envoy_Filter *build_tcp_filter(struct build *b, struct envoy_TcpProxy *t)
+{
     if (b->t->access_log) {
         t->access_log.v = build_one(b, b->t->access_log);
         t->access_log.n = 1;

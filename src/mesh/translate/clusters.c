@@ -50,6 +50,26 @@ static void emit_outbound(struct build *b, const struct model_service *svc,
     build_emit(b, o.c->name, &envoy_Cluster_pb, o.c);
 }
 
+/* Pods of a headless service, each by its own address. */
+static void emit_pods(struct build *b, const struct model_service *svc,
+                      const struct model_port *port)
+{
+    struct outbound o = {.b = b, .svc = svc, .port = port};
+
+    if (!build_pods(b, svc, port))
+        return;
+    o.policy = build_policy(b, svc, port->port, (sv){NULL, 0});
+    o.c = build_copy(b, b->t->cluster_outbound, sizeof *o.c);
+    o.c->name = build_pods_cluster(b, svc, port->port);
+    build_original_dst(o.c);
+    cluster_init_http(&o);
+    cluster_apply_pool(&o);
+    cluster_apply_outliers(&o);
+    o.c->transport_socket = cluster_mesh_tls(&o, o.policy.tls);
+    cluster_finish_http(&o);
+    build_emit(b, o.c->name, &envoy_Cluster_pb, o.c);
+}
+
 static void emit_passthrough(struct build *b, const char *name)
 {
     struct envoy_Cluster *c = build_copy(b, b->t->cluster_inbound, sizeof *c);
@@ -81,6 +101,7 @@ void translate_clusters_outbound(const struct translate *t, const struct model *
             if (port->protocol == MODEL_UDP)
                 continue;
             emit_outbound(&b, svc, port, (sv){NULL, 0});
+            emit_pods(&b, svc, port);
             for (uint32_t s = 0; r && s < r->subsets.n; s++)
                 emit_outbound(&b, svc, port, r->subsets.v[s]->name);
         }

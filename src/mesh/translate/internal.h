@@ -51,6 +51,8 @@ const struct envoy_Filter *build_filter(struct build *b, const char *name,
                                         const struct pb_message *m, const void *config);
 /* tcp_proxy to one cluster. */
 const struct envoy_Filter *build_tcp_proxy(struct build *b, sv stat_prefix, sv cluster);
+/* The filter, with the mesh's access log. */
+const struct envoy_Filter *build_tcp_filter(struct build *b, struct envoy_TcpProxy *t);
 void build_emit(struct build *b, sv name, const struct pb_message *m, const void *msg);
 
 /* ---- destination rules ---- */
@@ -65,6 +67,13 @@ const struct istio_Subset *build_subset(const struct istio_DestinationRule *r, s
 const struct model_port *build_port(const struct model_service *svc, uint16_t port);
 /* The service is visible to the proxy (exportTo). */
 bool build_visible(struct build *b, const struct model_service *svc);
+/* A ServiceEntry without an address that this proxy's application could connect to: an automatic
+ * one is known only by the sidecar's DNS. */
+bool build_on_wildcard(struct build *b, const struct model_service *svc);
+/* Single pods of a headless service are called over mTLS: the cluster for that, and whether the
+ * rule for the service leaves it at mTLS. */
+bool build_pods(struct build *b, const struct model_service *svc, const struct model_port *port);
+sv build_pods_cluster(struct build *b, const struct model_service *svc, uint16_t port);
 
 const struct istio_LocalityLoadBalancerSetting *build_locality(const struct istio_TrafficPolicy *p);
 /* Adds what the rule of the cluster's service hashes (consistentHash) to a route. */

@@ -6,6 +6,34 @@ bool build_visible(struct build *b, const struct model_service *svc)
     return model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns);
 }
 
+bool build_on_wildcard(struct build *b, const struct model_service *svc)
+{
+    return svc->entry && !svc->n_addresses && !svc->n_cidrs &&
+           (!svc->auto_vip || !b->p->dns_capture);
+}
+
+bool build_pods(struct build *b, const struct model_service *svc, const struct model_port *port)
+{
+    const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
+    struct istio_TrafficPolicy p;
+
+    if (!svc->spec->headless || svc->entry || port->protocol == MODEL_UDP)
+        return false;
+    p = build_policy(b, svc, port->port, (sv){NULL, 0});
+    if (p.tls && p.tls->mode != istio_ClientTLSSettings_ISTIO_MUTUAL)
+        return false;
+    for (uint32_t i = 0; eps && i < eps->n; i++) {
+        if (eps->v[i].tls)
+            return true;
+    }
+    return false;
+}
+
+sv build_pods_cluster(struct build *b, const struct model_service *svc, uint16_t port)
+{
+    return arena_printf(b->a, "outbound|%u||*.%.*s", port, SV_ARG(svc->host));
+}
+
 const struct model_port *build_port(const struct model_service *svc, uint16_t port)
 {
     for (uint32_t i = 0; i < svc->spec->n_ports; i++) {

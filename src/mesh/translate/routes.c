@@ -3,20 +3,29 @@
 
 /* ---- virtual hosts ---- */
 
+static sv as_domain(struct build *b, sv address)
+{
+    return sv_find(address, ':') >= 0 ? arena_printf(b->a, "[%.*s]", SV_ARG(address)) : address;
+}
+
 /* All forms under which the host is known here: a.b.svc.cluster.local, a.b.svc, a.b, a (in its own
- * namespace), and the address. Ports are ignored when matching. */
+ * namespace), and its addresses; a ServiceEntry's host has no short forms. Ports are ignored when
+ * matching. */
 static uint32_t domains_of(struct build *b, const struct model_service *svc, sv *out)
 {
     uint32_t n = 0;
 
     out[n++] = svc->host;
-    if (sv_eq(svc->ns, b->p->ns))
-        out[n++] = svc->name;
-    out[n++] = arena_printf(b->a, "%.*s.%.*s", SV_ARG(svc->name), SV_ARG(svc->ns));
-    out[n++] = arena_printf(b->a, "%.*s.%.*s.svc", SV_ARG(svc->name), SV_ARG(svc->ns));
-    if (svc->vip.n)
-        out[n++] =
-            sv_find(svc->vip, ':') >= 0 ? arena_printf(b->a, "[%.*s]", SV_ARG(svc->vip)) : svc->vip;
+    if (!svc->entry) {
+        if (sv_eq(svc->ns, b->p->ns))
+            out[n++] = svc->name;
+        out[n++] = arena_printf(b->a, "%.*s.%.*s", SV_ARG(svc->name), SV_ARG(svc->ns));
+        out[n++] = arena_printf(b->a, "%.*s.%.*s.svc", SV_ARG(svc->name), SV_ARG(svc->ns));
+    }
+    for (uint32_t i = 0; i < svc->n_addresses; i++)
+        out[n++] = as_domain(b, svc->addresses[i]);
+    if (!svc->n_addresses && svc->vip.n)
+        out[n++] = as_domain(b, svc->vip);
     return n;
 }
 
@@ -25,7 +34,8 @@ static const struct envoy_VirtualHost *virtual_host(struct build *b, struct map 
 {
     const struct model_object *vs = build_virtual(b->m, svc->host, b->p->ns);
     struct route_list routes = {0};
-    sv *domains = arena_array(b->a, sv, 8), candidates[8];
+    sv *domains = arena_array(b->a, sv, svc->n_addresses + 8);
+    sv *candidates = arena_array(b->a, sv, svc->n_addresses + 8);
     uint32_t n = domains_of(b, svc, candidates), kept = 0;
 
     /* Two addresses alike, or a service called as another one's short form: the first keeps it. */
@@ -39,6 +49,44 @@ static const struct envoy_VirtualHost *virtual_host(struct build *b, struct map 
     return MAKE(b, envoy_VirtualHost,
                 .name = arena_printf(b->a, "%.*s:%u", SV_ARG(svc->host), port),
                 .domains = {.v = domains, .n = kept}, .routes = {.v = routes.v, .n = routes.n},
+                .include_request_attempt_count = true);
+}
+
+/* Requests to single pods of a headless service: by their names below the service's, where all of
+ * them have a sidecar, and by the addresses of those that have. NULL: go where they were going. */
+static const struct envoy_VirtualHost *pods_host(struct build *b, struct map *taken,
+                                                 const struct model_service *svc,
+                                                 const struct model_port *port)
+{
+    const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
+    sv *domains;
+    uint32_t n = 0, with = 0;
+    struct envoy_RouteAction *a;
+    struct envoy_Route *r;
+
+    if (!eps || !build_pods(b, svc, port))
+        return NULL;
+    domains = arena_array(b->a, sv, eps->n + 1);
+    for (uint32_t i = 0; i < eps->n; i++) {
+        sv ip = as_domain(b, eps->v[i].address);
+        with += eps->v[i].tls;
+        if (eps->v[i].tls && !map_has(taken, ip)) {
+            map_put(taken, ip, domains);
+            domains[n++] = ip;
+        }
+    }
+    if (with == eps->n)
+        domains[n++] = arena_printf(b->a, "*.%.*s", SV_ARG(svc->host));
+    if (!n)
+        return NULL;
+    a = build_copy(b, b->t->route_action, sizeof *a);
+    a->which_cluster_specifier = envoy_RouteAction_cluster_tag;
+    a->cluster = build_pods_cluster(b, svc, port->port);
+    r = MAKE(b, envoy_Route, .name = SV("default"), .match = build_route_match(b, NULL),
+             .which_action = envoy_Route_route_tag, .route = a);
+    return MAKE(b, envoy_VirtualHost,
+                .name = arena_printf(b->a, "*.%.*s:%u", SV_ARG(svc->host), port->port),
+                .domains = {.v = domains, .n = n}, .routes = {.v = build_one(b, r), .n = 1},
                 .include_request_attempt_count = true);
 }
 
@@ -70,8 +118,13 @@ static void hosts_of_port(struct build *b, uint16_t port, const struct model_ser
         const struct model_port *p = build_port(svc, port);
         if (!p || !build_visible(b, svc) || (only && only != svc))
             continue;
-        if (model_protocol_is_http(p->protocol) || (only && p->protocol == MODEL_AUTO))
+        if (model_protocol_is_http(p->protocol) ||
+            (p->protocol == MODEL_AUTO && (only || build_on_wildcard(b, svc)))) {
+            const struct envoy_VirtualHost *pods = pods_host(b, taken, svc, p);
             out->v[out->n++] = virtual_host(b, taken, svc, port);
+            if (pods)
+                out->v[out->n++] = pods;
+        }
     }
 }
 
@@ -79,7 +132,8 @@ bool translate_routes(const struct translate *t, const struct model *m,
                       const struct translate_proxy *p, sv name, struct arena *a, sv *packed)
 {
     struct build b = {.t = t, .m = m, .p = p, .a = a};
-    struct hosts hosts = {.v = arena_array(a, const struct envoy_VirtualHost *, m->n_services + 1)};
+    struct hosts hosts = {
+        .v = arena_array(a, const struct envoy_VirtualHost *, m->n_services * 2 + 1)};
     const struct model_service *only = NULL;
     struct envoy_RouteConfiguration rc = {.name = name, .ignore_port_in_host_matching = true};
     struct map taken;
