@@ -16,7 +16,8 @@ struct weft_WorkloadReply;
 int registration_start(const char *dir, const struct weft_WorkloadRegistration *r, int wait_ms,
                        struct arena *a, const struct weft_WorkloadReply **reply, int *lease,
                        struct error *err) MUST_CHECK;
-/* Says whether the workload takes requests from now on. */
+/* Says whether the workload takes requests from now on. Not ready is answered by a line on the
+ * lease (weft.v1.WorkloadNotice), once every proxy has heard of it. */
 int registration_update(int lease, bool ready);
 
 #endif

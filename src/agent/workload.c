@@ -23,6 +23,7 @@
 #include "agent/intercept.h"
 #include "agent/mesh_net.h"
 #include "agent/registration.h"
+#include "agent/sidecar.h"
 #include "api/pb.h"
 #include "api/weft.pb.h"
 #include "base/log.h"
@@ -35,7 +36,8 @@ LOG_COMPONENT(run);
 #define READY_WAIT_MS   30000
 #define POLL_MS         10
 #define STOP_WAIT_MS    10000 /* a command that was told to end has this long */
-#define SETTLE_MS       200 /* for others to learn that this workload takes no requests any more */
+#define SETTLE_MS       2000  /* at most, for others to learn that they should send no more */
+#define CALM_MS         30    /* without a request under way: what was on its way has come */
 #define RESTART_MS      500
 #define LEASE_MS        50 /* between attempts to register anew */
 
@@ -474,28 +476,6 @@ static bool accepts(const struct addr *to)
     return ok;
 }
 
-/* GET /healthz/ready on the sidecar's health port. */
-static bool sidecar_ready(void)
-{
-    static const char request[] = "GET /healthz/ready HTTP/1.1\r\nhost: localhost\r\n"
-                                  "connection: close\r\n\r\n";
-    struct timeval second = {1, 0};
-    struct addr a;
-    char answer[64] = "";
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool ok = false;
-
-    addr_ip(&a, SV("127.0.0.1"), 15021);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
-    if (fd >= 0 && connect(fd, &a.sa, a.len) == 0 &&
-        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0 &&
-        recv(fd, answer, sizeof answer - 1, 0) > 12)
-        ok = memcmp(answer, "HTTP/1.1 200", 12) == 0;
-    if (fd >= 0)
-        close(fd);
-    return ok;
-}
-
 static int await_sidecar(struct workload *w, struct error *err)
 {
     uint64_t end = now_ms() + READY_WAIT_MS;
@@ -558,16 +538,64 @@ static void check_ready(struct workload *w)
         registration_update(w->lease, true);
 }
 
-/* Others stop sending first; then the command is told. */
+/* ---- leaving: others stop sending, what is under way ends, then the command is told ---- */
+
+/* The command has ended, or somebody insists. */
+static bool hurried(const struct workload *w)
+{
+    siginfo_t ended = {0};
+    sigset_t pending;
+
+    if (waitid(P_PID, (id_t)w->command, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid)
+        return true;
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT) ||
+            sigismember(&pending, SIGHUP) || sigismember(&pending, SIGQUIT));
+}
+
+/* Until every proxy has acknowledged that this endpoint is gone. */
+static void await_removal(struct workload *w)
+{
+    uint64_t end = now_ms() + SETTLE_MS;
+    int heard = w->lease < 0 ? -1 : registration_update(w->lease, false);
+
+    while (heard == 0 && now_ms() < end && !hurried(w)) {
+        struct pollfd p = {.fd = w->lease, .events = POLLIN};
+        char text[256];
+        if (poll(&p, 1, POLL_MS) > 0)
+            heard = recv(w->lease, text, sizeof text, MSG_DONTWAIT) > 0 ? 1 : -1;
+    }
+    if (heard == 0)
+        log_warn(&log_run, "not every proxy has acknowledged that the workload leaves workload=%s",
+                 w->o->name);
+}
+
+static void await_requests(struct workload *w)
+{
+    uint64_t now = now_ms(), end = now + w->o->drain_s * 1000ull, calm = now;
+
+    while (now < end && now - calm < CALM_MS && !hurried(w)) {
+        bool busy = sidecar_inbound_requests() != 0; /* no answer: it is not known to be calm */
+        nap(POLL_MS);
+        now = now_ms();
+        if (busy)
+            calm = now;
+    }
+    if (now >= end)
+        log_warn(&log_run, "the drain time is over with requests under way workload=%s",
+                 w->o->name);
+}
+
 static void stop_command(struct workload *w, int signo)
 {
     if (!w->stopping) {
         w->stopping = true;
+        if (w->o->n_ports) {
+            await_removal(w);
+            if (sidecar_drain_inbound())
+                await_requests(w);
+        }
         w->stop_ms = now_ms();
-        if (w->lease >= 0)
-            registration_update(w->lease, false);
-        if (w->o->n_ports)
-            nap(SETTLE_MS);
     }
     if (w->command > 0)
         kill(w->command, signo);

@@ -2,8 +2,10 @@
  *
  *   join mesh network -> register -> own namespaces, rules, resolv.conf -> sidecar -> ready ->
  * command
- *   ... command ends, or a signal: not ready -> command is told -> sidecar drains -> everything is
- * gone
+ *   ... a signal: not ready -> every proxy has heard it -> inbound drains, requests under way end
+ * -> the command is told -> it ends -> sidecar drains -> everything is gone
+ *
+ * A second signal does not wait. Requests under way have drain_s.
  *
  * The command keeps its user, environment, working directory, open files, terminal and exit code.
  * The sidecar is restarted when it dies. Nothing is left behind, also when this process is killed:
@@ -33,7 +35,8 @@ struct workload_opts {
     const char *log_level; /* of the sidecar; NULL: warning */
     uint32_t concurrency;  /* workers of the sidecar, 0: 1 */
     uint32_t certificate_seconds;
-    uint32_t drain_s; /* sidecar's drain time after the command has ended */
+    uint32_t
+        drain_s; /* for requests under way, before the command is told to end and after it did */
     bool no_dns;
     const uint16_t *exclude_inbound_ports, *exclude_outbound_ports;
     uint32_t n_exclude_inbound_ports, n_exclude_outbound_ports;

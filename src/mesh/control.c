@@ -171,6 +171,11 @@ static void complete(void *arg)
     }
 }
 
+static bool settled(void *arg)
+{
+    return push_applied(((struct control *)arg)->push);
+}
+
 static sv roots(void *arg)
 {
     return ca_roots_pem(((struct control *)arg)->ca);
@@ -270,6 +275,7 @@ static int start(struct control *c, struct error *err)
                                                      .expected = c->o.expected,
                                                      .n_expected = c->o.n_expected,
                                                      .complete = complete,
+                                                     .settled = settled,
                                                      .arg = c,
                                                      .discovery_address = c->o.discovery_address,
                                                      .trust_domain = c->o.trust_domain,

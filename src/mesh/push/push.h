@@ -47,6 +47,9 @@ void push_stream_close(struct push_stream *s);
 void push_status_json(const struct push *p, struct strbuf *out);
 /* All problems as a JSON array: severity, kind, namespace, name, file, line, field, code, text. */
 void push_problems_json(const struct push *p, struct strbuf *out);
+/* Nothing waits to become a snapshot, and every proxy has answered everything of the present one.
+ */
+bool push_applied(const struct push *p);
 /* How far the present snapshot has come, members of a JSON object without its braces: generation,
  * pending (a change waits to become a snapshot), proxies, applied (proxies that have answered
  * everything that the snapshot asks of them), refused (those of them that refused a part). */

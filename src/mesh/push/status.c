@@ -80,9 +80,25 @@ void push_status_json(const struct push *p, struct strbuf *out)
     strbuf_add_c(out, "]\n");
 }
 
+static bool applied(const struct push_stream *s)
+{
+    return (s->step == STEP_NONE || s->step == STEP_LINGER) && ads_session_settled(s->session, ~0u);
+}
+
+bool push_applied(const struct push *p)
+{
+    bool all = !p->again;
+
+    list_each (it, (struct list *)&p->streams) {
+        const struct push_stream *s = container_of(it, struct push_stream, link);
+        all = all && (!s->greeted || applied(s));
+    }
+    return all;
+}
+
 void push_progress_json(const struct push *p, struct strbuf *out)
 {
-    uint32_t total = 0, applied = 0, refused = 0;
+    uint32_t total = 0, done = 0, refused = 0;
 
     list_each (it, (struct list *)&p->streams) {
         const struct push_stream *s = container_of(it, struct push_stream, link);
@@ -96,12 +112,11 @@ void push_progress_json(const struct push *p, struct strbuf *out)
         }
         total++;
         refused += nack;
-        applied += (s->step == STEP_NONE || s->step == STEP_LINGER) &&
-                   ads_session_settled(s->session, ~0u);
+        done += applied(s);
     }
     strbuf_addf(out,
                 "\"generation\":%lu,\"pending\":%s,\"proxies\":%u,\"applied\":%u,\"refused\":%u",
-                p->m->generation, p->again ? "true" : "false", total, applied, refused);
+                p->m->generation, p->again ? "true" : "false", total, done, refused);
 }
 
 static void problem_json(void *arg, const struct model_problem *p)

@@ -18,6 +18,7 @@ LOG_COMPONENT(run);
 #define REPLY_MAX (1u << 20)
 #define LEASES    4096u
 #define EXPECT_MS 3000
+#define LOOK_MS   5
 
 struct run_source {
     struct run_source_opts o;
@@ -26,6 +27,7 @@ struct run_source {
     uint32_t n;
     struct map expected; /* names that did not come yet */
     struct timer patience;
+    struct timer look; /* whether those who want to be notified can be */
 };
 
 struct lease {
@@ -37,6 +39,7 @@ struct lease {
     struct arena arena; /* the registration */
     const struct weft_WorkloadRegistration *reg;
     bool ready, closed;
+    bool notify; /* when proxies have heard that it is not ready */
 };
 
 static void lease_free(struct deferred *d)
@@ -128,16 +131,47 @@ static void flush(struct lease *l)
         lease_end(l);
 }
 
-static void reply(struct lease *l, const struct weft_WorkloadReply *r)
+static void say(struct lease *l, const struct pb_message *m, const void *msg)
 {
     struct strbuf s;
 
     strbuf_init(&s, REPLY_MAX);
-    pb_to_json(&weft_WorkloadReply_pb, r, &(struct pb_json_opts){0}, &s);
+    pb_to_json(m, msg, &(struct pb_json_opts){0}, &s);
     strbuf_add_ch(&s, '\n');
     buf_append_sv(&l->out, strbuf_sv(&s));
     strbuf_fini(&s);
     flush(l);
+}
+
+static void reply(struct lease *l, const struct weft_WorkloadReply *r)
+{
+    say(l, &weft_WorkloadReply_pb, r);
+}
+
+/* ---- who leaves waits until nobody sends to it any more ---- */
+
+static void notify(struct lease *l)
+{
+    struct weft_WorkloadNotice n = {.settled = true};
+
+    l->notify = false;
+    say(l, &weft_WorkloadNotice_pb, &n);
+}
+
+static void look(struct timer *t)
+{
+    struct run_source *s = container_of(t, struct run_source, look);
+    bool settled = s->o.settled(s->o.arg), waiting = false;
+
+    list_each_safe (it, &s->leases) {
+        struct lease *l = container_of(it, struct lease, link);
+        if (l->notify && settled)
+            notify(l);
+        else
+            waiting |= l->notify;
+    }
+    if (waiting)
+        timer_set(&s->look, LOOK_MS);
 }
 
 static void refuse(struct lease *l, const char *text)
@@ -197,6 +231,7 @@ static void expect(struct run_source *s)
 {
     map_init(&s->expected);
     timer_init(&s->patience, s->o.loop, complete);
+    timer_init(&s->look, s->o.loop, look);
     for (uint32_t i = 0; i < s->o.n_expected; i++)
         map_put(&s->expected, sv_of(s->o.expected[i]), s);
     if (s->expected.n)
@@ -236,6 +271,7 @@ static void on_registration(struct lease *l, sv line)
 
 static void on_update(struct lease *l, sv line)
 {
+    struct run_source *s = l->src;
     struct error err = {0};
     struct arena a;
     void *msg;
@@ -246,6 +282,9 @@ static void on_update(struct lease *l, sv line)
     } else {
         l->ready = ((const struct weft_WorkloadUpdate *)msg)->ready;
         publish(l);
+        l->notify = !l->ready && s->o.settled;
+        if (l->notify)
+            timer_set(&s->look, 0);
     }
     arena_free(&a);
 }
@@ -352,6 +391,7 @@ void run_source_free(struct run_source *s)
         return;
     net_listener_free(s->listener);
     timer_cancel(&s->patience);
+    timer_cancel(&s->look);
     map_fini(&s->expected);
     list_each_safe (it, &s->leases)
         lease_end(container_of(it, struct lease, link));

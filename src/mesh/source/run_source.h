@@ -23,6 +23,8 @@ struct run_source_opts {
     /* A bootstrap token for the identity, allocated in `a`. */
     sv (*token)(void *arg, sv ns, sv service_account, struct arena *a);
     sv (*roots)(void *arg); /* PEM of the mesh's roots, borrowed */
+    /* Every proxy has answered what follows from the store as it is. NULL: nobody is told. */
+    bool (*settled)(void *arg);
     /* Workloads that should come: names (copied). With any, complete runs once, later
      * than run_source_new. */
     const char *const *expected;

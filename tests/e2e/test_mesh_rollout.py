@@ -1,0 +1,86 @@
+"""Nobody notices that workloads are replaced: new ones come, old ones are told to end while requests are in flight."""
+import sys
+import time
+
+from meshtest.mesh import service, until
+
+HOST = "app.books.svc.cluster.local"
+
+
+def grpc_server(m, name, port=50051, **kw):
+    return m.run(name, [sys.executable, "-m", "meshtest.grpcapp", "--port", port, "--name", name],
+                 labels={"app": "grpc", "version": "v1"}, ports=[port], **kw)
+
+
+def roll(m, start, first, rounds):
+    """Replaces one workload after the other, the new one first. Names of all."""
+    old, names = first, [first.name]
+    for i in range(rounds):
+        new = start(f"s{i + 1}")
+        names.append(new.name)
+        time.sleep(0.3)
+        assert old.stop() in (0, 143)  # SIGTERM's
+        old = new
+    time.sleep(0.3)
+    return names
+
+
+def test_http1_rollout(mesh):
+    m = mesh()
+    m.write("service.yaml", service("app", "books", {"app": "app"}, 80, 8080))
+    start = lambda name: m.http_server(name, "app")
+    first, c = start("s0"), m.client("client")
+    m.settle()
+    loads = [c.start("meshtest.load:run", url=f"http://{HOST}/{path}", threads=n, timeout=60)
+             for path, n in (("", 2), ("sleep?s=0.2", 3), ("sleep?s=1", 2))]
+    posts = c.start("meshtest.load:run", url=f"http://{HOST}/", threads=2, method="POST", body="x" * 100, timeout=60)
+    names = roll(m, start, first, 3)
+    results = [x.stop().result() for x in [*loads, posts]]
+    failed = [f for r in results for f in r["failed"]]
+    assert not failed, f"{len(failed)} failed: {failed[:5]}"
+    assert {s[3] for r in results for s in r["seen"]} == set(names)
+    print(sum(len(r["seen"]) for r in results), "requests, none failed, through", names)
+
+
+def test_http2_rollout(mesh):
+    m = mesh()
+    m.write("service.yaml", service("grpc", "books", {"app": "grpc"}, 80, 50051, port_name="grpc"))
+    start = lambda name: grpc_server(m, name)
+    first, c = start("s0"), m.client("client")
+    m.settle()
+    target = "grpc.books.svc.cluster.local:80"
+    loads = [c.start("meshtest.grpcapp:run", target=target, threads=2),
+             c.start("meshtest.grpcapp:run", target=target, threads=4, message={"sleep": 0.5})]
+    names = roll(m, start, first, 3)
+    results = [x.stop().result() for x in loads]
+    failed = [f for r in results for f in r["failed"]]
+    assert not failed, f"{len(failed)} failed: {failed[:5]}"
+    assert {s[2] for r in results for s in r["seen"]} == set(names)
+    print(sum(len(r["seen"]) for r in results), "calls, none failed, through", names)
+
+
+def test_what_takes_longer_than_the_drain_time_is_cut(mesh):
+    """The drain ends: a request that would go on for a minute does not hold up the workload's end."""
+    m = mesh()
+    m.write("service.yaml", service("app", "books", {"app": "app"}, 80, 8080))
+    s, c = m.http_server("s0", "app", drain_s=1), m.client("client")
+    m.settle()
+    slow = c.start("meshtest.load:run", url=f"http://{HOST}/sleep?s=60", threads=1, count=1, timeout=90)
+    until(lambda: s.stat(r"^http\.inbound.*downstream_rq_active$") == 1, "the request is in flight")
+    begin = time.monotonic()
+    s.stop()
+    assert time.monotonic() - begin < 20
+    assert slow.result()["failed"]
+    assert "the drain time is over with requests under way" in s.output()
+
+
+def test_an_idle_workload_ends_at_once(mesh):
+    m = mesh()
+    m.write("service.yaml", service("app", "books", {"app": "app"}, 80, 8080))
+    s, c = m.http_server("s0", "app"), m.client("client")
+    m.settle()
+    assert c.call("meshtest.load:get", url=f"http://{HOST}/")["status"] == 200
+    begin = time.monotonic()
+    s.stop()
+    print(f"ended after {time.monotonic() - begin:.2f} s")
+    assert time.monotonic() - begin < 4, "nothing waits for a whole drain time"
