@@ -76,6 +76,7 @@ static void write_log(struct tcp_session *s, const char *type)
     si->bytes_received = si->down_wire_in = s->down.c->bytes_read;
     si->bytes_sent = si->down_wire_out = s->down.c->bytes_written;
     si->flags = s->flags;
+    si->attempts = s->attempts;
     si->upstream_failure = s->failure;
     si->termination_details = s->nc->termination_details;
     if (s->cluster) {
