@@ -104,9 +104,9 @@ def outcome(call, get):
             "trailing": pairs(call.trailing_metadata())}
 
 
-def call_unary(target, message, metadata=(), timeout=30, cancel_after=None):
+def call_unary(target, message, metadata=(), deadline=30, cancel_after=None):
     with channel(target) as ch:
-        call = ch.unary_unary(SERVICE + "Unary", dump, load).future(message, timeout=timeout, metadata=[tuple(m) for m in metadata])
+        call = ch.unary_unary(SERVICE + "Unary", dump, load).future(message, timeout=deadline, metadata=[tuple(m) for m in metadata])
         if cancel_after is not None:
             time.sleep(cancel_after)
             call.cancel()
@@ -119,9 +119,9 @@ def call_unary(target, message, metadata=(), timeout=30, cancel_after=None):
         return outcome(call, lambda: result)
 
 
-def call_download(target, message, cancel_after=None, timeout=60):
+def call_download(target, message, cancel_after=None):
     with channel(target) as ch:
-        call = ch.unary_stream(SERVICE + "Download", dump, load)(message, timeout=timeout)
+        call = ch.unary_stream(SERVICE + "Download", dump, load)(message, timeout=60)
         seen = []
         try:
             for m in call:
@@ -133,13 +133,13 @@ def call_download(target, message, cancel_after=None, timeout=60):
         return {"code": call.code().value[0], "seen": seen}
 
 
-def call_upload(target, n, size, timeout=60):
+def call_upload(target, n, size):
     with channel(target) as ch:
-        call = ch.stream_unary(SERVICE + "Upload", dump, load).future(({"pad": "x" * size} for _ in range(n)), timeout=timeout)
+        call = ch.stream_unary(SERVICE + "Upload", dump, load).future(({"pad": "x" * size} for _ in range(n)), timeout=60)
         return outcome(call, call.result)
 
 
-def call_chat(target, messages, timeout=60):
+def call_chat(target, messages):
     """Sends the next message only after the answer to the one before has come."""
     with channel(target) as ch:
         turn, todo = threading.Semaphore(1), list(messages)
@@ -148,7 +148,7 @@ def call_chat(target, messages, timeout=60):
             for m in todo:
                 turn.acquire()
                 yield m
-        call = ch.stream_stream(SERVICE + "Chat", dump, load)(say(), timeout=timeout)
+        call = ch.stream_stream(SERVICE + "Chat", dump, load)(say(), timeout=60)
         answers = []
         try:
             for a in call:

@@ -137,8 +137,13 @@ class Workload:
         """Sum of the stats whose name matches."""
         return sum(v for k, v in self.stats().items() if re.search(pattern, k))
 
-    def rss_kb(self, pid=None):
-        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid or self.sidecar_pid()}/status").read_text())[1])
+    def rss_kb(self, peak=False):
+        """The sidecar's resident memory now, or at most since forget_peak."""
+        status = Path(f"/proc/{self.sidecar_pid()}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)" if peak else r"VmRSS:\s+(\d+)", status)[1])
+
+    def forget_peak(self):
+        Path(f"/proc/{self.sidecar_pid()}/clear_refs").write_text("5")
 
     # ---- inside its namespaces ----
 
