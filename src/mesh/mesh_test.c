@@ -1,166 +1,5 @@
 /* From a directory of YAML to resources: sources, model, checks and translation together. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include "api/envoy.pb.h"
-#include "api/istio.pb.h"
-#include "api/pb.h"
-#include "base/strbuf.h"
-#include "mesh/source/file_source.h"
-#include "mesh/translate/translate.h"
-
-struct fixture {
-    char dir[64];
-    struct model_store *store;
-    struct file_source *files;
-    struct translate *t;
-    struct model *m;
-    const struct model_delta *delta;
-    struct arena a;
-    struct translate_proxy proxy;
-    struct strbuf json; /* what was emitted, as JSON lines "name {...}" */
-    const struct pb_message *type;
-};
-
-static void write_file(struct fixture *f, const char *name, const char *text)
-{
-    char path[200];
-    FILE *out;
-    snprintf(path, sizeof path, "%s/%s", f->dir, name);
-    out = fopen(path, "w");
-    assert_non_null(out);
-    fputs(text, out);
-    fclose(out);
-}
-
-static void remove_file(struct fixture *f, const char *name)
-{
-    char path[200];
-    snprintf(path, sizeof path, "%s/%s", f->dir, name);
-    unlink(path);
-}
-
-static char *books(void)
-{
-    static char text[16384];
-    FILE *in = fopen(WEFT_SRC "/mesh/testdata/books/books.yaml", "r");
-    size_t n;
-    assert_non_null(in);
-    n = fread(text, 1, sizeof text - 1, in);
-    text[n] = 0;
-    fclose(in);
-    return text;
-}
-
-static void rebuild(struct fixture *f)
-{
-    struct model *prev = f->m;
-    file_source_refresh(f->files);
-    f->m = model_store_build(f->store, prev, &f->delta);
-    model_unref(prev);
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    struct error err = {0};
-    struct translate_options o = {.access_log_path = SV("/dev/stdout")};
-
-    strcpy(f->dir, "/tmp/weft-mesh-test-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    write_file(f, "books.yaml", books());
-    f->store = model_store_new(SV("cluster.local"), SV("cluster.local"));
-    f->files = file_source_new(NULL, f->dir, SV("default"), f->store, NULL, NULL, &err);
-    assert_non_null(f->files);
-    f->t = translate_new(&o, &err);
-    if (!f->t)
-        fail_msg("%s", err.msg);
-    arena_init(&f->a);
-    strbuf_init(&f->json, 1 << 22);
-    f->proxy = (struct translate_proxy){.ns = SV("books"),
-                                        .workload = SV("client"),
-                                        .ip = SV("10.0.0.9"),
-                                        .outbound_port = 15001,
-                                        .inbound_port = 15006};
-    rebuild(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    char cmd[100];
-    strbuf_fini(&f->json);
-    arena_free(&f->a);
-    translate_free(f->t);
-    model_unref(f->m);
-    file_source_free(f->files);
-    model_store_free(f->store);
-    snprintf(cmd, sizeof cmd, "rm -rf %s", f->dir);
-    assert_int_equal(system(cmd), 0);
-    free(f);
-    return 0;
-}
-
-static void emit(void *arg, sv name, sv packed)
-{
-    struct fixture *f = arg;
-    struct error err = {0};
-    void *msg;
-    if (pb_decode(f->type, packed, &f->a, NULL, &msg, &err))
-        fail_msg("%.*s: %s", SV_ARG(name), err.msg);
-    strbuf_addf(&f->json, "%.*s ", SV_ARG(name));
-    pb_to_json(f->type, msg, &(struct pb_json_opts){.snake_case = true}, &f->json);
-    strbuf_add_ch(&f->json, '\n');
-}
-
-static bool has(struct fixture *f, const char *text)
-{
-    return f->json.p && strstr(f->json.p, text) != NULL;
-}
-
-static void clusters(struct fixture *f)
-{
-    strbuf_reset(&f->json);
-    f->type = &envoy_Cluster_pb;
-    translate_clusters_outbound(f->t, f->m, &f->proxy, &f->a, emit, f);
-    translate_clusters_inbound(f->t, f->m, &f->proxy, &f->a, emit, f);
-}
-
-static void listeners(struct fixture *f)
-{
-    strbuf_reset(&f->json);
-    f->type = &envoy_Listener_pb;
-    translate_listeners_outbound(f->t, f->m, &f->proxy, &f->a, emit, f);
-    translate_listeners_inbound(f->t, f->m, &f->proxy, &f->a, emit, f);
-}
-
-static void routes(struct fixture *f, const char *name)
-{
-    sv packed;
-    strbuf_reset(&f->json);
-    f->type = &envoy_RouteConfiguration_pb;
-    assert_true(translate_routes(f->t, f->m, &f->proxy, sv_of(name), &f->a, &packed));
-    emit(f, sv_of(name), packed);
-}
-
-static bool endpoints(struct fixture *f, const char *name)
-{
-    sv packed;
-    strbuf_reset(&f->json);
-    f->type = &envoy_ClusterLoadAssignment_pb;
-    if (!translate_endpoints(f->t, f->m, &f->proxy, sv_of(name), &f->a, &packed))
-        return false;
-    emit(f, sv_of(name), packed);
-    return true;
-}
-
-#define FLASK "flaskapp.books.svc.cluster.local"
+#include "mesh/mesh_testlib.h"
 
 static void test_model(void **state)
 {
@@ -358,13 +197,6 @@ static void test_refused_fields(void **state)
     }
 }
 
-static void note(void *arg, const struct model_problem *p)
-{
-    struct fixture *f = arg;
-    strbuf_addf(&f->json, "%.*s/%.*s %.*s: %.*s\n", SV_ARG(p->ns), SV_ARG(p->name), SV_ARG(p->code),
-                SV_ARG(p->text));
-}
-
 static void test_checks(void **state)
 {
     struct fixture *f = *state;
@@ -422,14 +254,11 @@ static void test_endpoint_change_is_only_that(void **state)
 static void test_names(void **state)
 {
     struct fixture *f = *state;
-    strbuf_reset(&f->json);
-    f->type = &istio_NameTable_pb;
-    emit(f, SV("names"), translate_names(f->t, f->m, &f->proxy, &f->a));
+    names(f);
     assert_true(has(f, "\"" FLASK "\":{\"ips\":[\"240.240."));
     assert_true(has(f, "\"db.books.svc.cluster.local\":{\"ips\":[\"10.1.2.3\"]"));
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {

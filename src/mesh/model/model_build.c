@@ -281,6 +281,7 @@ static void build_port(struct builder *b, const struct model_service *svc,
     flat = arena_array(&b->m->arena, struct model_endpoint, found.n + 1);
     for (uint32_t i = 0; i < found.n; i++) {
         flat[i] = *(const struct model_endpoint *)found.v[i];
+        flat[i].tls &= !svc->mesh_external; /* the mesh's identities end at its border */
         out->version = endpoint_hash(out->version, &flat[i]);
     }
     out->v = flat;

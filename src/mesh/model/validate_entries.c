@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include "net/addr.h"
 
+static const struct validate_refusal refused[] = {
+    {"ServiceEntryStatus", "conditions", "a status is written for people, and not read"},
+    {"ServiceEntryStatus", "validationMessages", "a status is written for people, and not read"},
+    {"ServiceEntryStatus", "observedGeneration", "a status is written for people, and not read"},
+    {"ServiceEntryStatus", "addresses",
+     "automatic addresses are made from the host's name, the same everywhere, and not read"},
+};
+
 #define PATH(buf, ...) (snprintf(buf, sizeof buf, __VA_ARGS__), buf)
 
 static bool is_ip(sv v)
@@ -146,8 +154,11 @@ int validate_service_entry(struct validating *c, const struct istio_ServiceEntry
     bool by_name = e->resolution == istio_ServiceEntry_DNS ||
                    e->resolution == istio_ServiceEntry_DNS_ROUND_ROBIN;
     char path[VALIDATE_PATH_BYTES];
-    int rc = 0;
+    int rc = validate_walk(c, refused, sizeof refused / sizeof *refused, &istio_ServiceEntry_pb, e,
+                           "spec");
 
+    if (rc)
+        return rc;
     if (e->resolution == istio_ServiceEntry_DYNAMIC_DNS)
         return validate_bad(c, "spec.resolution", "Unsupported",
                             "spec.resolution: not supported by weft: names of wildcards cannot be "

@@ -1,5 +1,6 @@
 /* What only shows between objects. Each problem names object, field and remedy. */
 #include <stdio.h>
+#include "base/strbuf.h"
 #include "mesh/translate/internal.h"
 
 struct checking {
@@ -98,25 +99,98 @@ static void check_hosts(struct checking *c)
     }
 }
 
+/* ---- destination rules ---- */
+
+static void check_merged(struct checking *c, const struct model_object *first)
+{
+    const struct istio_DestinationRule *a = first->spec, *b = c->o->spec;
+
+    if (a->traffic_policy && b->traffic_policy)
+        report(c, MODEL_WARNING, "Conflict", SV("spec.trafficPolicy"),
+               arena_printf(c->a,
+                            "spec.trafficPolicy: DestinationRule %.*s/%.*s of the same host has a "
+                            "trafficPolicy, which stays in force: merge the two",
+                            SV_ARG(first->ns), SV_ARG(first->name)));
+    for (uint32_t i = 0; i < b->subsets.n; i++) {
+        if (build_subset(a, b->subsets.v[i]->name))
+            report(c, MODEL_WARNING, "Conflict", SV("spec.subsets"),
+                   arena_printf(c->a,
+                                "spec.subsets: DestinationRule %.*s/%.*s of the same host already "
+                                "has subset '%.*s', which stays in force: rename one of them",
+                                SV_ARG(first->ns), SV_ARG(first->name),
+                                SV_ARG(b->subsets.v[i]->name)));
+    }
+}
+
+/* A rule in another namespace than the service's takes its place for the clients there. */
+static void check_hidden(struct checking *c, const struct model_object *other)
+{
+    const struct istio_DestinationRule *mine = c->o->spec, *r = other->spec;
+    struct strbuf lost;
+
+    if (!model_exported_to(r->export_to.v, r->export_to.n, other->ns, c->o->ns))
+        return;
+    strbuf_init(&lost, 4096);
+    for (uint32_t i = 0; i < r->subsets.n; i++) {
+        if (!build_subset(mine, r->subsets.v[i]->name))
+            strbuf_addf(&lost, "%s'%.*s'", lost.n ? ", " : "", SV_ARG(r->subsets.v[i]->name));
+    }
+    report(
+        c, MODEL_WARNING, "Hidden", SV("spec.host"),
+        arena_printf(c->a,
+                     "spec.host: clients in namespace '%.*s' get this rule instead of %.*s/%.*s%s"
+                     "%.*s: repeat here what they need of it",
+                     SV_ARG(c->o->ns), SV_ARG(other->ns), SV_ARG(other->name),
+                     lost.n ? ", and so do not know its subsets " : "", (int)lost.n,
+                     lost.n ? lost.p : ""));
+    strbuf_fini(&lost);
+}
+
+static void check_rule(struct checking *c, sv host, const struct model_list *l, uint32_t i)
+{
+    const struct model_service *svc = model_service_find(c->m, host);
+
+    if (!svc && host.n && host.p[0] != '*')
+        report(c, MODEL_WARNING, "HostNotFound", SV("spec.host"),
+               arena_printf(c->a, "spec.host: no service '%.*s' is known", SV_ARG(host)));
+    for (uint32_t k = 0; k < i; k++) {
+        if (sv_eq(l->v[k]->ns, c->o->ns) && model_rules_merge(l->v[k]->spec, c->o->spec))
+            check_merged(c, l->v[k]);
+    }
+    for (uint32_t k = 0; svc && k < l->n && !sv_eq(c->o->ns, svc->ns); k++) {
+        if (sv_eq(l->v[k]->ns, svc->ns) && !sv_eq_c(c->o->ns, "istio-system"))
+            check_hidden(c, l->v[k]);
+    }
+}
+
 static void check_rules(struct checking *c)
 {
     map_each (e, &c->m->rules_by_host) {
         const struct model_list *l = e->val;
         for (uint32_t i = 0; i < l->n; i++) {
             c->o = l->v[i];
-            if (!model_service_find(c->m, e->key) && e->key.n && e->key.p[0] != '*')
-                report(c, MODEL_WARNING, "HostNotFound", SV("spec.host"),
-                       arena_printf(c->a, "spec.host: no service '%.*s' is known", SV_ARG(e->key)));
-            for (uint32_t k = 0; k < i; k++) {
-                if (sv_eq(l->v[k]->ns, c->o->ns))
-                    report(c, MODEL_ERROR, "Conflict", SV("spec.host"),
-                           arena_printf(c->a,
-                                        "spec.host: DestinationRule %.*s/%.*s already holds for "
-                                        "'%.*s' and stays in force: merge the two",
-                                        SV_ARG(l->v[k]->ns), SV_ARG(l->v[k]->name),
-                                        SV_ARG(e->key)));
-            }
+            check_rule(c, e->key, l, i);
         }
+    }
+}
+
+/* ---- service entries ---- */
+
+/* A host has one owner; ports may not be shared by services that cannot be told apart. */
+static void check_entry(struct checking *c)
+{
+    const struct istio_ServiceEntry *se = c->o->spec;
+
+    for (uint32_t i = 0; i < se->hosts.n; i++) {
+        const struct model_service *svc = model_service_find(c->m, se->hosts.v[i]);
+        if (svc && svc->object != c->o)
+            report(
+                c, MODEL_ERROR, "Conflict", arena_printf(c->a, "spec.hosts[%u]", i),
+                arena_printf(c->a,
+                             "spec.hosts[%u]: host '%.*s' already belongs to %s %.*s/%.*s, which "
+                             "stays in force",
+                             i, SV_ARG(svc->host), model_kind_name(svc->object->kind),
+                             SV_ARG(svc->object->ns), SV_ARG(svc->object->name)));
     }
 }
 
@@ -131,4 +205,8 @@ void translate_check(const struct model *m, struct arena *a,
     }
     check_hosts(&c);
     check_rules(&c);
+    for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE_ENTRY]; i++) {
+        c.o = m->objects[MODEL_SERVICE_ENTRY][i];
+        check_entry(&c);
+    }
 }

@@ -1,0 +1,397 @@
+/* ServiceEntries and WorkloadEntries: the services and endpoints that come of them, their clusters,
+ * listeners, virtual hosts and names, and what is refused. */
+#include "mesh/mesh_testlib.h"
+
+/* covers: ServiceEntry.hosts, ServiceEntry.addresses, ServiceEntry.ports, ServiceEntry.location,
+ * ServiceEntry.resolution, ServiceEntry.endpoints, ServiceEntry.workloadSelector,
+ * ServiceEntry.exportTo, ServiceEntry.subjectAltNames, ServicePort.number, ServicePort.protocol,
+ * ServicePort.name, ServicePort.targetPort, WorkloadEntry.address, WorkloadEntry.ports,
+ * WorkloadEntry.labels, WorkloadEntry.network, WorkloadEntry.locality, WorkloadEntry.weight,
+ * WorkloadEntry.serviceAccount */
+
+#define ENTRY(name, spec)                                                                          \
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"                                     \
+    "metadata: {name: " name ", namespace: books}\nspec: " spec "\n---\n"
+#define WORKLOAD(name, spec)                                                                       \
+    "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"                                    \
+    "metadata: {name: " name ", namespace: books}\nspec: " spec "\n---\n"
+#define HTTP  "{number: 80, name: http, protocol: HTTP}"
+#define HTTPS "{number: 443, name: https, protocol: HTTPS}"
+#define TCP   "{number: 9000, name: tcp, protocol: TCP}"
+
+static void expect(const char *json, const char *part)
+{
+    if (!strstr(json, part))
+        fail_msg("%s\nis not in\n%s", part, json);
+}
+
+static void expect_not(const char *json, const char *part)
+{
+    if (strstr(json, part))
+        fail_msg("%s\nis in\n%s", part, json);
+}
+
+static void entries(struct fixture *f, const char *text)
+{
+    write_file(f, "entries.yaml", text);
+    rebuild(f);
+    if (f->m->n_problems)
+        fail_msg("%.*s", SV_ARG(f->m->problems[0].text));
+    clusters(f);
+}
+
+/* ---- how endpoints are found ---- */
+
+static void test_resolutions(void **state)
+{
+    struct fixture *f = *state;
+    const char *c;
+
+    entries(
+        f, ENTRY("none", "{hosts: ['*.wild.test'], ports: [" HTTP "], resolution: NONE}") ENTRY(
+               "dns", "{hosts: [dns.test], ports: [{number: 443, name: https, protocol: "
+                      "HTTPS, targetPort: 8443}], resolution: DNS}")
+               ENTRY("one", "{hosts: [one.test], ports: [" HTTP "], resolution: DNS_ROUND_ROBIN, "
+                            "endpoints: [{address: real.test, ports: {http: 81}, locality: eu/a}]}")
+                   ENTRY("static", "{hosts: [static.test], ports: [" HTTP "], resolution: STATIC, "
+                                   "endpoints: [{address: 192.0.2.1, weight: 3, labels: {v: x}, "
+                                   "locality: eu/a/b}, {address: 192.0.2.2}]}"));
+    c = line_of(f, "outbound|80||*.wild.test");
+    expect(c, "\"type\":\"ORIGINAL_DST\"");
+    expect_not(c, "eds_cluster_config");
+    expect_not(c, "transport_socket");
+    c = line_of(f, "outbound|443||dns.test");
+    expect(c, "\"type\":\"STRICT_DNS\"");
+    expect(c, "\"address\":\"dns.test\",\"port_value\":8443");
+    expect(c, "\"respect_dns_ttl\":true");
+    c = line_of(f, "outbound|80||one.test");
+    expect(c, "\"type\":\"LOGICAL_DNS\"");
+    expect(c, "\"address\":\"real.test\",\"port_value\":81");
+    expect(c, "\"locality\":{\"region\":\"eu\",\"zone\":\"a\"}");
+    assert_false(endpoints(f, "outbound|80||one.test"));
+    assert_true(endpoints(f, "outbound|80||static.test"));
+    expect(f->json.p, "\"address\":\"192.0.2.1\",\"port_value\":80");
+    expect(f->json.p, "\"load_balancing_weight\":3");
+    expect(f->json.p, "\"sub_zone\":\"b\"");
+}
+
+/* Outside the mesh nobody speaks mTLS; inside, who has an identity or says so. */
+static void test_locations(void **state)
+{
+    struct fixture *f = *state;
+    const char *all =
+        "ports: [" HTTP "], resolution: STATIC, endpoints: [{address: 192.0.2.1, "
+        "serviceAccount: vm}, {address: 192.0.2.2}, {address: 192.0.2.3, labels: "
+        "{security.istio.io/tlsMode: istio}}, {address: 192.0.2.4, serviceAccount: vm, "
+        "labels: {security.istio.io/tlsMode: disabled}}]}";
+    char text[2000];
+    const char *p;
+    int n = 0;
+
+    snprintf(text, sizeof text,
+             ENTRY("in", "{hosts: [in.test], location: MESH_INTERNAL, subjectAltNames: "
+                         "['spiffe://o/x'], %s") ENTRY("out", "{hosts: [out.test], location: "
+                                                              "MESH_EXTERNAL, %s"),
+             all, all);
+    entries(f, text);
+    expect(line_of(f, "outbound|80||in.test"), "\"name\":\"tlsMode-istio\"");
+    expect(line_of(f, "outbound|80||in.test"), "spiffe://cluster.local/ns/books/sa/vm");
+    expect(line_of(f, "outbound|80||in.test"), "spiffe://o/x");
+    expect_not(line_of(f, "outbound|80||out.test"), "transport_socket");
+    assert_true(endpoints(f, "outbound|80||in.test"));
+    for (p = f->json.p; (p = strstr(p, "\"tlsMode\":\"istio\"")); p++)
+        n++;
+    assert_int_equal(n, 2);
+    assert_true(endpoints(f, "outbound|80||out.test"));
+    assert_false(has(f, "tlsMode"));
+}
+
+/* WorkloadEntries and pods, of a ServiceEntry's selector and of a Service's. */
+static void test_selected(void **state)
+{
+    struct fixture *f = *state;
+    entries(f,
+            ENTRY("vms", "{hosts: [vms.test], ports: [" HTTP "], resolution: STATIC, location: "
+                         "MESH_INTERNAL, workloadSelector: {labels: {app: flaskapp}}}")
+                WORKLOAD("vm",
+                         "{address: 192.0.2.9, ports: {http: 8088}, labels: {app: flaskapp, "
+                         "version: v1}, serviceAccount: vm, network: far, weight: 2, locality: "
+                         "eu/a}") WORKLOAD("other", "{address: 192.0.2.10, labels: {app: other}}"));
+    assert_true(endpoints(f, "outbound|80||vms.test"));
+    assert_true(has(f, "192.0.2.9") && has(f, "\"port_value\":8088") && has(f, "10.0.0.1"));
+    assert_false(has(f, "192.0.2.10"));
+    assert_true(endpoints(f, "outbound|80|subset-v1|" FLASK));
+    assert_true(has(f, "192.0.2.9") && has(f, "10.0.0.1") && !has(f, "10.0.0.2"));
+    clusters(f);
+    expect(line_of(f, "outbound|80||" FLASK), "spiffe://cluster.local/ns/books/sa/vm");
+    /* The machine itself serves the port. */
+    f->proxy.ip = SV("192.0.2.9");
+    clusters(f);
+    line_of(f, "inbound|8088||");
+    /* Endpoints that come and go are not configuration; those that are resolved are. */
+    write_file(f, "more.yaml", WORKLOAD("vm2", "{address: 192.0.2.11, labels: {app: flaskapp}}"));
+    rebuild(f);
+    assert_false(f->delta->config);
+    assert_int_equal(f->delta->n_endpoint_hosts, 2);
+}
+
+static void test_unix(void **state)
+{
+    struct fixture *f = *state;
+    entries(f, ENTRY("u", "{hosts: [u.test], ports: [" HTTP "], resolution: STATIC, endpoints: "
+                          "[{address: 'unix:///run/x.sock'}]}"));
+    assert_true(endpoints(f, "outbound|80||u.test"));
+    expect(f->json.p, "\"pipe\":{\"path\":\"/run/x.sock\"}");
+}
+
+/* ---- TLS to the outside ---- */
+
+static void test_tls_names(void **state)
+{
+    struct fixture *f = *state;
+    const char *c;
+
+    entries(
+        f,
+        ENTRY("a", "{hosts: [a.test], ports: [" HTTPS ", " TCP ", " HTTP "], resolution: DNS, "
+                   "subjectAltNames: [b.test]}")
+            ENTRY(
+                "c",
+                "{hosts: [c.test], ports: [" TCP
+                "], resolution: DNS}") "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+                                       "metadata: {name: t, namespace: books}\n"
+                                       "spec: {host: '*.test', trafficPolicy: {tls: {mode: "
+                                       "SIMPLE}}}\n");
+    c = line_of(f, "outbound|9000||a.test");
+    expect(c, "\"sni\":\"a.test\"");
+    expect(c, "\"exact\":\"b.test\"");
+    expect(line_of(f, "outbound|80||a.test"), "\"auto_sni\":true");
+    expect_not(line_of(f, "outbound|80||a.test"), "auto_san");
+    /* No HTTP that could name it: the host that is called. */
+    expect(line_of(f, "outbound|9000||c.test"), "\"exact\":\"c.test\"");
+}
+
+/* ---- listeners, virtual hosts, names ---- */
+
+static void test_addresses(void **state)
+{
+    struct fixture *f = *state;
+    const char *l;
+
+    entries(f, ENTRY("ips", "{hosts: [ips.test], addresses: [192.0.2.1, 192.0.2.2], ports: [" TCP
+                            ", " HTTP "], resolution: STATIC}")
+                   ENTRY("range", "{hosts: [range.test], addresses: [198.51.100.0/24], ports: [" TCP
+                                  ", " HTTPS "], resolution: NONE}")
+                       ENTRY("sni", "{hosts: [sni.test, '*.sni.test'], ports: [" HTTPS
+                                    "], resolution: NONE}"));
+    listeners(f);
+    expect(line_of(f, "192.0.2.1_9000"), "outbound|9000||ips.test");
+    expect(line_of(f, "192.0.2.2_9000"), "outbound|9000||ips.test");
+    l = line_of(f, "0.0.0.0_9000");
+    expect(l, "\"prefix_ranges\":[{\"address_prefix\":\"198.51.100.0\",\"prefix_len\":24}]");
+    expect(l, "outbound|9000||range.test");
+    expect(l, "PassthroughFilterChain");
+    l = line_of(f, "0.0.0.0_443");
+    expect(l, "\"server_names\":[\"sni.test\"]");
+    expect(l, "\"server_names\":[\"*.sni.test\"]");
+    expect(l, "\"server_names\":[\"range.test\"]");
+    expect(l, "envoy.filters.listener.tls_inspector");
+    expect(l, "PassthroughFilterChain");
+    routes(f, "80");
+    expect(f->json.p, "\"domains\":[\"ips.test\",\"192.0.2.1\",\"192.0.2.2\"]");
+    names(f);
+    expect(f->json.p, "\"ips.test\":{\"ips\":[\"192.0.2.1\",\"192.0.2.2\"]");
+    assert_false(has(f, "range.test"));
+}
+
+/* An automatic address serves proxies whose applications ask their DNS; the others share a port. */
+static void test_automatic_addresses(void **state)
+{
+    struct fixture *f = *state;
+    sv vip;
+    char name[64];
+
+    entries(f, ENTRY("t", "{hosts: [tcp.test], ports: [" TCP "], resolution: DNS}")
+                   ENTRY("w", "{hosts: ['*.wild.test', none.test], ports: [" HTTP
+                              "], resolution: NONE}"));
+    vip = model_service_find(f->m, SV("tcp.test"))->vip;
+    assert_true(sv_starts(vip, SV("240.240.")));
+    assert_int_equal(model_service_find(f->m, SV("*.wild.test"))->vip.n, 0);
+    assert_int_equal(model_service_find(f->m, SV("none.test"))->vip.n, 0);
+    snprintf(name, sizeof name, "%.*s_9000", SV_ARG(vip));
+    listeners(f);
+    expect(line_of(f, "0.0.0.0_9000"), "outbound|9000||tcp.test");
+    assert_null(strstr(f->json.p, name));
+    f->proxy.dns_capture = true;
+    listeners(f);
+    expect(line_of(f, name), "outbound|9000||tcp.test");
+    assert_false(has(f, "0.0.0.0_9000"));
+    routes(f, "80");
+    expect(f->json.p, "\"domains\":[\"*.wild.test\"]");
+    names(f);
+    assert_true(has(f, "tcp.test") && !has(f, "wild.test"));
+}
+
+/* HTTP and one TCP service without an address on the same port: what looks like HTTP, and the rest.
+ */
+static void test_shared_port(void **state)
+{
+    struct fixture *f = *state;
+    const char *l;
+
+    entries(
+        f, ENTRY("h", "{hosts: [h.test], ports: [{number: 9000, name: http, protocol: HTTP}], "
+                      "resolution: NONE}")
+               ENTRY("t", "{hosts: [t.test], ports: [" TCP "], resolution: NONE}") ENTRY(
+                   "a", "{hosts: [a.test], ports: [{number: 9001, name: any}], resolution: NONE}"));
+    listeners(f);
+    l = line_of(f, "0.0.0.0_9000");
+    expect(l, "\"application_protocols\":[\"http/1.0\",\"http/1.1\",\"h2c\"]");
+    expect(l, "\"route_config_name\":\"9000\"");
+    expect(l, "outbound|9000||t.test");
+    expect(line_of(f, "0.0.0.0_9001"), "\"route_config_name\":\"9001\"");
+    routes(f, "9001");
+    expect(f->json.p, "\"domains\":[\"a.test\"]");
+}
+
+static void test_export(void **state)
+{
+    struct fixture *f = *state;
+    entries(f, ENTRY("mine", "{hosts: [mine.test], ports: [" HTTP "], resolution: NONE, exportTo: "
+                             "['.']}"));
+    line_of(f, "outbound|80||mine.test");
+    f->proxy.ns = SV("shop");
+    clusters(f);
+    assert_false(has(f, "mine.test"));
+}
+
+static void test_host_twice(void **state)
+{
+    struct fixture *f = *state;
+    entries(f, ENTRY("a", "{hosts: [x.test], ports: [" HTTP "], resolution: NONE}")
+                   ENTRY("b", "{hosts: [x.test, y.test], ports: [" TCP "], resolution: NONE}"));
+    problems(f);
+    expect(f->json.p, "books/b Conflict: spec.hosts[0]: host 'x.test' already belongs to "
+                      "ServiceEntry books/a");
+    line_of((clusters(f), f), "outbound|80||x.test");
+    line_of(f, "outbound|9000||y.test");
+}
+
+/* ---- headless services ---- */
+
+/* Pods of a headless service are called one by one, those with a sidecar over mTLS. */
+static void test_headless(void **state)
+{
+    struct fixture *f = *state;
+    const char *c, *l;
+
+    entries(f,
+            "apiVersion: v1\nkind: Service\nmetadata: {name: pods, namespace: books}\n"
+            "spec: {clusterIP: None, selector: {app: flaskapp}, ports: [{name: tcp, port: 7000}, "
+            "{name: http, port: 7001}]}\n---\n"
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: plain, namespace: books, labels: {app: "
+            "flaskapp}}\nspec: {}\nstatus: {podIP: 10.0.0.8}\n");
+    c = line_of(f, "outbound|7000||*.pods.books.svc.cluster.local");
+    expect(c, "\"type\":\"ORIGINAL_DST\"");
+    expect(c, "\"sni\":\"outbound_.7000_._.pods.books.svc.cluster.local\"");
+    expect(c, "spiffe://cluster.local/ns/books/sa/v1");
+    listeners(f);
+    l = line_of(f, "0.0.0.0_7000");
+    expect(l, "\"prefix_ranges\":[{\"address_prefix\":\"10.0.0.1\",\"prefix_len\":32},"
+              "{\"address_prefix\":\"10.0.0.2\",\"prefix_len\":32}]");
+    expect(l, "outbound|7000||*.pods.books.svc.cluster.local");
+    expect(l, "PassthroughFilterChain");
+    expect_not(l, "10.0.0.8");
+    routes(f, "7001");
+    expect(f->json.p, "\"domains\":[\"10.0.0.1\",\"10.0.0.2\"]");
+    expect(f->json.p, "outbound|7001||*.pods.books.svc.cluster.local");
+    expect(f->json.p, "\"domains\":[\"pods.books.svc.cluster.local\",\"pods\"");
+    names(f);
+    expect(f->json.p, "\"flaskapp-v1.pods.books.svc.cluster.local\":{\"ips\":[\"10.0.0.1\"]");
+    /* All have one: names below the service's too. A change of pods changes listeners. */
+    write_file(
+        f, "entries.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: pods, namespace: books}\n"
+        "spec: {clusterIP: None, selector: {app: flaskapp}, ports: [{name: http, port: 7001}]}\n");
+    rebuild(f);
+    assert_true(f->delta->config);
+    routes(f, "7001");
+    expect(f->json.p, "\"10.0.0.2\",\"*.pods.books.svc.cluster.local\"");
+}
+
+/* ---- what is refused ---- */
+
+static void test_refusals(void **state)
+{
+    struct fixture *f = *state;
+    const struct {
+        const char *kind, *spec, *text;
+    } cases[] = {
+        {"ServiceEntry", "{hosts: []}", "at least one host is needed"},
+        {"ServiceEntry", "{hosts: ['a b']}", "spec.hosts[0]: 'a b' is no host name"},
+        {"ServiceEntry", "{hosts: ['*']}", "would be every host"},
+        {"ServiceEntry", "{hosts: ['*.a'], resolution: DNS}", "a wildcard cannot be resolved"},
+        {"ServiceEntry", "{hosts: [a], resolution: DYNAMIC_DNS}", "spec.resolution: not supported"},
+        {"ServiceEntry", "{hosts: [a], ports: [{number: 0, name: x}]}", "must be 1 to 65535"},
+        {"ServiceEntry", "{hosts: [a], ports: [{number: 1, name: x, targetPort: 65536}]}",
+         "spec.ports[0].targetPort"},
+        {"ServiceEntry", "{hosts: [a], ports: [{number: 1}]}",
+         "ports[0].name: a port needs a name"},
+        {"ServiceEntry", "{hosts: [a], ports: [{number: 1, name: x, protocol: SMTP}]}",
+         "'SMTP' is not"},
+        {"ServiceEntry", "{hosts: [a], ports: [{number: 1, name: x}, {number: 1, name: y}]}",
+         "two ports"},
+        {"ServiceEntry", "{hosts: [a], addresses: [b]}",
+         "'b' is neither an IP address nor a range"},
+        {"ServiceEntry", "{hosts: [a], addresses: [10.0.0.0/33]}", "neither"},
+        {"ServiceEntry", "{hosts: [a], addresses: [10.0.0.0/8], resolution: DNS}",
+         "ranges go only"},
+        {"ServiceEntry", "{hosts: [a], endpoints: [{address: 10.0.0.1}]}", "goes where"},
+        {"ServiceEntry",
+         "{hosts: [a], resolution: STATIC, workloadSelector: {labels: {a: b}}, endpoints: "
+         "[{address: "
+         "10.0.0.1}]}",
+         "endpoints or workloadSelector"},
+        {"ServiceEntry", "{hosts: [a], resolution: STATIC, endpoints: [{address: b.test}]}",
+         "spec.endpoints[0].address: must be an IP address"},
+        {"ServiceEntry",
+         "{hosts: [a], resolution: DNS_ROUND_ROBIN, endpoints: [{address: b}, {address: c}]}",
+         "at most one endpoint"},
+        {"ServiceEntry", "{hosts: [a], resolution: STATIC, endpoints: [{address: 'unix:///x'}]}",
+         "exactly one port"},
+        {"ServiceEntry",
+         "{hosts: [a], resolution: STATIC, endpoints: [{address: 'unix://x', ports: {h: 1}}]}",
+         "a Unix socket is"},
+        {"ServiceEntry", "{hosts: [a], resolution: STATIC, endpoints: [{ports: {h: 1}}]}",
+         "spec.endpoints[0].address: an address is needed"},
+        {"WorkloadEntry", "{labels: {a: b}}", "spec.address: an address is needed"},
+        {"WorkloadEntry", "{address: 'a b'}", "is no host name"},
+        {"WorkloadEntry", "{address: '*.a'}", "must not be a wildcard"},
+        {"WorkloadEntry", "{address: 10.0.0.1, ports: {h: 65536}}",
+         "spec.ports.h: must be 1 to 65535"},
+        {"WorkloadEntry", "{address: 'unix:///a/'}", "a Unix socket is"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1000];
+        snprintf(text, sizeof text,
+                 "apiVersion: networking.istio.io/v1\nkind: %s\n"
+                 "metadata: {name: bad, namespace: books}\nspec: %s\n",
+                 cases[i].kind, cases[i].spec);
+        write_file(f, "bad.yaml", text);
+        rebuild(f);
+        if (f->m->n_problems != 1 || sv_find_sv(f->m->problems[0].text, sv_of(cases[i].text)) < 0)
+            fail_msg("case %zu: %u problems, first: %.*s", i, f->m->n_problems,
+                     f->m->n_problems ? (int)f->m->problems[0].text.n : 0,
+                     f->m->n_problems ? f->m->problems[0].text.p : "");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_resolutions), T(test_locations), T(test_selected),   T(test_unix),
+        T(test_tls_names),   T(test_addresses), T(test_host_twice), T(test_automatic_addresses),
+        T(test_shared_port), T(test_export),    T(test_headless),   T(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
