@@ -93,6 +93,19 @@ def websocket_client(url, sizes):
         return out
 
 
+def websocket_stays(url, seconds):
+    """One connection, a message every now and then."""
+    from websockets.sync.client import connect
+    with connect(url, subprotocols=["chat.v1"]) as ws:
+        end, n = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            ws.send(str(n))
+            assert ws.recv(timeout=20) == f"echo: {n}"
+            n += 1
+            time.sleep(0.2)
+        return {"echoes": n}
+
+
 def tcp_client(host, port, size):
     with socket.create_connection((host, port), timeout=60) as s:
         greeting = s.recv(5, socket.MSG_WAITALL)
