@@ -20,6 +20,7 @@
 #define LINE_MAX_BYTES (4u << 20)
 #define START_MS       30000
 #define ANSWER_MS      60000
+#define HOLDER_MS      10000
 #define BURST          "2000"
 #define HOST           "flaskapp.books.svc.cluster.local"
 
@@ -30,6 +31,7 @@ struct workload {
 
 struct demo {
     char dir[64], mesh[32], monitoring[32], log[96];
+    char net[MESH_NET_PATH_MAX]; /* runtime directory of the mesh */
     const char *self, *proxy;
     struct arena a;
     pid_t control;
@@ -119,13 +121,15 @@ static int prepare(struct demo *d, struct error *err)
     char path[200];
     int rc = 0;
 
-    snprintf(d->dir, sizeof d->dir, "/tmp/weft-demo-XXXXXX");
+    /* The mesh's name carries the same number: what belongs to this demo can be told. */
+    snprintf(d->dir, sizeof d->dir, "/tmp/weft-demo-%d-XXXXXX", (int)getpid());
     if (!mkdtemp(d->dir))
         return error_set(err, E_IO, "%s: %s", d->dir, strerror(errno));
     snprintf(path, sizeof path, "%s/config", d->dir);
     snprintf(d->log, sizeof d->log, "%s/access.log", d->dir);
     if (mkdir(path, 0700) != 0)
         return error_set(err, E_IO, "%s: %s", path, strerror(errno));
+    rc = mesh_net_dir(d->mesh, d->net, err);
     for (const struct embedded *e = embedded; e->name && !rc; e++) {
         if (sv_ends(sv_of(e->name), SV(".py")))
             rc = put_file(d, "", e->name, e->name, err);
@@ -313,9 +317,37 @@ static bool end_one(pid_t pid)
     return true;
 }
 
+static void remove_tree(const char *dir)
+{
+    char command[200];
+
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    if (system(command) != 0)
+        fprintf(stderr, "weft demo: %s is left behind\n", dir);
+}
+
+/* The network's holder ends by itself when its last user is gone, and takes the directory with it;
+ * one that was killed leaves it. */
+static void end_network(struct demo *d)
+{
+    char path[MESH_NET_PATH_MAX + 16];
+    uint64_t end = now_ms() + HOLDER_MS;
+
+    if (!d->net[0])
+        return;
+    snprintf(path, sizeof path, "%s/net.sock", d->net);
+    while (access(path, F_OK) == 0 && now_ms() < end)
+        nap(20);
+    for (int i = 0; i < 20 && access(d->net, F_OK) == 0; i++)
+        nap(20); /* the socket goes first, the rest at once after it */
+    if (access(d->net, F_OK) == 0)
+        remove_tree(d->net);
+    *strrchr(d->net, '/') = 0;
+    rmdir(d->net); /* when this was the last mesh of the user */
+}
+
 static void end_all(struct demo *d)
 {
-    char path[200];
 
     if (d->to_client >= 0)
         close(d->to_client);
@@ -328,21 +360,9 @@ static void end_all(struct demo *d)
     end_one(d->control);
     if (d->from_client >= 0)
         close(d->from_client);
-    if (!d->keep && d->dir[0]) {
-        snprintf(path, sizeof path, "rm -rf '%s'", d->dir);
-        if (system(path) != 0)
-            fprintf(stderr, "weft demo: %s is left behind\n", d->dir);
-    }
-    char net[MESH_NET_PATH_MAX];
-    struct error err = {0};
-    if (!mesh_net_dir(d->mesh, net, &err)) {
-        nap(300); /* the network's holder ends by itself now */
-        snprintf(path, sizeof path, "rm -rf '%s'", net);
-        if (system(path) != 0)
-            fprintf(stderr, "weft demo: %s is left behind\n", net);
-        *strrchr(net, '/') = 0;
-        rmdir(net); /* when this was the last mesh of the user */
-    }
+    if (!d->keep && d->dir[0])
+        remove_tree(d->dir);
+    end_network(d);
     arena_free(&d->a);
 }
 
