@@ -39,6 +39,26 @@ static int fail(struct reading *r, const struct node *at, const char *field, con
     return E_INVALID;
 }
 
+/* The decoder's sentence is "FILE:LINE: PATH: WORDS": line and path go where they belong. */
+static int fail_decode(struct reading *r, const struct error *err)
+{
+    sv rest = sv_of(err->msg), line, path, words;
+    sv file = r->problem->file;
+    uint64_t n;
+
+    fail(r, r->spec, "spec", "ParseError", "%s", err->msg);
+    if (!sv_starts(rest, file) || rest.n <= file.n + 1)
+        return E_INVALID;
+    sv_cut(sv_from(rest, file.n + 1), ':', &line, &rest);
+    rest = sv_trim(rest);
+    if (sv_to_u64(line, &n) || !sv_starts(rest, SV("spec")) || !sv_cut(rest, ':', &path, &words))
+        return E_INVALID;
+    r->problem->line = (uint32_t)n;
+    r->problem->field = arena_sv(r->problem_arena, path);
+    r->problem->text = arena_sv(r->problem_arena, rest);
+    return E_INVALID;
+}
+
 static sv keep(struct reading *r, const struct node *n, const char *key)
 {
     sv v = node_str(n, key);
@@ -310,7 +330,7 @@ static int read_message(struct reading *r, const struct pb_message *m)
     /* Through the packed form, so that nothing of the object points into the document. */
     rc = pb_from_node(m, r->spec, r->problem_arena, &(struct pb_opts){.path = "spec"}, &out, &err);
     if (rc)
-        return fail(r, r->spec, "spec", "ParseError", "%s", err.msg);
+        return fail_decode(r, &err);
     packed = pb_encode_arena(m, out, r->a);
     rc = pb_decode(m, packed, r->a, NULL, &out, &err);
     if (rc)
