@@ -12,7 +12,9 @@ struct outbound {
     struct istio_TrafficPolicy policy;
     struct envoy_Cluster *c;
     struct envoy_upstreams_HttpProtocolOptions *http; /* NULL: the port is not HTTP */
-    bool h2;                                          /* HTTP/2 may be spoken to the endpoints */
+    /* HTTP/2 is spoken to the endpoints, and so is offered by ALPN: where the client's own protocol
+     * is spoken, an offer could be taken that is not meant. */
+    bool h2;
     bool auto_sni, auto_san; /* the name in the request's host is sent, and verified */
 };
 

@@ -122,8 +122,6 @@ void cluster_init_http(struct outbound *o)
                 MAKE(b, envoy_KeepaliveSettings, .interval = http->http2_keep_alive->interval,
                      .timeout = http->http2_keep_alive->timeout);
     }
-    o->h2 =
-        upgraded(o, http) || o->port->protocol == MODEL_AUTO || (http && http->use_client_protocol);
     if (o->port->protocol == MODEL_AUTO || (http && http->use_client_protocol)) {
         o->http->which_upstream_protocol_options =
             envoy_upstreams_HttpProtocolOptions_use_downstream_protocol_config_tag;
@@ -132,6 +130,7 @@ void cluster_init_http(struct outbound *o)
                  .http_protocol_options = h1, .http2_protocol_options = h2);
         return;
     }
+    o->h2 = upgraded(o, http);
     o->http->which_upstream_protocol_options =
         envoy_upstreams_HttpProtocolOptions_explicit_http_config_tag;
     o->http->explicit_http_config =

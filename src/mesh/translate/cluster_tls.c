@@ -159,11 +159,10 @@ static const struct envoy_TransportSocket *user_tls(struct outbound *o,
     else if (!tls->sni.n && o->svc->entry && o->svc->host.p[0] != '*')
         u->sni = o->svc->host;
     if (o->h2) {
-        sv *alpn = arena_array(b->a, sv, 2);
+        sv *alpn = arena_array(b->a, sv, 1);
         alpn[0] = SV("h2");
-        alpn[1] = SV("http/1.1");
         c->alpn_protocols.v = alpn;
-        c->alpn_protocols.n = o->http->use_downstream_protocol_config ? 2 : 1;
+        c->alpn_protocols.n = 1;
     }
     return MAKE(b, envoy_TransportSocket, .name = SV("envoy.transport_sockets.tls"),
                 .which_config_type = envoy_TransportSocket_typed_config_tag,

@@ -239,6 +239,20 @@ static void add_service(struct build *b, struct wildcard *w, const struct model_
     }
 }
 
+/* TLS of a name that nobody has named is no business of what stands beside it. */
+static void add_passthrough(struct build *b, struct wildcard *w)
+{
+    struct envoy_FilterChainMatch *tls =
+        MAKE(b, envoy_FilterChainMatch, .transport_protocol = SV("tls"));
+
+    if (w->tcp || (w->http && !w->sniff_tls))
+        return;
+    add_chain(
+        b, w,
+        listener_chain(b, SV("PassthroughFilterChain"), w->http ? tls : NULL, NULL,
+                       build_tcp_proxy(b, SV("PassthroughCluster"), SV("PassthroughCluster"))));
+}
+
 static void emit_wildcard(struct build *b, struct wildcard *w)
 {
     struct envoy_Listener *l;
@@ -263,11 +277,7 @@ static void emit_wildcard(struct build *b, struct wildcard *w)
         add_chain(
             b, w,
             listener_chain(b, (sv){NULL, 0}, NULL, NULL, outbound_tcp(b, w->tcp, w->tcp_port)));
-    else if (!w->http)
-        add_chain(
-            b, w,
-            listener_chain(b, SV("PassthroughFilterChain"), NULL, NULL,
-                           build_tcp_proxy(b, SV("PassthroughCluster"), SV("PassthroughCluster"))));
+    add_passthrough(b, w);
     set_inspectors(b, l, w->sniff_tls, w->sniff_http);
     l->filter_chains.v = w->chains;
     l->filter_chains.n = w->n;

@@ -23,6 +23,8 @@ FOLDER = TOP / "tests" / "scenarios"
 SERVERS = {"a1": ("app", "v1", "books", "weft"), "a2": ("app", "v1", "books", "weft"), "b1": ("app", "v2", "books", "envoy"),
            "s1": ("store", "v1", "shop", "weft"), "outside": ("outside", "v1", "books", "weft")}
 CLIENTS = {"weft": "weft-client", "envoy": "envoy-client"}
+# Clients are in region eu, zone x: ServiceEntries may have endpoints there and elsewhere.
+CLIENT_LABELS = {"app": "client", "version": "v1", "topology.kubernetes.io/region": "eu", "topology.kubernetes.io/zone": "x"}
 PORTS = (8080, 9090, 9000, 8443)
 LOG = {"id": "%REQ(X-REQUEST-ID)%", "remote": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "flags": "%RESPONSE_FLAGS%",
        "details": "%RESPONSE_CODE_DETAILS%", "cluster": "%UPSTREAM_CLUSTER_RAW%", "route": "%ROUTE_NAME%",
@@ -278,7 +280,7 @@ class World:
             self.servers[name] = self.mesh.run(name, command, ns=ns, labels={"app": app, "version": version}, ports=PORTS,
                                                proxy=envoy if sidecar == "envoy" else None, args=args, drain_s=1, wait=False)
         for kind, name in CLIENTS.items():
-            self.clients[kind] = self.mesh.client(name, labels={"app": "client", "version": "v1"}, drain_s=1, wait=False,
+            self.clients[kind] = self.mesh.client(name, labels=CLIENT_LABELS, drain_s=1, wait=False,
                                                   proxy=envoy if kind == "envoy" else None)
         for w in (*self.servers.values(), *self.clients.values()):
             w.wait_up()
