@@ -173,6 +173,13 @@ static void pass_end(struct tcp_session *s, struct side *from, struct side *to)
     conn_shutdown_write(to->c);
 }
 
+/* A client that resets is news only while nothing is connected: applications end connections with
+ * whatever is at hand. (Envoy says no more either.) */
+static uint64_t downstream_gone(const struct tcp_session *s)
+{
+    return s->connected ? 0 : STREAM_FLAG_DC;
+}
+
 /* Everything that can go from one side to the other now. False when the session ended. */
 static bool pump(struct tcp_session *s, struct side *from, struct side *to)
 {
@@ -192,7 +199,7 @@ static bool pump(struct tcp_session *s, struct side *from, struct side *to)
             break;
         }
         if (n < 0) {
-            s->flags |= from == &s->up ? STREAM_FLAG_UC : STREAM_FLAG_DC;
+            s->flags |= from == &s->up ? STREAM_FLAG_UC : downstream_gone(s);
             finish(s, from == &s->up, true);
             return false;
         }
@@ -221,7 +228,7 @@ static void on_down(struct conn *c, unsigned events, void *user)
 {
     struct tcp_session *s = user;
     if (events & CONN_EV_ERROR) {
-        s->flags |= STREAM_FLAG_DC;
+        s->flags |= downstream_gone(s);
         finish(s, false, true);
         return;
     }
