@@ -27,6 +27,7 @@ struct istio_DestinationRule;
 struct istio_ServiceEntry;
 struct istio_WorkloadEntry;
 struct istio_Sidecar;
+struct istio_HTTPRoute;
 struct node;
 
 enum model_kind {
@@ -217,6 +218,32 @@ struct model_endpoints { /* per (host, service port) */
     uint64_t version; /* hash of the content */
 };
 
+/* One HTTP rule in force. */
+struct model_http_rule {
+    const struct istio_HTTPRoute *route; /* of a delegate: merged with the root's */
+    const struct model_object *from;     /* whose rule: its names are resolved in this namespace */
+    uint32_t index;                      /* it is spec.http[index] there */
+};
+/* A VirtualService as it is in force: hosts resolved, the rules of its delegates in their place.
+ * Those without hosts are delegates, and none of these. */
+struct model_virtual {
+    const struct model_object *object;
+    const struct istio_VirtualService *spec;
+    const sv *hosts; /* resolved, lower case; as many as spec->hosts */
+    const struct model_http_rule *http;
+    uint32_t n_http;
+    bool mesh; /* for sidecars: no gateways, or "mesh" among them */
+};
+struct model_virtual_list {
+    const struct model_virtual *const *v;
+    uint32_t n;
+};
+/* A wildcard host of a VirtualService, "*" or "*.suffix". */
+struct model_wildcard {
+    sv host;
+    const struct model_virtual *v;
+};
+
 struct model {
     struct refcount refs;
     uint64_t generation;
@@ -233,7 +260,16 @@ struct model {
     uint32_t n_objects[MODEL_KINDS];
     struct map rules_by_host;    /* host -> struct model_list of DestinationRule objects */
     struct map rules;            /* "ns|host" -> struct model_rules, merged */
-    struct map virtuals_by_host; /* exact hosts -> struct model_list of VirtualService objects */
+    /* VirtualServices by precedence, delegates merged: all of them; by exact host (struct
+     * model_virtual_list); by wildcard, longest first, then by precedence. */
+    struct model_virtual_list virtuals;
+    struct map virtuals_by_host;
+    const struct model_wildcard *wildcards;
+    uint32_t n_wildcards;
+    /* What merging delegates found: delegates that do not exist or are not exported, rules that
+     * contradict the root's. */
+    const struct model_problem *merge_problems;
+    uint32_t n_merge_problems;
     const struct model_problem *problems;
     uint32_t n_problems;
 };
@@ -269,6 +305,8 @@ sv model_host_resolve(const struct model *m, sv name, sv ns, struct arena *a);
 const struct model_endpoints *model_endpoints_find(const struct model *m, sv host, uint16_t port);
 /* exportTo of an object as seen from a namespace: ".", "*", names; an empty list is everyone. */
 bool model_exported_to(const sv *export_to, uint32_t n, sv object_ns, sv viewer_ns);
+/* "*" and "*.suffix" take every host that ends so. */
+bool model_wildcard_matches(sv pattern, sv host);
 
 /* ---- destination rules ---- */
 

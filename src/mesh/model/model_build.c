@@ -442,12 +442,7 @@ static void build_config(struct builder *b)
         const struct istio_DestinationRule *r = o->spec;
         model_rules_add(m, o, index_host(b, &m->rules_by_host, r->host, o));
     }
-    for (uint32_t i = 0; i < m->n_objects[MODEL_VIRTUAL_SERVICE]; i++) {
-        const struct model_object *o = m->objects[MODEL_VIRTUAL_SERVICE][i];
-        const struct istio_VirtualService *vs = o->spec;
-        for (uint32_t h = 0; h < vs->hosts.n; h++)
-            index_host(b, &m->virtuals_by_host, vs->hosts.v[h], o);
-    }
+    model_virtual_build(m);
 }
 
 static void build_problems(struct builder *b)

@@ -44,3 +44,9 @@ bool model_exported_to(const sv *export_to, uint32_t n, sv object_ns, sv viewer_
     }
     return false;
 }
+
+bool model_wildcard_matches(sv pattern, sv host)
+{
+    return pattern.n && pattern.p[0] == '*' && host.n >= pattern.n &&
+           sv_ends(host, sv_from(pattern, 1));
+}

@@ -35,5 +35,7 @@ void model_entry_endpoint(const struct istio_WorkloadEntry *w, const struct mode
                           struct model_endpoint *e);
 /* Sorted labels of an inline endpoint. */
 struct model_labels model_entry_labels(struct arena *a, const struct istio_WorkloadEntry *w);
+/* The VirtualServices of a snapshot whose objects and services are there: see model.h. */
+void model_virtual_build(struct model *m);
 
 #endif
