@@ -167,12 +167,13 @@ static void test_refused_fields(void **state)
         const char *yaml, *text;
     } cases[] = {
         {"hosts: [a]\n  http: [{delegate: {name: x}, route: [{destination: {host: a}}]}]\n",
-         "spec.http[0].delegate: not supported by weft"},
+         "spec.http[0].delegate: a rule that delegates has no route"},
         {"hosts: [a]\n  http: [{route: [{destination: {host: a}, weight: -1}]}]\n",
          "spec.http[0].route[0].weight: must not be negative"},
         {"hosts: [a]\n  http: [{route: [{destination: {}}]}]\n",
          "spec.http[0].route[0].destination.host: a destination needs a host"},
-        {"hosts: []\n  http: [{route: [{destination: {host: a}}]}]\n", "at least one host"},
+        {"hosts: []\n  gateways: [mesh]\n  http: [{route: [{destination: {host: a}}]}]\n",
+         "spec.gateways: a VirtualService without hosts is a delegate"},
         {"hosts: ['a b']\n  http: [{route: [{destination: {host: a}}]}]\n", "is no host name"},
         {"hosts: [a]\n  http: [{match: [{uri: {regex: '('}}], route: [{destination: {host: "
          "a}}]}]\n",

@@ -258,8 +258,8 @@ struct model {
      */
     const struct model_object *const *objects[MODEL_KINDS];
     uint32_t n_objects[MODEL_KINDS];
-    struct map rules_by_host;    /* host -> struct model_list of DestinationRule objects */
-    struct map rules;            /* "ns|host" -> struct model_rules, merged */
+    struct map rules_by_host; /* host -> struct model_list of DestinationRule objects */
+    struct map rules;         /* "ns|host" -> struct model_rules, merged */
     /* VirtualServices by precedence, delegates merged: all of them; by exact host (struct
      * model_virtual_list); by wildcard, longest first, then by precedence. */
     struct model_virtual_list virtuals;
@@ -305,6 +305,8 @@ sv model_host_resolve(const struct model *m, sv name, sv ns, struct arena *a);
 const struct model_endpoints *model_endpoints_find(const struct model *m, sv host, uint16_t port);
 /* exportTo of an object as seen from a namespace: ".", "*", names; an empty list is everyone. */
 bool model_exported_to(const sv *export_to, uint32_t n, sv object_ns, sv viewer_ns);
+/* The number of a gRPC status by its name ("UNAVAILABLE"); false when there is no such one. */
+bool model_grpc_status(sv name, uint32_t *code);
 /* "*" and "*.suffix" take every host that ends so. */
 bool model_wildcard_matches(sv pattern, sv host);
 

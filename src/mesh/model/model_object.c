@@ -144,3 +144,34 @@ bool model_protocol_is_http(enum model_protocol p)
 {
     return p == MODEL_HTTP || p == MODEL_HTTP2 || p == MODEL_GRPC || p == MODEL_GRPC_WEB;
 }
+
+bool model_grpc_status(sv name, uint32_t *code)
+{
+    static const char *const names[] = {
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    };
+
+    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (sv_eq_c(name, names[i])) {
+            *code = i;
+            return true;
+        }
+    }
+    return false;
+}

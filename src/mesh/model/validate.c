@@ -135,6 +135,17 @@ int validate_walk(struct validating *c, const struct validate_refusal *table, si
 
 /* ---- what several kinds check ---- */
 
+const char *validate_path(struct validating *c, const char *fmt, ...)
+{
+    char text[VALIDATE_PATH_BYTES];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return arena_printf(c->a, "%s", text).p;
+}
+
 int validate_host(struct validating *c, const char *path, sv host)
 {
     bool ok = host.n > 0 && host.n <= 253;

@@ -30,10 +30,29 @@ int validate_bad(struct validating *c, const char *path, const char *code, const
 /* Refuses by name the first field below msg that is set and has a row in the table. */
 int validate_walk(struct validating *c, const struct validate_refusal *table, size_t n,
                   const struct pb_message *m, const void *msg, const char *path) MUST_CHECK;
+/* "spec.http[0].match[1]" for messages, in the arena. */
+const char *validate_path(struct validating *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A host name; "*" and "*.suffix" too. */
 int validate_host(struct validating *c, const char *path, sv host) MUST_CHECK;
 /* 1 to 65535. */
 int validate_port(struct validating *c, const char *path, uint32_t port) MUST_CHECK;
+
+/* An expression of RE2 that is not too large. */
+int validate_regex(struct validating *c, const char *path, sv text) MUST_CHECK;
+/* 1 ms or more; with `zero` also 0, which switches off. */
+int validate_duration(struct validating *c, const char *path, const struct google_Duration *d,
+                      bool zero) MUST_CHECK;
+/* 0 to 100; NULL is fine. */
+int validate_percent(struct validating *c, const char *path,
+                     const struct istio_Percent *p) MUST_CHECK;
+/* Host, port, weight of a destination at path. */
+int validate_destination(struct validating *c, const char *path, const struct istio_Destination *d,
+                         int32_t weight) MUST_CHECK;
+/* "mesh", "NAME" or "NAMESPACE/NAME". */
+int validate_gateways(struct validating *c, const char *path, const sv *v, uint32_t n) MUST_CHECK;
+/* One HTTP rule; in a delegate it may not delegate further. */
+int validate_http_route(struct validating *c, const char *path, const struct istio_HTTPRoute *r,
+                        bool in_delegate) MUST_CHECK;
 
 /* ---- the kinds ---- */
 int validate_virtual_service(struct validating *c, const struct istio_VirtualService *vs);

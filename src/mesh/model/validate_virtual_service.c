@@ -1,192 +1,255 @@
-/* VirtualService. */
+/* VirtualService: hosts, gateways, TCP and TLS rules. HTTP rules: validate_http_route.c. */
 #include "mesh/model/validate_internal.h"
 
-#include <stdio.h>
-#include "api/regex.h"
+#include "net/addr.h"
 
 static const struct validate_refusal refused[] = {
-    {"HTTPRoute", "delegate", "delegation between VirtualServices is not supported"},
-    {"HTTPRoute", "fault", "fault injection is not supported"},
-    {"HTTPRoute", "corsPolicy", "CORS policies are not supported"},
-    {"HTTPMatchRequest", "statPrefix", "a stat prefix per match is not supported"},
     {"HTTPFaultInjection.Delay", "exponentialDelay", "use fixedDelay"},
     {"HTTPFaultInjection.Abort", "http2Error", "use httpStatus or grpcStatus"},
-    {"HTTPFaultInjection.Abort", "grpcStatus", "use httpStatus"},
-    {"CorsPolicy", "unmatchedPreflights", "it cannot be changed"},
-    {"HTTPRetry", "retryRemoteLocalities", "it cannot be changed"},
-    {"VirtualService", "tls",
-     "routing of TLS by SNI is not supported; the connection is passed through"},
-    {"L4MatchAttributes", "sourceSubnet", "match on port or destinationSubnets"},
 };
 
-static int check_string_match(struct validating *c, const char *path,
-                              const struct istio_StringMatch *s)
-{
-    struct error err = {0};
-    struct regex *re;
+/* Pairs of ranges and server names of one match. */
+#define COMBINATIONS_MAX 4096
 
-    if (!s || s->which_match_type != istio_StringMatch_regex_tag)
+/* ---- what several rules have ---- */
+
+int validate_duration(struct validating *c, const char *path, const struct google_Duration *d,
+                      bool zero)
+{
+    if (!d || (zero && !d->seconds && !d->nanos))
         return 0;
-    if (regex_new(s->regex, REGEX_MAX_PROGRAM, &re, &err))
-        return validate_bad(c, path, "InvalidRegex", "%s.regex: %s", path, err.msg);
-    regex_free(re);
-    return 0;
+    if (d->seconds < 0 || d->nanos < 0 || (!d->seconds && d->nanos < 1000000))
+        return validate_bad(c, path, "InvalidDuration", "%s: must be 1 ms or more", path);
+    return d->nanos % 1000000
+               ? validate_bad(c, path, "InvalidDuration", "%s: whole milliseconds only", path)
+               : 0;
 }
 
-static int check_match(struct validating *c, const char *path,
-                       const struct istio_HTTPMatchRequest *m)
+int validate_percent(struct validating *c, const char *path, const struct istio_Percent *p)
 {
-    char sub[VALIDATE_PATH_BYTES];
-    int rc = 0;
-    const struct {
-        const char *name;
-        const struct istio_StringMatch *s;
-    } strings[] = {
-        {"uri", m->uri}, {"scheme", m->scheme}, {"method", m->method}, {"authority", m->authority}};
-
-    for (size_t i = 0; i < 4 && !rc; i++) {
-        snprintf(sub, sizeof sub, "%s.%s", path, strings[i].name);
-        rc = check_string_match(c, sub, strings[i].s);
-    }
-    for (uint32_t i = 0; i < m->headers.n && !rc; i++) {
-        snprintf(sub, sizeof sub, "%s.headers.%.*s", path, SV_ARG(m->headers.v[i]->key));
-        rc = check_string_match(c, sub, m->headers.v[i]->value);
-    }
-    for (uint32_t i = 0; i < m->without_headers.n && !rc; i++) {
-        snprintf(sub, sizeof sub, "%s.withoutHeaders.%.*s", path,
-                 SV_ARG(m->without_headers.v[i]->key));
-        rc = check_string_match(c, sub, m->without_headers.v[i]->value);
-    }
-    for (uint32_t i = 0; i < m->query_params.n && !rc; i++) {
-        snprintf(sub, sizeof sub, "%s.queryParams.%.*s", path, SV_ARG(m->query_params.v[i]->key));
-        rc = check_string_match(c, sub, m->query_params.v[i]->value);
-    }
-    return rc;
+    bool ok = !p || (p->value >= 0 && p->value <= 100 && (p->value == 0 || p->value >= 0.0001));
+    return ok ? 0
+              : validate_bad(c, path, "InvalidPercent", "%s.value: must be 0, or 0.0001 to 100",
+                             path);
 }
 
-static int check_destination(struct validating *c, const char *path,
-                             const struct istio_Destination *d, int32_t weight)
+static bool dns_label(sv v)
 {
-    char sub[VALIDATE_PATH_BYTES];
+    for (size_t i = 0; i < v.n; i++) {
+        char ch = v.p[i];
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') ||
+              ((ch == '-' || ch == '.') && i && i + 1 < v.n)))
+            return false;
+    }
+    return v.n > 0 && v.n <= 253;
+}
 
-    if (!d || !d->host.n) {
-        snprintf(sub, sizeof sub, "%s.destination.host", path);
-        return validate_bad(c, sub, "Required", "%s: a destination needs a host", sub);
-    }
-    if (d->port && (d->port->number < 1 || d->port->number > 65535)) {
-        snprintf(sub, sizeof sub, "%s.destination.port.number", path);
-        return validate_bad(c, sub, "InvalidPort", "%s: must be 1 to 65535", sub);
-    }
-    if (weight < 0) {
-        snprintf(sub, sizeof sub, "%s.weight", path);
-        return validate_bad(c, sub, "InvalidWeight", "%s: must not be negative", sub);
+int validate_gateways(struct validating *c, const char *path, const sv *v, uint32_t n)
+{
+    sv ns, name;
+
+    for (uint32_t i = 0; i < n; i++) {
+        bool two = sv_cut(v[i], '/', &ns, &name);
+        if (dns_label(ns) && (!two || dns_label(name)))
+            continue;
+        path = validate_path(c, "%s.gateways[%u]", path, i);
+        return validate_bad(c, path, "InvalidGateway",
+                            "%s: '%.*s' is neither mesh, nor NAME, nor NAMESPACE/NAME", path,
+                            SV_ARG(v[i]));
     }
     return 0;
 }
 
-static int check_actions(struct validating *c, const char *path, const struct istio_HTTPRoute *r)
+static int check_cidr(struct validating *c, const char *path, sv text)
 {
-    char sub[VALIDATE_PATH_BYTES];
-    int kinds = (r->route.n > 0) + (r->redirect != NULL) + (r->direct_response != NULL);
+    struct cidr x;
+    return cidr_parse(&x, text)
+               ? validate_bad(c, path, "InvalidAddress", "%s: '%.*s' is no address and no range",
+                              path, SV_ARG(text))
+               : 0;
+}
+
+/* What the matches of TCP and TLS rules have in common. */
+#define CHECK_L4(rc, c, at, m)                                                                     \
+    do {                                                                                           \
+        for (uint32_t s_ = 0; s_ < (m)->destination_subnets.n && !(rc); s_++)                      \
+            (rc) = check_cidr((c), validate_path((c), "%s.destinationSubnets[%u]", (at), s_),      \
+                              (m)->destination_subnets.v[s_]);                                     \
+        if (!(rc) && (m)->port)                                                                    \
+            (rc) = validate_port((c), validate_path((c), "%s.port", (at)), (m)->port);             \
+        if (!(rc))                                                                                 \
+            (rc) = validate_gateways((c), (at), (m)->gateways.v, (m)->gateways.n);                 \
+    } while (0)
+
+static int check_route(struct validating *c, const char *path,
+                       const struct istio_RouteDestination **v, uint32_t n)
+{
     int64_t total = 0;
-    int rc;
-
-    if (kinds != 1)
-        return validate_bad(c, path, "InvalidRoute",
-                            "%s: needs exactly one of route, redirect and directResponse", path);
-    for (uint32_t i = 0; i < r->route.n; i++) {
-        snprintf(sub, sizeof sub, "%s.route[%u]", path, i);
-        rc = check_destination(c, sub, r->route.v[i]->destination, r->route.v[i]->weight);
-        if (rc)
-            return rc;
-        total += r->route.v[i]->weight;
-    }
-    if (r->route.n > 1 && total == 0) {
-        snprintf(sub, sizeof sub, "%s.route", path);
-        return validate_bad(c, sub, "InvalidWeight",
-                            "%s: the weights of several destinations must not all be 0", sub);
-    }
-    if (r->direct_response &&
-        (r->direct_response->status < 200 || r->direct_response->status > 599)) {
-        snprintf(sub, sizeof sub, "%s.directResponse.status", path);
-        return validate_bad(c, sub, "InvalidStatus", "%s: must be 200 to 599", sub);
-    }
-    if (r->redirect && r->redirect->redirect_code &&
-        (r->redirect->redirect_code < 301 || r->redirect->redirect_code > 308 ||
-         (r->redirect->redirect_code > 303 && r->redirect->redirect_code < 307))) {
-        snprintf(sub, sizeof sub, "%s.redirect.redirectCode", path);
-        return validate_bad(c, sub, "InvalidStatus", "%s: must be 301, 302, 303, 307 or 308", sub);
-    }
-    return 0;
-}
-
-static int check_route_rest(struct validating *c, const char *path, const struct istio_HTTPRoute *r)
-{
-    char sub[VALIDATE_PATH_BYTES];
     int rc = 0;
 
-    if (r->timeout && (r->timeout->seconds < 0 || r->timeout->nanos < 0)) {
-        snprintf(sub, sizeof sub, "%s.timeout", path);
-        return validate_bad(c, sub, "InvalidDuration", "%s: must not be negative", sub);
+    path = validate_path(c, "%s.route", path);
+    if (!n)
+        return validate_bad(c, path, "Required", "%s: at least one destination is needed", path);
+    for (uint32_t k = 0; k < n && !rc; k++) {
+        rc = validate_destination(c, validate_path(c, "%s[%u]", path, k), v[k]->destination,
+                                  v[k]->weight);
+        total += v[k]->weight;
     }
-    if (r->retries && r->retries->attempts < 0) {
-        snprintf(sub, sizeof sub, "%s.retries.attempts", path);
-        return validate_bad(c, sub, "InvalidRetries", "%s: must not be negative", sub);
+    return !rc && n > 1 && !total
+               ? validate_bad(c, path, "InvalidWeight",
+                              "%s: the weights of several destinations must not all be 0", path)
+               : rc;
+}
+
+/* ---- TCP ---- */
+
+static int check_tcp(struct validating *c, const char *path, const struct istio_TCPRoute *r)
+{
+    int rc = 0;
+
+    for (uint32_t k = 0; k < r->match.n && !rc; k++) {
+        const struct istio_L4MatchAttributes *m = r->match.v[k];
+        const char *at = validate_path(c, "%s.match[%u]", path, k);
+        CHECK_L4(rc, c, at, m);
+        if (!rc && m->source_subnet.n)
+            rc = check_cidr(c, validate_path(c, "%s.sourceSubnet", at), m->source_subnet);
     }
-    if (r->mirror && r->mirrors.n) {
-        snprintf(sub, sizeof sub, "%s.mirrors", path);
-        return validate_bad(c, sub, "InvalidMirror", "%s: use mirror or mirrors, not both", path);
+    return rc ? rc : check_route(c, path, r->route.v, r->route.n);
+}
+
+/* ---- TLS ---- */
+
+/* A server name that a host of the VirtualService takes. */
+static bool within_hosts(const struct istio_VirtualService *vs, sv name)
+{
+    for (uint32_t i = 0; i < vs->hosts.n; i++) {
+        sv host = vs->hosts.v[i];
+        if (sv_eq_icase(host, name) || model_wildcard_matches(host, name) ||
+            /* A short name is known by its longer forms. */
+            (sv_starts(name, host) && name.n > host.n && name.p[host.n] == '.' && host.n &&
+             host.p[0] != '*'))
+            return true;
     }
-    for (uint32_t i = 0; i < r->mirrors.n && !rc; i++) {
-        snprintf(sub, sizeof sub, "%s.mirrors[%u]", path, i);
-        rc = check_destination(c, sub, r->mirrors.v[i]->destination, 0);
+    return false;
+}
+
+static int check_tls_match(struct validating *c, const char *at,
+                           const struct istio_VirtualService *vs,
+                           const struct istio_TLSMatchAttributes *m)
+{
+    int rc = 0;
+
+    if (!m->sni_hosts.n) {
+        at = validate_path(c, "%s.sniHosts", at);
+        return validate_bad(c, at, "Required", "%s: at least one server name is needed", at);
     }
-    if (r->rewrite && r->rewrite->uri.n && r->rewrite->uri_regex_rewrite) {
-        snprintf(sub, sizeof sub, "%s.rewrite", path);
-        return validate_bad(c, sub, "InvalidRewrite", "%s: use uri or uriRegexRewrite, not both",
-                            sub);
+    for (uint32_t i = 0; i < m->sni_hosts.n && !rc; i++) {
+        const char *sub = validate_path(c, "%s.sniHosts[%u]", at, i);
+        rc = validate_host(c, sub, m->sni_hosts.v[i]);
+        if (!rc && !within_hosts(vs, m->sni_hosts.v[i]))
+            rc = validate_bad(c, sub, "InvalidHost",
+                              "%s: '%.*s' is not among the hosts of this VirtualService", sub,
+                              SV_ARG(m->sni_hosts.v[i]));
+    }
+    CHECK_L4(rc, c, at, m);
+    if (!rc && (uint64_t)m->sni_hosts.n * (m->destination_subnets.n + 1) > COMBINATIONS_MAX)
+        rc = validate_bad(c, at, "TooLarge", "%s: more than %u pairs of server name and range", at,
+                          COMBINATIONS_MAX);
+    return rc;
+}
+
+static int check_tls(struct validating *c, const char *path, const struct istio_VirtualService *vs,
+                     const struct istio_TLSRoute *r)
+{
+    int rc = 0;
+
+    if (!r->match.n) {
+        path = validate_path(c, "%s.match", path);
+        return validate_bad(c, path, "Required", "%s: at least one match is needed", path);
+    }
+    for (uint32_t k = 0; k < r->match.n && !rc; k++)
+        rc = check_tls_match(c, validate_path(c, "%s.match[%u]", path, k), vs, r->match.v[k]);
+    return rc ? rc : check_route(c, path, r->route.v, r->route.n);
+}
+
+/* ---- the whole ---- */
+
+static bool for_mesh(const struct istio_VirtualService *vs)
+{
+    for (uint32_t i = 0; i < vs->gateways.n; i++) {
+        if (sv_eq_c(vs->gateways.v[i], "mesh"))
+            return true;
+    }
+    return !vs->gateways.n;
+}
+
+/* Without hosts it is a delegate, and has HTTP rules only. */
+static int check_hosts(struct validating *c, const struct istio_VirtualService *vs)
+{
+    const char *only = vs->gateways.n ? "gateways" : vs->tls.n ? "tls" : vs->tcp.n ? "tcp" : NULL;
+    int rc = 0;
+
+    if (!vs->hosts.n && only) {
+        const char *at = validate_path(c, "spec.%s", only);
+        return validate_bad(
+            c, at, "InvalidDelegate",
+            "%s: a VirtualService without hosts is a delegate, and has http rules only", at);
+    }
+    for (uint32_t i = 0; i < vs->hosts.n && !rc; i++) {
+        const char *at = validate_path(c, "spec.hosts[%u]", i);
+        rc = validate_host(c, at, vs->hosts.v[i]);
+        if (!rc && sv_eq_c(vs->hosts.v[i], "*") && for_mesh(vs))
+            rc = validate_bad(c, at, "InvalidHost", "%s: '*' alone would be every host of the mesh",
+                              at);
+        for (uint32_t k = 0; k < vs->hosts.n && !rc; k++) {
+            if (k != i && ((k < i && sv_eq_icase(vs->hosts.v[i], vs->hosts.v[k])) ||
+                           (vs->hosts.v[k].n < vs->hosts.v[i].n &&
+                            model_wildcard_matches(vs->hosts.v[k], vs->hosts.v[i]))))
+                rc = validate_bad(c, at, "Duplicate", "%s: spec.hosts[%u] takes '%.*s' already", at,
+                                  k, SV_ARG(vs->hosts.v[i]));
+        }
     }
     return rc;
+}
+
+static int check_export(struct validating *c, const struct istio_VirtualService *vs)
+{
+    for (uint32_t i = 0; i < vs->export_to.n; i++) {
+        sv to = vs->export_to.v[i];
+        const char *at = validate_path(c, "spec.exportTo[%u]", i);
+        bool star = sv_eq_c(to, "*");
+        if (!star && !sv_eq_c(to, ".") && !dns_label(to))
+            return validate_bad(c, at, "InvalidExportTo",
+                                "%s: '%.*s' is neither '.', '*' nor a namespace", at, SV_ARG(to));
+        if (star && vs->export_to.n > 1)
+            return validate_bad(c, at, "InvalidExportTo", "%s: '*' is everybody; name nobody else",
+                                at);
+        for (uint32_t k = 0; k < i; k++) {
+            if (sv_eq(to, vs->export_to.v[k]))
+                return validate_bad(c, at, "Duplicate", "%s: '%.*s' stands there twice", at,
+                                    SV_ARG(to));
+        }
+    }
+    return 0;
 }
 
 int validate_virtual_service(struct validating *c, const struct istio_VirtualService *vs)
 {
-    char path[VALIDATE_PATH_BYTES];
     int rc = validate_walk(c, refused, sizeof refused / sizeof *refused, &istio_VirtualService_pb,
                            vs, "spec");
 
-    if (rc)
-        return rc;
-    if (!vs->hosts.n)
-        return validate_bad(c, "spec.hosts", "Required", "spec.hosts: at least one host is needed");
-    for (uint32_t i = 0; i < vs->hosts.n && !rc; i++) {
-        snprintf(path, sizeof path, "spec.hosts[%u]", i);
-        rc = validate_host(c, path, vs->hosts.v[i]);
-    }
+    rc = rc ? rc : check_hosts(c, vs);
+    rc = rc ? rc : validate_gateways(c, "spec", vs->gateways.v, vs->gateways.n);
+    rc = rc ? rc : check_export(c, vs);
     if (!rc && !vs->http.n && !vs->tcp.n && !vs->tls.n)
         rc = validate_bad(c, "spec", "Required",
                           "spec: at least one of http, tcp and tls is needed");
-    for (uint32_t i = 0; i < vs->http.n && !rc; i++) {
-        const struct istio_HTTPRoute *r = vs->http.v[i];
-        snprintf(path, sizeof path, "spec.http[%u]", i);
-        for (uint32_t k = 0; k < r->match.n && !rc; k++) {
-            char sub[VALIDATE_PATH_BYTES];
-            snprintf(sub, sizeof sub, "spec.http[%u].match[%u]", i, k);
-            rc = check_match(c, sub, r->match.v[k]);
-        }
-        rc = rc ? rc : check_actions(c, path, r);
-        rc = rc ? rc : check_route_rest(c, path, r);
-    }
-    for (uint32_t i = 0; i < vs->tcp.n && !rc; i++) {
-        for (uint32_t k = 0; k < vs->tcp.v[i]->route.n && !rc; k++) {
-            snprintf(path, sizeof path, "spec.tcp[%u].route[%u]", i, k);
-            rc = check_destination(c, path, vs->tcp.v[i]->route.v[k]->destination,
-                                   vs->tcp.v[i]->route.v[k]->weight);
-        }
-        if (!rc && !vs->tcp.v[i]->route.n) {
-            snprintf(path, sizeof path, "spec.tcp[%u].route", i);
-            rc = validate_bad(c, path, "Required", "%s: at least one destination is needed", path);
-        }
-    }
+    for (uint32_t i = 0; i < vs->http.n && !rc; i++)
+        rc = validate_http_route(c, validate_path(c, "spec.http[%u]", i), vs->http.v[i],
+                                 !vs->hosts.n);
+    for (uint32_t i = 0; i < vs->tcp.n && !rc; i++)
+        rc = check_tcp(c, validate_path(c, "spec.tcp[%u]", i), vs->tcp.v[i]);
+    for (uint32_t i = 0; i < vs->tls.n && !rc; i++)
+        rc = check_tls(c, validate_path(c, "spec.tls[%u]", i), vs, vs->tls.v[i]);
     return rc;
 }

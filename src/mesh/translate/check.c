@@ -1,18 +1,10 @@
 /* What only shows between objects. Each problem names object, field and remedy. */
 #include <stdio.h>
 #include "base/strbuf.h"
-#include "mesh/translate/internal.h"
+#include "mesh/translate/check.h"
 
-struct checking {
-    const struct model *m;
-    struct arena *a;
-    void (*emit)(void *arg, const struct model_problem *p);
-    void *arg;
-    const struct model_object *o;
-};
-
-static void report(struct checking *c, enum model_severity severity, const char *code, sv field,
-                   sv text)
+void check_report(struct checking *c, enum model_severity severity, const char *code, sv field,
+                  sv text)
 {
     struct model_problem p = {.severity = severity,
                               .kind = c->o->kind,
@@ -27,78 +19,6 @@ static void report(struct checking *c, enum model_severity severity, const char 
     c->emit(c->arg, &p);
 }
 
-static bool subset_defined(const struct model_list *rules, sv subset)
-{
-    for (uint32_t i = 0; rules && i < rules->n; i++) {
-        if (build_subset(rules->v[i]->spec, subset))
-            return true;
-    }
-    return false;
-}
-
-static void check_destination(struct checking *c, sv field, const struct istio_Destination *d)
-{
-    sv host = model_host_resolve(c->m, d->host, c->o->ns, c->a);
-    const struct model_service *svc = model_service_find(c->m, host);
-
-    if (!svc) {
-        report(c, MODEL_ERROR, "HostNotFound",
-               arena_printf(c->a, "%.*s.destination.host", SV_ARG(field)),
-               arena_printf(c->a,
-                            "%.*s.destination.host: no service '%.*s' is known; requests that "
-                            "take this route get 503. Define the Service, or correct the name",
-                            SV_ARG(field), SV_ARG(host)));
-        return;
-    }
-    if (d->port && !build_port(svc, (uint16_t)d->port->number))
-        report(c, MODEL_ERROR, "PortNotFound",
-               arena_printf(c->a, "%.*s.destination.port", SV_ARG(field)),
-               arena_printf(c->a, "%.*s.destination.port: service '%.*s' has no port %u",
-                            SV_ARG(field), SV_ARG(host), d->port->number));
-    if (d->subset.n && !subset_defined(map_get(&c->m->rules_by_host, host), d->subset))
-        report(c, MODEL_ERROR, "SubsetNotFound",
-               arena_printf(c->a, "%.*s.destination.subset", SV_ARG(field)),
-               arena_printf(c->a,
-                            "%.*s.destination.subset: no DestinationRule of host '%.*s' defines "
-                            "subset '%.*s'; requests that take this route get 503. Add the subset "
-                            "to its DestinationRule, or correct the name",
-                            SV_ARG(field), SV_ARG(host), SV_ARG(d->subset)));
-}
-
-static void check_virtual_service(struct checking *c)
-{
-    const struct istio_VirtualService *vs = c->o->spec;
-
-    for (uint32_t i = 0; i < vs->http.n; i++) {
-        for (uint32_t k = 0; k < vs->http.v[i]->route.n; k++)
-            check_destination(c, arena_printf(c->a, "spec.http[%u].route[%u]", i, k),
-                              vs->http.v[i]->route.v[k]->destination);
-    }
-    for (uint32_t i = 0; i < vs->tcp.n; i++) {
-        for (uint32_t k = 0; k < vs->tcp.v[i]->route.n; k++)
-            check_destination(c, arena_printf(c->a, "spec.tcp[%u].route[%u]", i, k),
-                              vs->tcp.v[i]->route.v[k]->destination);
-    }
-}
-
-/* The first by precedence is in force; the others are told so. */
-static void check_hosts(struct checking *c)
-{
-    map_each (e, &c->m->virtuals_by_host) {
-        const struct model_list *l = e->val;
-        for (uint32_t i = 1; i < l->n; i++) {
-            c->o = l->v[i];
-            report(
-                c, MODEL_ERROR, "Conflict", SV("spec.hosts"),
-                arena_printf(c->a,
-                             "spec.hosts: host '%.*s' is already routed by VirtualService "
-                             "%.*s/%.*s, which stays in force (older first, then by name): merge "
-                             "the two, or remove the host from one of them",
-                             SV_ARG(e->key), SV_ARG(l->v[0]->ns), SV_ARG(l->v[0]->name)));
-        }
-    }
-}
-
 /* ---- destination rules ---- */
 
 static void check_merged(struct checking *c, const struct model_object *first)
@@ -106,19 +26,21 @@ static void check_merged(struct checking *c, const struct model_object *first)
     const struct istio_DestinationRule *a = first->spec, *b = c->o->spec;
 
     if (a->traffic_policy && b->traffic_policy)
-        report(c, MODEL_WARNING, "Conflict", SV("spec.trafficPolicy"),
-               arena_printf(c->a,
-                            "spec.trafficPolicy: DestinationRule %.*s/%.*s of the same host has a "
-                            "trafficPolicy, which stays in force: merge the two",
-                            SV_ARG(first->ns), SV_ARG(first->name)));
+        check_report(
+            c, MODEL_WARNING, "Conflict", SV("spec.trafficPolicy"),
+            arena_printf(c->a,
+                         "spec.trafficPolicy: DestinationRule %.*s/%.*s of the same host has a "
+                         "trafficPolicy, which stays in force: merge the two",
+                         SV_ARG(first->ns), SV_ARG(first->name)));
     for (uint32_t i = 0; i < b->subsets.n; i++) {
         if (build_subset(a, b->subsets.v[i]->name))
-            report(c, MODEL_WARNING, "Conflict", SV("spec.subsets"),
-                   arena_printf(c->a,
-                                "spec.subsets: DestinationRule %.*s/%.*s of the same host already "
-                                "has subset '%.*s', which stays in force: rename one of them",
-                                SV_ARG(first->ns), SV_ARG(first->name),
-                                SV_ARG(b->subsets.v[i]->name)));
+            check_report(
+                c, MODEL_WARNING, "Conflict", SV("spec.subsets"),
+                arena_printf(c->a,
+                             "spec.subsets: DestinationRule %.*s/%.*s of the same host already "
+                             "has subset '%.*s', which stays in force: rename one of them",
+                             SV_ARG(first->ns), SV_ARG(first->name),
+                             SV_ARG(b->subsets.v[i]->name)));
     }
 }
 
@@ -135,7 +57,7 @@ static void check_hidden(struct checking *c, const struct model_object *other)
         if (!build_subset(mine, r->subsets.v[i]->name))
             strbuf_addf(&lost, "%s'%.*s'", lost.n ? ", " : "", SV_ARG(r->subsets.v[i]->name));
     }
-    report(
+    check_report(
         c, MODEL_WARNING, "Hidden", SV("spec.host"),
         arena_printf(c->a,
                      "spec.host: clients in namespace '%.*s' get this rule instead of %.*s/%.*s%s"
@@ -151,8 +73,8 @@ static void check_rule(struct checking *c, sv host, const struct model_list *l, 
     const struct model_service *svc = model_service_find(c->m, host);
 
     if (!svc && host.n && host.p[0] != '*')
-        report(c, MODEL_WARNING, "HostNotFound", SV("spec.host"),
-               arena_printf(c->a, "spec.host: no service '%.*s' is known", SV_ARG(host)));
+        check_report(c, MODEL_WARNING, "HostNotFound", SV("spec.host"),
+                     arena_printf(c->a, "spec.host: no service '%.*s' is known", SV_ARG(host)));
     for (uint32_t k = 0; k < i; k++) {
         if (sv_eq(l->v[k]->ns, c->o->ns) && model_rules_merge(l->v[k]->spec, c->o->spec))
             check_merged(c, l->v[k]);
@@ -184,7 +106,7 @@ static void check_entry(struct checking *c)
     for (uint32_t i = 0; i < se->hosts.n; i++) {
         const struct model_service *svc = model_service_find(c->m, se->hosts.v[i]);
         if (svc && svc->object != c->o)
-            report(
+            check_report(
                 c, MODEL_ERROR, "Conflict", arena_printf(c->a, "spec.hosts[%u]", i),
                 arena_printf(c->a,
                              "spec.hosts[%u]: host '%.*s' already belongs to %s %.*s/%.*s, which "
@@ -203,7 +125,7 @@ void translate_check(const struct model *m, struct arena *a,
         c.o = m->objects[MODEL_VIRTUAL_SERVICE][i];
         check_virtual_service(&c);
     }
-    check_hosts(&c);
+    check_virtual_hosts(&c);
     check_rules(&c);
     for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE_ENTRY]; i++) {
         c.o = m->objects[MODEL_SERVICE_ENTRY][i];

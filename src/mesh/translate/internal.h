@@ -21,6 +21,7 @@ struct translate {
     const struct envoy_UpstreamTlsContext *tls_upstream;
     const struct envoy_TransportSocket *tls_downstream, *raw_buffer;
     const struct envoy_RouteAction *route_action; /* defaults: time-out off, safe retries */
+    const struct envoy_RetryPolicy_RetryPriority *retry_priority; /* other priorities first */
     const struct google_Any *http1_options, *http2_options, *downstream_options;
 };
 
@@ -99,24 +100,43 @@ struct inbound_port {
 uint32_t build_inbound_ports(struct build *b, struct inbound_port **out);
 
 /* ---- virtual services ---- */
-/* The VirtualService in force for a host in the mesh as the proxy sees it, or NULL: exact host
- * before wildcard, longer wildcard first, then older, then name. */
-const struct model_object *build_virtual(const struct model *m, sv host, sv client_ns);
-/* Appends the routes of vs (or the default one when it is NULL) for a port of svc. */
+/* Holds for sidecars, and is exported to the namespace. */
+bool build_virtual_usable(const struct model_virtual *v, sv client_ns);
+/* Those that hold for a host as the proxy sees it, in order: exact host before wildcard, longer
+ * wildcard first, then older, then name. */
+struct model_virtual_list build_virtuals(struct build *b, sv host);
 struct route_list {
     const struct envoy_Route **v;
     uint32_t n, cap;
 };
-void build_http_routes(struct build *b, const struct model_object *vs,
-                       const struct model_service *svc, uint16_t port, struct route_list *out);
-/* Clusters and weights of the TCP route that matches a port; n == 0 when none says anything. */
-const struct istio_TCPRoute *build_tcp_route(struct build *b, const struct model_object *vs,
-                                             uint16_t port);
+/* Appends the routes that vs has for clients like the proxy on a port; false when there is none. */
+bool build_http_routes(struct build *b, const struct model_virtual *vs, uint16_t port,
+                       struct route_list *out);
+/* Appends the route of a service that no rule routes. */
+void build_default_route(struct build *b, sv cluster, struct route_list *out);
+/* "outbound|PORT|SUBSET|HOST" of a destination; ns is that of the rule. */
 sv build_destination(struct build *b, const struct istio_Destination *d, sv ns,
                      uint16_t default_port);
 
+/* ---- TCP and TLS rules ---- */
+/* One filter chain: criteria that are not there hold for everything. */
+struct l4_chain {
+    const sv *cidrs, *sni;
+    uint32_t n_cidrs, n_sni;
+    sv source; /* CIDR */
+    const struct envoy_Filter *filter;
+};
+/* The chains of a service's port by the tcp rules (or, where the port is TLS, the tls rules) of its
+ * VirtualServices. The last holds for everything, but where tls rules name server names: others
+ * go where they were going. In the arena; returns how many. */
+uint32_t build_l4_chains(struct build *b, const struct model_service *svc,
+                         const struct model_port *port, struct l4_chain **out);
+bool build_is_tls(enum model_protocol p);
+
 /* ---- matches ---- */
 const struct envoy_RegexMatcher *build_regex(struct build *b, sv text);
+const struct envoy_StringMatcher *build_string_matcher(struct build *b,
+                                                       const struct istio_StringMatch *s);
 /* A pattern that is there; an empty prefix says nothing. */
 bool build_string_set(const struct istio_StringMatch *s);
 /* 0 wants every port. */
@@ -126,5 +146,20 @@ const struct envoy_RouteMatch *build_route_match(struct build *b,
                                                  const struct istio_HTTPMatchRequest *in);
 /* The parts of a match that the control plane decides: port, gateway, where the client is. */
 bool build_match_holds(struct build *b, const struct istio_HTTPMatchRequest *m, uint16_t port);
+/* "mesh" is among them, or there are none. */
+bool build_gateways_match(const sv *v, uint32_t n);
+/* The same for the matches of every kind of rule: they have these fields in common. */
+#define BUILD_HOLDS_HERE(b, m, port)                                                               \
+    ({                                                                                             \
+        bool ok_ = build_port_matches((m)->port, (port)) &&                                        \
+                   build_gateways_match((m)->gateways.v, (m)->gateways.n) &&                       \
+                   (!(m)->source_namespace.n || sv_eq((m)->source_namespace, (b)->p->ns));         \
+        for (uint32_t i_ = 0; i_ < (m)->source_labels.n; i_++)                                     \
+            ok_ &= sv_eq(model_labels_get((b)->p->labels, (m)->source_labels.v[i_]->key),          \
+                         (m)->source_labels.v[i_]->value);                                         \
+        ok_;                                                                                       \
+    })
+/* No request passes it by: what stands behind it in the list is never reached. */
+bool build_takes_everything(const struct istio_HTTPMatchRequest *m);
 
 #endif

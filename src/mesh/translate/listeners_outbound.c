@@ -29,41 +29,121 @@ static const struct envoy_Filter *outbound_http(struct build *b, sv stat_prefix,
     return listener_hcm(b, h);
 }
 
-/* Where TCP to a service goes: its cluster, or what a VirtualService's tcp route says. */
-static const struct envoy_Filter *outbound_tcp(struct build *b, const struct model_service *svc,
-                                               const struct model_port *port)
+static const struct envoy_CidrRange *range(struct build *b, sv cidr)
 {
-    const struct model_object *vs = build_virtual(b->m, svc->host, b->p->ns);
-    const struct istio_TCPRoute *r = build_tcp_route(b, vs, port->port);
-    sv plain = translate_cluster_name(b->a, "outbound", port->port, (sv){NULL, 0}, svc->host);
-    struct envoy_TcpProxy *t =
-        MAKE(b, envoy_TcpProxy, .stat_prefix = plain,
-             .which_cluster_specifier = envoy_TcpProxy_cluster_tag, .cluster = plain);
-    struct envoy_TcpProxy_WeightedCluster *w;
-    const struct envoy_TcpProxy_WeightedCluster_ClusterWeight **list;
+    sv ip, bits;
+    uint64_t n = 0;
 
-    if (r && r->route.n == 1)
-        t->stat_prefix = t->cluster =
-            build_destination(b, r->route.v[0]->destination, vs->ns, port->port);
-    if (!r || r->route.n == 1) {
-        build_tcp_policy(b, t, t->cluster);
-        return build_tcp_filter(b, t);
+    if (!sv_cut(cidr, '/', &ip, &bits) || sv_to_u64(bits, &n))
+        n = sv_find(ip, ':') >= 0 ? 128 : 32;
+    return MAKE(b, envoy_CidrRange, .address_prefix = ip, .prefix_len = build_u32(b, (uint32_t)n));
+}
+
+/* ---- chains of one listener ---- */
+
+struct chain_list {
+    const struct envoy_FilterChain **v;
+    uint32_t n, cap;
+    struct map taken; /* "range|source|server name" of TCP and TLS chains: the first keeps it */
+    bool sni;         /* some chain asks for a server name */
+};
+
+static void add_chain(struct build *b, struct chain_list *l, const struct envoy_FilterChain *c)
+{
+    if (l->n == l->cap) {
+        uint32_t cap = l->cap ? l->cap * 2 : 4;
+        const struct envoy_FilterChain **v =
+            arena_array(b->a, const struct envoy_FilterChain *, cap);
+        if (l->n)
+            memcpy(v, l->v, l->n * sizeof *v);
+        l->v = v;
+        l->cap = cap;
     }
-    list =
-        arena_array(b->a, const struct envoy_TcpProxy_WeightedCluster_ClusterWeight *, r->route.n);
-    w = MAKE(b, envoy_TcpProxy_WeightedCluster, .clusters = {.v = list});
-    for (uint32_t i = 0; i < r->route.n; i++) {
-        sv to = build_destination(b, r->route.v[i]->destination, vs->ns, port->port);
-        if (r->route.v[i]->weight <= 0)
-            continue;
-        list[w->clusters.n++] = MAKE(b, envoy_TcpProxy_WeightedCluster_ClusterWeight, .name = to,
-                                     .weight = (uint32_t)r->route.v[i]->weight);
-        build_tcp_policy(b, t, to);
+    l->v[l->n++] = c;
+}
+
+static void add_match(struct build *b, struct chain_list *l, sv name, const sv *cidrs,
+                      uint32_t n_cidrs, sv source, const sv *sni, uint32_t n_sni,
+                      const struct envoy_Filter *filter)
+{
+    const struct envoy_CidrRange **list =
+        arena_array(b->a, const struct envoy_CidrRange *, n_cidrs + 1);
+    struct envoy_FilterChainMatch *m =
+        MAKE(b, envoy_FilterChainMatch, .prefix_ranges = {.v = list, .n = n_cidrs},
+             .server_names = {.v = (sv *)sni, .n = n_sni});
+
+    for (uint32_t i = 0; i < n_cidrs; i++)
+        list[i] = range(b, cidrs[i]);
+    if (source.n) {
+        m->source_prefix_ranges.v = build_one(b, range(b, source));
+        m->source_prefix_ranges.n = 1;
     }
-    t->cluster = (sv){NULL, 0};
-    t->which_cluster_specifier = envoy_TcpProxy_weighted_clusters_tag;
-    t->weighted_clusters = w;
-    return build_tcp_filter(b, t);
+    if (n_sni) {
+        m->transport_protocol = SV("tls");
+        l->sni = true;
+    }
+    add_chain(b, l, listener_chain(b, name, n_cidrs || n_sni || source.n ? m : NULL, NULL, filter));
+}
+
+/* What each pair of a range and a server name is called; false when another chain has it. */
+static bool take(struct build *b, struct chain_list *l, sv cidr, sv source, sv sni)
+{
+    sv key = arena_printf(b->a, "%.*s|%.*s|%.*s", SV_ARG(cidr), SV_ARG(source), SV_ARG(sni));
+
+    if (map_has(&l->taken, key))
+        return false;
+    map_put(&l->taken, key, l);
+    return true;
+}
+
+/* One chain, or, where others have part of what it would take, one for each pair that is left. */
+static void add_l4(struct build *b, struct chain_list *l, sv name, const struct l4_chain *c)
+{
+    uint32_t nc = c->n_cidrs ? c->n_cidrs : 1, ns = c->n_sni ? c->n_sni : 1, left = 0;
+    bool *mine = arena_array(b->a, bool, (size_t)nc *ns);
+
+    for (uint32_t i = 0; i < nc * ns; i++) {
+        mine[i] = take(b, l, c->n_cidrs ? c->cidrs[i / ns] : (sv){NULL, 0}, c->source,
+                       c->n_sni ? c->sni[i % ns] : (sv){NULL, 0});
+        left += mine[i];
+    }
+    if (left == nc * ns) {
+        add_match(b, l, name, c->cidrs, c->n_cidrs, c->source, c->sni, c->n_sni, c->filter);
+        return;
+    }
+    for (uint32_t i = 0; i < nc * ns; i++) {
+        if (mine[i])
+            add_match(b, l, name, c->n_cidrs ? &c->cidrs[i / ns] : NULL, c->n_cidrs ? 1 : 0,
+                      c->source, c->n_sni ? &c->sni[i % ns] : NULL, c->n_sni ? 1 : 0, c->filter);
+    }
+}
+
+/* The chains of a service's port; ranges and server name hold where a rule does not say its own. */
+static void add_service_chains(struct build *b, struct chain_list *l,
+                               const struct model_service *svc, const struct model_port *port,
+                               const sv *cidrs, uint32_t n_cidrs, bool by_name)
+{
+    struct l4_chain *v;
+    uint32_t n = build_l4_chains(b, svc, port, &v);
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (!v[i].n_cidrs) {
+            v[i].cidrs = cidrs;
+            v[i].n_cidrs = n_cidrs;
+        }
+        if (!v[i].n_sni && by_name) {
+            v[i].sni = &svc->host;
+            v[i].n_sni = 1;
+        }
+        add_l4(b, l, by_name || n_cidrs ? svc->host : (sv){NULL, 0}, &v[i]);
+    }
+}
+
+static const struct envoy_FilterChain *passthrough_chain(struct build *b,
+                                                         const struct envoy_FilterChainMatch *match)
+{
+    return listener_chain(b, SV("PassthroughFilterChain"), match, NULL,
+                          build_tcp_proxy(b, SV("PassthroughCluster"), SV("PassthroughCluster")));
 }
 
 /* ---- listeners of one address ---- */
@@ -86,21 +166,26 @@ static void emit_address(struct build *b, const struct model_service *svc,
                          const struct model_port *port, sv address)
 {
     struct envoy_Listener *l = build_copy(b, b->t->listener_tcp, sizeof *l);
-    const struct envoy_FilterChain **chains =
-        arena_array(b->a, const struct envoy_FilterChain *, 2);
+    struct chain_list chains = {0};
     sv route = arena_printf(b->a, "%.*s:%u", SV_ARG(svc->host), port->port);
 
+    map_init_borrow(&chains.taken);
     l->name = arena_printf(b->a, "%.*s_%u", SV_ARG(address), port->port);
     l->address = build_address(b, address, port->port);
-    if (port->protocol == MODEL_AUTO) {
-        set_inspectors(b, l, true, true);
-        chains[l->filter_chains.n++] = listener_chain(
-            b, (sv){NULL, 0}, listener_match_http(b, 0), NULL,
-            outbound_http(b, arena_printf(b->a, "outbound_%.*s", SV_ARG(l->name)), route));
-    }
-    chains[l->filter_chains.n++] =
-        listener_chain(b, (sv){NULL, 0}, NULL, NULL, outbound_tcp(b, svc, port));
-    l->filter_chains.v = chains;
+    if (port->protocol == MODEL_AUTO)
+        add_chain(
+            b, &chains,
+            listener_chain(
+                b, (sv){NULL, 0}, listener_match_http(b, 0), NULL,
+                outbound_http(b, arena_printf(b->a, "outbound_%.*s", SV_ARG(l->name)), route)));
+    add_service_chains(b, &chains, svc, port, NULL, 0, false);
+    /* Names that no rule has go where they were going. */
+    if (chains.sni)
+        add_chain(b, &chains, passthrough_chain(b, NULL));
+    set_inspectors(b, l, chains.sni, port->protocol == MODEL_AUTO);
+    l->filter_chains.v = chains.v;
+    l->filter_chains.n = chains.n;
+    map_fini(&chains.taken);
     build_emit(b, l->name, &envoy_Listener_pb, l);
 }
 
@@ -108,41 +193,11 @@ static void emit_address(struct build *b, const struct model_service *svc,
 
 struct wildcard {
     uint16_t port;
-    bool http, sniff_http, sniff_tls;
-    const struct envoy_FilterChain **chains;
-    uint32_t n, cap;
+    bool http, sniff_http;
+    struct chain_list chains;
     const struct model_service *tcp; /* takes what nothing else claims */
     const struct model_port *tcp_port;
 };
-
-static void add_chain(struct build *b, struct wildcard *w, const struct envoy_FilterChain *c)
-{
-    if (w->n == w->cap) {
-        uint32_t cap = w->cap ? w->cap * 2 : 4;
-        const struct envoy_FilterChain **v =
-            arena_array(b->a, const struct envoy_FilterChain *, cap);
-        if (w->n)
-            memcpy(v, w->chains, w->n * sizeof *v);
-        w->chains = v;
-        w->cap = cap;
-    }
-    w->chains[w->n++] = c;
-}
-
-static const struct envoy_CidrRange *range(struct build *b, sv cidr)
-{
-    sv ip, bits;
-    uint64_t n = 0;
-
-    if (!sv_cut(cidr, '/', &ip, &bits) || sv_to_u64(bits, &n))
-        n = sv_find(ip, ':') >= 0 ? 128 : 32;
-    return MAKE(b, envoy_CidrRange, .address_prefix = ip, .prefix_len = build_u32(b, (uint32_t)n));
-}
-
-static bool is_tls(enum model_protocol p)
-{
-    return p == MODEL_TLS || p == MODEL_HTTPS;
-}
 
 /* Ranges, with the server name where it is TLS: other hosts may share them. */
 static void add_ranges(struct build *b, struct wildcard *w, const struct model_service *svc,
@@ -150,40 +205,23 @@ static void add_ranges(struct build *b, struct wildcard *w, const struct model_s
 {
     const struct envoy_CidrRange **list =
         arena_array(b->a, const struct envoy_CidrRange *, svc->n_cidrs + 1);
-    struct envoy_FilterChainMatch *m = MAKE(b, envoy_FilterChainMatch,
-                                            .prefix_ranges = {.v = list, .n = svc->n_cidrs}),
-                                  *http;
+    struct envoy_FilterChainMatch *http;
 
-    for (uint32_t i = 0; i < svc->n_cidrs; i++)
-        list[i] = range(b, svc->cidrs[i]);
-    if (is_tls(port->protocol)) {
-        w->sniff_tls = true;
-        m->transport_protocol = SV("tls");
-        m->server_names.v = (sv *)&svc->host;
-        m->server_names.n = 1;
-    }
     if (port->protocol == MODEL_AUTO) {
+        for (uint32_t i = 0; i < svc->n_cidrs; i++)
+            list[i] = range(b, svc->cidrs[i]);
         http = listener_match_http(b, 0);
-        http->prefix_ranges = m->prefix_ranges;
+        http->prefix_ranges.v = list;
+        http->prefix_ranges.n = svc->n_cidrs;
         w->sniff_http = true;
-        add_chain(b, w,
+        add_chain(b, &w->chains,
                   listener_chain(
                       b, svc->host, http, NULL,
                       outbound_http(b, SV("outbound"),
                                     arena_printf(b->a, "%.*s:%u", SV_ARG(svc->host), port->port))));
     }
-    add_chain(b, w, listener_chain(b, svc->host, m, NULL, outbound_tcp(b, svc, port)));
-}
-
-static void add_server_name(struct build *b, struct wildcard *w, const struct model_service *svc,
-                            const struct model_port *port)
-{
-    struct envoy_FilterChainMatch *m =
-        MAKE(b, envoy_FilterChainMatch, .transport_protocol = SV("tls"),
-             .server_names = {.v = (sv *)&svc->host, .n = 1});
-
-    w->sniff_tls = true;
-    add_chain(b, w, listener_chain(b, svc->host, m, NULL, outbound_tcp(b, svc, port)));
+    add_service_chains(b, &w->chains, svc, port, svc->cidrs, svc->n_cidrs,
+                       build_is_tls(port->protocol));
 }
 
 /* Pods of a headless service are called by their addresses: those that have a sidecar over mTLS;
@@ -209,7 +247,7 @@ static void add_pods(struct build *b, struct wildcard *w, const struct model_ser
         return;
     build_tcp_policy(
         b, t, translate_cluster_name(b->a, "outbound", port->port, (sv){NULL, 0}, svc->host));
-    add_chain(b, w, listener_chain(b, svc->host, m, NULL, build_tcp_filter(b, t)));
+    add_chain(b, &w->chains, listener_chain(b, svc->host, m, NULL, build_tcp_filter(b, t)));
 }
 
 static void add_service(struct build *b, struct wildcard *w, const struct model_service *svc,
@@ -227,8 +265,8 @@ static void add_service(struct build *b, struct wildcard *w, const struct model_
     }
     if (!build_on_wildcard(b, svc))
         return;
-    if (is_tls(port->protocol)) {
-        add_server_name(b, w, svc, port);
+    if (build_is_tls(port->protocol)) {
+        add_service_chains(b, &w->chains, svc, port, NULL, 0, true);
         return;
     }
     if (port->protocol == MODEL_AUTO)
@@ -245,19 +283,15 @@ static void add_passthrough(struct build *b, struct wildcard *w)
     struct envoy_FilterChainMatch *tls =
         MAKE(b, envoy_FilterChainMatch, .transport_protocol = SV("tls"));
 
-    if (w->tcp || (w->http && !w->sniff_tls))
-        return;
-    add_chain(
-        b, w,
-        listener_chain(b, SV("PassthroughFilterChain"), w->http ? tls : NULL, NULL,
-                       build_tcp_proxy(b, SV("PassthroughCluster"), SV("PassthroughCluster"))));
+    if (!w->tcp && (!w->http || w->chains.sni))
+        add_chain(b, &w->chains, passthrough_chain(b, w->http ? tls : NULL));
 }
 
 static void emit_wildcard(struct build *b, struct wildcard *w)
 {
     struct envoy_Listener *l;
     sv number = arena_printf(b->a, "%u", w->port);
-    bool other = w->n || w->tcp;
+    bool other = w->chains.n || w->tcp;
 
     if (!w->http && !other)
         return;
@@ -268,19 +302,17 @@ static void emit_wildcard(struct build *b, struct wildcard *w)
         bool sniffed = w->tcp != NULL;
         w->sniff_http |= sniffed;
         add_chain(
-            b, w,
+            b, &w->chains,
             listener_chain(
                 b, (sv){NULL, 0}, sniffed ? listener_match_http(b, 0) : NULL, NULL,
                 outbound_http(b, arena_printf(b->a, "outbound_%.*s", SV_ARG(l->name)), number)));
     }
     if (w->tcp)
-        add_chain(
-            b, w,
-            listener_chain(b, (sv){NULL, 0}, NULL, NULL, outbound_tcp(b, w->tcp, w->tcp_port)));
+        add_service_chains(b, &w->chains, w->tcp, w->tcp_port, NULL, 0, false);
     add_passthrough(b, w);
-    set_inspectors(b, l, w->sniff_tls, w->sniff_http);
-    l->filter_chains.v = w->chains;
-    l->filter_chains.n = w->n;
+    set_inspectors(b, l, w->chains.sni, w->sniff_http);
+    l->filter_chains.v = w->chains.v;
+    l->filter_chains.n = w->chains.n;
     build_emit(b, l->name, &envoy_Listener_pb, l);
 }
 
@@ -332,14 +364,18 @@ static void emit_outbound(struct build *b)
             if (port->protocol == MODEL_UDP)
                 continue;
             emit_addresses(b, svc, port);
-            if (!*w)
+            if (!*w) {
                 *w = MAKE(b, wildcard, .port = port->port);
+                map_init_borrow(&(*w)->chains.taken);
+            }
             add_service(b, *w, svc, port);
         }
     }
     for (uint32_t i = 0; i < 65536; i++) {
-        if (ports[i])
-            emit_wildcard(b, ports[i]);
+        if (!ports[i])
+            continue;
+        emit_wildcard(b, ports[i]);
+        map_fini(&ports[i]->chains.taken);
     }
 }
 

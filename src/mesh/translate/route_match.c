@@ -8,8 +8,8 @@ const struct envoy_RegexMatcher *build_regex(struct build *b, sv text)
     return MAKE(b, envoy_RegexMatcher, .regex = text);
 }
 
-static const struct envoy_StringMatcher *string_matcher(struct build *b,
-                                                        const struct istio_StringMatch *s)
+const struct envoy_StringMatcher *build_string_matcher(struct build *b,
+                                                       const struct istio_StringMatch *s)
 {
     struct envoy_StringMatcher *out = MAKE0(b, envoy_StringMatcher);
 
@@ -47,20 +47,26 @@ static sv lower(struct build *b, sv v)
     return out;
 }
 
-/* A header without a value pattern is a header that is present. */
+/* No pattern, or Istio's "*", which is no expression: present is enough. */
+static bool only_present(const struct istio_StringMatch *s)
+{
+    return !build_string_set(s) ||
+           (s->which_match_type == istio_StringMatch_regex_tag && sv_eq_c(s->regex, "*"));
+}
+
 static const struct envoy_HeaderMatcher *header(struct build *b, sv name,
                                                 const struct istio_StringMatch *s, bool invert)
 {
     struct envoy_HeaderMatcher *h =
         MAKE(b, envoy_HeaderMatcher, .name = lower(b, name), .invert_match = invert);
 
-    if (!s || !s->which_match_type) {
+    if (only_present(s)) {
         h->which_header_match_specifier = envoy_HeaderMatcher_present_match_tag;
         h->present_match = true;
         return h;
     }
     h->which_header_match_specifier = envoy_HeaderMatcher_string_match_tag;
-    h->string_match = string_matcher(b, s);
+    h->string_match = build_string_matcher(b, s);
     /* withoutHeaders: a header that is absent does not have the value. */
     h->treat_missing_header_as_empty = invert;
     return h;
@@ -125,9 +131,9 @@ const struct envoy_RouteMatch *build_route_match(struct build *b,
             b, envoy_QueryParameterMatcher, .name = in->query_params.v[i]->key,
             .which_query_parameter_match_specifier = envoy_QueryParameterMatcher_present_match_tag,
             .present_match = true);
-        if (build_string_set(s)) {
+        if (!only_present(s)) {
             q->which_query_parameter_match_specifier = envoy_QueryParameterMatcher_string_match_tag;
-            q->string_match = string_matcher(b, s);
+            q->string_match = build_string_matcher(b, s);
         }
         params[i] = q;
     }
@@ -136,23 +142,21 @@ const struct envoy_RouteMatch *build_route_match(struct build *b,
     return out;
 }
 
-/* The parts of a match that the control plane decides: where the client is. */
-bool build_match_holds(struct build *b, const struct istio_HTTPMatchRequest *m, uint16_t port)
+bool build_port_matches(uint32_t want, uint16_t port)
 {
-    if (!build_port_matches(m->port, port))
-        return false;
-    if (m->source_namespace.n && !sv_eq(m->source_namespace, b->p->ns))
-        return false;
-    for (uint32_t i = 0; i < m->source_labels.n; i++) {
-        if (!sv_eq(model_labels_get(b->p->labels, m->source_labels.v[i]->key),
-                   m->source_labels.v[i]->value))
-            return false;
-    }
-    if (!m->gateways.n)
-        return true;
-    for (uint32_t i = 0; i < m->gateways.n; i++) {
-        if (sv_eq_c(m->gateways.v[i], "mesh"))
+    return !want || want == port;
+}
+
+bool build_gateways_match(const sv *v, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (sv_eq_c(v[i], "mesh"))
             return true;
     }
-    return false;
+    return !n;
+}
+
+bool build_match_holds(struct build *b, const struct istio_HTTPMatchRequest *m, uint16_t port)
+{
+    return BUILD_HOLDS_HERE(b, m, port);
 }

@@ -29,10 +29,28 @@ static uint32_t domains_of(struct build *b, const struct model_service *svc, sv 
     return n;
 }
 
+/* The first VirtualService that names the host and has a rule for clients like this one; of
+ * wildcards only the most specific. A host for which none has is routed to its service. */
+static void service_routes(struct build *b, const struct model_service *svc, uint16_t port,
+                           struct route_list *out)
+{
+    const struct model_virtual_list *exact = map_get(&b->m->virtuals_by_host, svc->host);
+    struct model_virtual_list l = build_virtuals(b, svc->host);
+    uint32_t n_exact = 0;
+
+    for (uint32_t i = 0; exact && i < exact->n; i++)
+        n_exact += build_virtual_usable(exact->v[i], b->p->ns);
+    for (uint32_t i = 0; i < l.n && i < (n_exact ? n_exact : 1); i++) {
+        if (build_http_routes(b, l.v[i], port, out))
+            return;
+    }
+    build_default_route(b, translate_cluster_name(b->a, "outbound", port, (sv){NULL, 0}, svc->host),
+                        out);
+}
+
 static const struct envoy_VirtualHost *virtual_host(struct build *b, struct map *taken,
                                                     const struct model_service *svc, uint16_t port)
 {
-    const struct model_object *vs = build_virtual(b->m, svc->host, b->p->ns);
     struct route_list routes = {0};
     sv *domains = arena_array(b->a, sv, svc->n_addresses + 8);
     sv *candidates = arena_array(b->a, sv, svc->n_addresses + 8);
@@ -45,7 +63,7 @@ static const struct envoy_VirtualHost *virtual_host(struct build *b, struct map 
         map_put(taken, candidates[i], domains);
         domains[kept++] = candidates[i];
     }
-    build_http_routes(b, vs, svc, port, &routes);
+    service_routes(b, svc, port, &routes);
     return MAKE(b, envoy_VirtualHost,
                 .name = arena_printf(b->a, "%.*s:%u", SV_ARG(svc->host), port),
                 .domains = {.v = domains, .n = kept}, .routes = {.v = routes.v, .n = routes.n},
@@ -61,8 +79,7 @@ static const struct envoy_VirtualHost *pods_host(struct build *b, struct map *ta
     const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
     sv *domains;
     uint32_t n = 0, with = 0;
-    struct envoy_RouteAction *a;
-    struct envoy_Route *r;
+    struct route_list routes = {0};
 
     if (!eps || !build_pods(b, svc, port))
         return NULL;
@@ -79,14 +96,10 @@ static const struct envoy_VirtualHost *pods_host(struct build *b, struct map *ta
         domains[n++] = arena_printf(b->a, "*.%.*s", SV_ARG(svc->host));
     if (!n)
         return NULL;
-    a = build_copy(b, b->t->route_action, sizeof *a);
-    a->which_cluster_specifier = envoy_RouteAction_cluster_tag;
-    a->cluster = build_pods_cluster(b, svc, port->port);
-    r = MAKE(b, envoy_Route, .name = SV("default"), .match = build_route_match(b, NULL),
-             .which_action = envoy_Route_route_tag, .route = a);
+    build_default_route(b, build_pods_cluster(b, svc, port->port), &routes);
     return MAKE(b, envoy_VirtualHost,
                 .name = arena_printf(b->a, "*.%.*s:%u", SV_ARG(svc->host), port->port),
-                .domains = {.v = domains, .n = n}, .routes = {.v = build_one(b, r), .n = 1},
+                .domains = {.v = domains, .n = n}, .routes = {.v = routes.v, .n = routes.n},
                 .include_request_attempt_count = true);
 }
 
@@ -128,12 +141,40 @@ static void hosts_of_port(struct build *b, uint16_t port, const struct model_ser
     }
 }
 
+/* Hosts of VirtualServices that no service has: they are routed on the ports of the other hosts of
+ * their VirtualService, and on port 80. */
+static void other_hosts(struct build *b, uint16_t port, struct map *taken, struct hosts *out)
+{
+    for (uint32_t i = 0; i < b->m->virtuals.n; i++) {
+        const struct model_virtual *v = b->m->virtuals.v[i];
+        struct route_list routes = {0};
+        sv *domains = arena_array(b->a, sv, v->spec->hosts.n);
+        uint32_t n = 0;
+        bool here = port == 80;
+        for (uint32_t h = 0; h < v->spec->hosts.n; h++) {
+            const struct model_service *svc = model_service_find(b->m, v->hosts[h]);
+            here |= svc && build_port(svc, port);
+            if (!svc && !map_has(taken, v->hosts[h]))
+                domains[n++] = as_domain(b, v->hosts[h]);
+        }
+        if (!n || !here || !build_virtual_usable(v, b->p->ns) ||
+            !build_http_routes(b, v, port, &routes))
+            continue;
+        for (uint32_t h = 0; h < n; h++)
+            map_put(taken, domains[h], domains);
+        out->v[out->n++] = MAKE(
+            b, envoy_VirtualHost, .name = arena_printf(b->a, "%.*s:%u", SV_ARG(domains[0]), port),
+            .domains = {.v = domains, .n = n}, .routes = {.v = routes.v, .n = routes.n},
+            .include_request_attempt_count = true);
+    }
+}
+
 bool translate_routes(const struct translate *t, const struct model *m,
                       const struct translate_proxy *p, sv name, struct arena *a, sv *packed)
 {
     struct build b = {.t = t, .m = m, .p = p, .a = a};
-    struct hosts hosts = {
-        .v = arena_array(a, const struct envoy_VirtualHost *, m->n_services * 2 + 1)};
+    struct hosts hosts = {.v = arena_array(a, const struct envoy_VirtualHost *,
+                                           m->n_services * 2 + m->virtuals.n + 1)};
     const struct model_service *only = NULL;
     struct envoy_RouteConfiguration rc = {.name = name, .ignore_port_in_host_matching = true};
     struct map taken;
@@ -151,12 +192,15 @@ bool translate_routes(const struct translate *t, const struct model *m,
         return false;
     map_init_borrow(&taken);
     hosts_of_port(&b, (uint16_t)port, only, &taken, &hosts);
+    if (hosts.n && !only)
+        other_hosts(&b, (uint16_t)port, &taken, &hosts);
     map_fini(&taken);
     if (!hosts.n)
         return false;
     hosts.v[hosts.n++] = allow_any(&b);
     rc.virtual_hosts.v = hosts.v;
     rc.virtual_hosts.n = hosts.n;
+    rc.max_direct_response_body_size_bytes = build_u32(&b, 1 << 20);
     rc.validate_clusters = build_bool(&b, false);
     *packed = pb_encode_arena(&envoy_RouteConfiguration_pb, &rc, a);
     return true;

@@ -9,22 +9,32 @@ static const char hcm_common[] = "normalize_path: true\n"
                                  "server_header_transformation: PASS_THROUGH\n"
                                  "use_remote_address: false\n"
                                  "stream_idle_timeout: 0s\n"
-                                 "upgrade_configs: [{upgrade_type: websocket}]\n"
-                                 "http_filters:\n"
-                                 "- {name: envoy.filters.http.router, typed_config: {" TYPE
-                                 "envoy.extensions.filters.http.router.v3.Router\"}}\n";
+                                 "upgrade_configs: [{upgrade_type: websocket}]\n";
 
-static const char hcm_outbound[] = "stat_prefix: outbound\n"
-                                   "generate_request_id: true\n";
+#define ROUTER                                                                                     \
+    "- {name: envoy.filters.http.router, typed_config: {" TYPE                                     \
+    "envoy.extensions.filters.http.router.v3.Router\"}}\n"
+
+/* Faults and CORS wait for a route that has something for them. */
+static const char hcm_outbound[] =
+    "stat_prefix: outbound\n"
+    "generate_request_id: true\n"
+    "http_filters:\n"
+    "- {name: envoy.filters.http.fault, disabled: true, typed_config: {" TYPE
+    "envoy.extensions.filters.http.fault.v3.HTTPFault\"}}\n"
+    "- {name: envoy.filters.http.cors, disabled: true, typed_config: {" TYPE
+    "envoy.extensions.filters.http.cors.v3.Cors\"}}\n" ROUTER;
 
 /* The peer's identity goes to the application in x-forwarded-client-cert, as Istio passes it. */
 static const char hcm_inbound[] =
     "stat_prefix: inbound\n"
     "forward_client_cert_details: APPEND_FORWARD\n"
-    "set_current_client_cert_details: {subject: true, dns: true, uri: true}\n";
+    "set_current_client_cert_details: {subject: true, dns: true, uri: true}\n"
+    "http_filters:\n" ROUTER;
 
 static const char route_action[] =
     "timeout: 0s\n"
+    "max_grpc_timeout: 0s\n"
     /* Only what the backend cannot have acted on is sent again by default. */
     "retry_policy:\n"
     "  retry_on: connect-failure,refused-stream,reset-before-request\n"
@@ -33,6 +43,11 @@ static const char route_action[] =
     "  retry_host_predicate:\n"
     "  - {name: envoy.retry_host_predicates.previous_hosts, typed_config: {" TYPE
     "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate\"}}\n";
+
+static const char retry_priority[] =
+    "{name: envoy.retry_priorities.previous_priorities, typed_config: {" TYPE
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig\", "
+    "update_frequency: 2}}\n";
 
 static const char cluster_outbound[] =
     "type: EDS\n"
@@ -211,6 +226,7 @@ static int parse_all(struct translate *t, const struct translate_options *o, str
         {"downstream TLS", tls_downstream, &envoy_TransportSocket_pb, &t->tls_downstream},
         {"raw buffer", raw_buffer, &envoy_TransportSocket_pb, &t->raw_buffer},
         {"route", route_action, &envoy_RouteAction_pb, &t->route_action},
+        {"retry priority", retry_priority, &envoy_RetryPolicy_RetryPriority_pb, &t->retry_priority},
         {"HTTP/1 options", http1_options, &google_Any_pb, &t->http1_options},
         {"HTTP/2 options", http2_options, &google_Any_pb, &t->http2_options},
         {"downstream options", downstream_options, &google_Any_pb, &t->downstream_options},

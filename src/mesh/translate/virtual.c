@@ -1,57 +1,39 @@
-/* Which VirtualService holds for a host, and where its destinations lead. */
+/* Which VirtualServices hold for a host, and where their destinations lead. */
 #include "mesh/translate/internal.h"
 
-/* ---- which VirtualService ---- */
-
-static bool for_mesh(const struct istio_VirtualService *vs)
+bool build_virtual_usable(const struct model_virtual *v, sv client_ns)
 {
-    if (!vs->gateways.n)
-        return true;
-    for (uint32_t i = 0; i < vs->gateways.n; i++) {
-        if (sv_eq_c(vs->gateways.v[i], "mesh"))
+    return v->mesh &&
+           model_exported_to(v->spec->export_to.v, v->spec->export_to.n, v->object->ns, client_ns);
+}
+
+static bool listed(const struct model_virtual **v, uint32_t n, const struct model_virtual *x)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (v[i] == x)
             return true;
     }
     return false;
 }
 
-static bool usable(const struct model_object *o, sv client_ns)
+struct model_virtual_list build_virtuals(struct build *b, sv host)
 {
-    const struct istio_VirtualService *vs = o->spec;
-    return for_mesh(vs) && model_exported_to(vs->export_to.v, vs->export_to.n, o->ns, client_ns);
-}
+    const struct model_virtual_list *exact = map_get(&b->m->virtuals_by_host, host);
+    uint32_t n = 0, most = (exact ? exact->n : 0) + b->m->n_wildcards;
+    const struct model_virtual **v = arena_array(b->a, const struct model_virtual *, most + 1);
 
-static bool wildcard_matches(sv pattern, sv host)
-{
-    return pattern.n && pattern.p[0] == '*' && host.n >= pattern.n &&
-           sv_ends(host, sv_from(pattern, 1));
-}
-
-const struct model_object *build_virtual(const struct model *m, sv host, sv client_ns)
-{
-    const struct model_list *exact = map_get(&m->virtuals_by_host, host);
-    const struct model_object *best = NULL;
-    size_t best_len = 0;
-
-    /* Lists and objects are in order of precedence: the first usable one wins. */
     for (uint32_t i = 0; exact && i < exact->n; i++) {
-        if (usable(exact->v[i], client_ns))
-            return exact->v[i];
+        if (build_virtual_usable(exact->v[i], b->p->ns))
+            v[n++] = exact->v[i];
     }
-    for (uint32_t i = 0; i < m->n_objects[MODEL_VIRTUAL_SERVICE]; i++) {
-        const struct model_object *o = m->objects[MODEL_VIRTUAL_SERVICE][i];
-        const struct istio_VirtualService *vs = o->spec;
-        for (uint32_t h = 0; h < vs->hosts.n; h++) {
-            if (wildcard_matches(vs->hosts.v[h], host) && vs->hosts.v[h].n > best_len &&
-                usable(o, client_ns)) {
-                best = o;
-                best_len = vs->hosts.v[h].n;
-            }
-        }
+    for (uint32_t i = 0; i < b->m->n_wildcards; i++) {
+        const struct model_wildcard *w = &b->m->wildcards[i];
+        if (model_wildcard_matches(w->host, host) && build_virtual_usable(w->v, b->p->ns) &&
+            !listed(v, n, w->v))
+            v[n++] = w->v;
     }
-    return best;
+    return (struct model_virtual_list){v, n};
 }
-
-/* ---- destinations ---- */
 
 sv build_destination(struct build *b, const struct istio_Destination *d, sv ns,
                      uint16_t default_port)
@@ -64,32 +46,4 @@ sv build_destination(struct build *b, const struct istio_Destination *d, sv ns,
     if (!d->port && svc && !build_port(svc, port) && svc->spec->n_ports == 1)
         port = svc->spec->ports[0].port;
     return translate_cluster_name(b->a, "outbound", port, d->subset, host);
-}
-
-bool build_port_matches(uint32_t want, uint16_t port)
-{
-    return !want || want == port;
-}
-
-const struct istio_TCPRoute *build_tcp_route(struct build *b, const struct model_object *vs,
-                                             uint16_t port)
-{
-    const struct istio_VirtualService *spec = vs ? vs->spec : NULL;
-
-    for (uint32_t i = 0; spec && i < spec->tcp.n; i++) {
-        const struct istio_TCPRoute *r = spec->tcp.v[i];
-        bool hit = r->match.n == 0;
-        for (uint32_t k = 0; k < r->match.n && !hit; k++) {
-            const struct istio_L4MatchAttributes *mt = r->match.v[k];
-            bool labels = true;
-            for (uint32_t s = 0; s < mt->source_labels.n; s++)
-                labels &= sv_eq(model_labels_get(b->p->labels, mt->source_labels.v[s]->key),
-                                mt->source_labels.v[s]->value);
-            hit = build_port_matches(mt->port, port) && labels &&
-                  (!mt->source_namespace.n || sv_eq(mt->source_namespace, b->p->ns));
-        }
-        if (hit)
-            return r;
-    }
-    return NULL;
 }
