@@ -104,11 +104,38 @@ static void close_open(struct http_conn *hc, enum cx_end by)
     conn_close(hc->conn);
 }
 
+static uint64_t idle_ms(const struct http_conn *hc)
+{
+    return hc->idle_set ? loop_now_ms(hc->conn->loop) - hc->idle_since_ms : 0;
+}
+
+/* The peer closed a connection that served requests and lay idle. */
+static void learn_idle(struct http_conn *hc)
+{
+    uint64_t *seen = hc->pool->host->idle_closed_ms;
+    if (hc->state != HTTP_CONN_OPEN || !hc->opened || !hc->idle_set || hc->active)
+        return;
+    seen[1] = seen[0];
+    seen[0] = idle_ms(hc);
+}
+
+/* Longer than this a connection to the host should not have lain idle; UINT64_MAX: not known. */
+static uint64_t safe_idle_ms(const struct upstream_host *h)
+{
+    uint64_t a = h->idle_closed_ms[0], b = h->idle_closed_ms[1];
+    uint64_t least = a < b ? a : b, most = a < b ? b : a;
+    if (least < LOOK_IDLE_MS || most - least > most / 4)
+        return UINT64_MAX;
+    return least - least / 4;
+}
+
 void http_conn_close(struct http_conn *hc, enum cx_end by)
 {
     bool connecting = hc->state == HTTP_CONN_CONNECTING;
     if (hc->state == HTTP_CONN_CLOSED)
         return;
+    if (by == CX_REMOTE)
+        learn_idle(hc);
     if (hc->depth) {
         hc->doomed = true;
         hc->doomed_by = by;
@@ -348,8 +375,12 @@ bool http_conn_ready(struct http_conn *hc)
         http_conn_close(hc, CX_REMOTE);
         return false;
     }
-    if (!hc->idle_set || loop_now_ms(hc->conn->loop) - hc->idle_since_ms < LOOK_IDLE_MS)
+    if (idle_ms(hc) < LOOK_IDLE_MS)
         return true;
+    if (idle_ms(hc) > safe_idle_ms(hc->pool->host)) {
+        http_conn_close(hc, CX_LOCAL);
+        return false;
+    }
     make_readable(hc->conn);
     read_in(hc);
     return can_take(hc);

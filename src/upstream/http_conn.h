@@ -6,7 +6,9 @@
  * read until the transport is empty, the codec is paused, or it had its share of the turn.
  * A connection takes a stream only if nothing says that its peer is gone: the end of data that came
  * since the last turn is known, and one that lay idle for a while is looked at first (one read),
- * since servers close idle connections just when the next request comes.
+ * since servers close idle connections just when the next request comes. What lies between the look
+ * and the request's arrival is closed by learning: when a host has closed two idle connections
+ * after the same time, one that is idle for three quarters of it is not used any more.
  * Thread: worker (owning loop). */
 #ifndef WEFT_UPSTREAM_HTTP_CONN_H
 #define WEFT_UPSTREAM_HTTP_CONN_H

@@ -224,6 +224,52 @@ static void a_closed_idle_connection_is_not_used(void **state)
     assert_int_equal(rig_stat(&rig, "cluster.c.upstream_cx_destroy_with_active_rq"), 0);
 }
 
+static void nothing(void *arg)
+{
+}
+
+static void use_once(void)
+{
+    struct req q;
+    loop_post(rig.loop, nothing, NULL); /* a turn: the loop knows what time it is */
+    rig_run_ms(&rig, 1);
+    req_run(&rig, &q, "c");
+    assert_int_equal(q.status, 200);
+    req_end(&q);
+    rig_run_ms(&rig, 1); /* it goes idle */
+}
+
+/* A host that has closed two idle connections after 10 s is not trusted with one that is idle for
+ * 8 s. */
+static void the_hosts_idle_timeout_is_learned(void **state)
+{
+    rig_put_ok(&rig, CLUSTER(ENDPOINT("10.0.1.1"), ""));
+    for (int i = 0; i < 2; i++) {
+        use_once();
+        rig_run_ms(&rig, 10000);
+        backend_close_all(b1, i & 1);
+        rig_run_ms(&rig, 10);
+    }
+    assert_int_equal(b1->n_conns, 2);
+    for (int i = 0; i < 3; i++) {
+        use_once();
+        rig_run_ms(&rig, 7000); /* short enough */
+    }
+    assert_int_equal(b1->n_conns, 3);
+    rig_run_ms(&rig, 1000);
+    use_once();
+    assert_int_equal(b1->n_conns, 4);
+    assert_int_equal(rig_stat(&rig, "cluster.c.upstream_cx_destroy_local"), 1);
+    /* A close at another time: it is not known any more. */
+    rig_run_ms(&rig, 1000);
+    backend_close_all(b1, false);
+    rig_run_ms(&rig, 10);
+    use_once();
+    rig_run_ms(&rig, 9000);
+    use_once();
+    assert_int_equal(b1->n_conns, 5);
+}
+
 static void http2_multiplexes(void **state)
 {
     struct req q[50];
@@ -560,6 +606,7 @@ int main(void)
         T(reset_by_the_peer),
         T(connection_close_is_obeyed),
         T(a_closed_idle_connection_is_not_used),
+        T(the_hosts_idle_timeout_is_learned),
         T(http2_multiplexes),
         T(http2_more_connections_when_full),
         T(goaway_drains),

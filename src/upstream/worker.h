@@ -96,6 +96,8 @@ struct upstream_host {
     uint32_t index;            /* in the table, LB_NONE when in none */
     uint32_t uses;             /* connections, attempts: keep it alive */
     uint32_t rq_active;        /* of this worker */
+    uint64_t
+        idle_closed_ms[2]; /* how long connections lay idle when the peer closed the last two */
     bool removed;
     bool touched; /* ORIGINAL_DST: picked since the last clean-up */
 };
