@@ -1,6 +1,7 @@
 """Everything that DestinationRules, ServiceEntries and WorkloadEntries say reaches both kinds of sidecar and is accepted: weft-proxy and
 an unmodified Envoy refuse nothing of it, and the control plane has no complaint."""
 import json
+import re
 
 import pytest
 from meshtest import procs
@@ -99,3 +100,21 @@ def test_everything_is_accepted(mesh, proxy):
         if name in ("random", "header", "cookie", "source", "query", "budget", "outliers", "failover", "distribute", "ports", "pool"):
             got = c.call("meshtest.load:get", url=f"http://s-{name}/")
             assert got["status"] == 200 and json.loads(got["body"])["version"] == "v1", (name, got)
+
+
+def pages():
+    start = procs.TOP / "docs" / "traffic" / "upstream.md"
+    return [start, *(start.parent / name for name in re.findall(r"^\| \[([\w-]+\.md)\]", start.read_text(), re.M))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: p.stem)
+def test_what_the_manual_says_is_accepted(mesh, page):
+    """Every YAML of a page, together with the service that all pages stand on."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S)
+    m = mesh()
+    m.write("web.yaml", service("web", "books", {"app": "web"}, 80, 8080))
+    m.write("page.yaml", *[b for b in blocks if "name: web, namespace: books}\nspec:\n  selector" not in b])
+    m.run("v1", m.server_command("v1", "v1"), labels={"app": "web", "version": "v1"}, ports=[8080])
+    m.settle()
+    assert not m.problems()
+    assert m.page("/debug/configz")["refused"] == 0, m.proxy_status()
