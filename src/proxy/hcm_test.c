@@ -127,6 +127,67 @@ static void flaky(struct backend_conn *bc, sv text)
         backend_ok(bc, text);
 }
 
+/* Closes the connection when the second request comes in it; b->requests counts all. */
+static void closes_kept_ones(struct backend_conn *bc, sv text)
+{
+    if (bc->requests > 1)
+        (bc->b->requests & 1 ? backend_close : backend_reset)(bc, text);
+    else
+        backend_ok(bc, text);
+}
+
+static void request_twice(struct world *w, const char *second, const char *answer)
+{
+    struct client c;
+    client_open(&c, w, 80);
+    client_send(&c, "GET /one HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_true(client_wait(&c, "GET /one", 1000));
+    client_send(&c, second);
+    if (!client_wait(&c, answer, 1000))
+        fail_msg("'%s' got: %s", second, c.got.p);
+    client_close(&c, false);
+}
+
+/* RFC 9112 9.3.1: the server closed a kept connection just when a request was on its way. */
+static void idempotent_requests_are_replayed(void **state)
+{
+    static const char *const methods[] = {"GET", "DELETE", "OPTIONS", "PUT"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        struct world w;
+        char second[100];
+        up(&w, ALL(closes_kept_ones), "", TO_B1);
+        snprintf(second, sizeof second, "%s /two HTTP/1.1\r\nhost: a\r\n\r\n", methods[i]);
+        request_twice(&w, second, "/two");
+        assert_int_equal(w.b[0].requests, 3);
+        assert_int_equal(world_stat(&w, "cluster.b1.upstream_rq_replay"), 1);
+        assert_int_equal(world_stat(&w, "cluster.b1.upstream_rq_retry"), 0);
+        assert_int_equal(world_stat(&w, "cluster.b1.upstream_rq_active"), 0);
+        world_fini(&w);
+    }
+}
+
+static void others_are_not_replayed(void **state)
+{
+    static const char *const requests[] = {
+        "POST /two HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+        "PUT /two HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"};
+    struct world w;
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        up(&w, ALL(closes_kept_ones), "", TO_B1);
+        request_twice(&w, requests[i], "HTTP/1.1 503");
+        assert_int_equal(w.b[0].requests, 2);
+        world_fini(&w);
+    }
+    /* A connection that was made for the request: its end is an answer. */
+    up(&w, ALL(backend_close), "", TO_B1);
+    char *got = client_get(&w, "/");
+    has(got, "HTTP/1.1 503");
+    free(got);
+    assert_int_equal(w.b[0].requests, 1);
+    assert_int_equal(world_stat(&w, "cluster.b1.upstream_rq_replay"), 0);
+    world_fini(&w);
+}
+
 static void retries_until_it_works(void **state)
 {
     struct world w;
@@ -313,6 +374,8 @@ int main(void)
         cmocka_unit_test(idle_streams_end),
         cmocka_unit_test(slow_heads_end),
         cmocka_unit_test(idle_connections_end),
+        cmocka_unit_test(idempotent_requests_are_replayed),
+        cmocka_unit_test(others_are_not_replayed),
         cmocka_unit_test(retries_until_it_works),
         cmocka_unit_test(retries_have_a_limit),
         cmocka_unit_test(bodies_are_sent_again),

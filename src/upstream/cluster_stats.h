@@ -86,6 +86,7 @@
     COUNTER(P, upstream_rq_retry_backoff_ratelimited)                                              \
     COUNTER(P, upstream_rq_retry_limit_exceeded)                                                   \
     COUNTER(P, upstream_rq_retry_overflow)                                                         \
+    COUNTER(P, upstream_rq_replay)                                                                 \
     COUNTER(P, upstream_rq_retry_success)                                                          \
     COUNTER(P, upstream_rq_rx_reset)                                                               \
     COUNTER(P, upstream_rq_timeout)                                                                \

@@ -210,6 +210,7 @@ void upstream_retry_give(struct upstream_cluster *c, enum upstream_priority p);
     X(upstream_rq_timeout)                                                                         \
     X(upstream_rq_per_try_timeout)                                                                 \
     X(upstream_rq_retry)                                                                           \
+    X(upstream_rq_replay)                                                                          \
     X(upstream_rq_retry_success)                                                                   \
     X(upstream_rq_retry_overflow)                                                                  \
     X(upstream_rq_retry_limit_exceeded)                                                            \

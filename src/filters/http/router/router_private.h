@@ -60,6 +60,8 @@ struct router_try {
     bool head_sent, end_sent; /* of the request */
     bool got_head, got_end;   /* of the response */
     bool dropped;
+    bool reused;         /* HTTP/1: the connection has carried requests before this one */
+    bool whole_in_head;  /* the request has neither body nor trailers */
     bool paused_request; /* its on_high, outstanding */
     bool counted;
     uint16_t status;
@@ -100,6 +102,7 @@ struct router {
     bool paused_request; /* for a body that waits for its stream */
     bool responding;     /* the response head was given on */
     bool done;           /* nothing more is to happen */
+    bool replayed;       /* once is enough */
     bool overflowed;     /* the body outgrew the limit: no retries any more */
     uint32_t down_high;
     uint32_t attempts;
@@ -148,6 +151,12 @@ enum router_reset_kind {
     ROUTER_RESET_LOCAL,
     ROUTER_RESET_PER_TRY, /* per_try_timeout */
 };
+/* The connection had been kept and ended before a byte of the answer came: its server closed it as
+ * idle just when the request was on its way (RFC 9112 section 9.3.1). The request is sent once more
+ * when doing it twice is as good as once (RFC 9110 section 9.2.2). No retry: no policy asks for it
+ * and none forbids it. True: it is under way, and the attempt, which has no stream any more, was
+ * dropped without counting against the host. */
+bool router_retry_replay(struct router *r, enum router_reset_kind k);
 bool router_retry_on_reset(struct router *r, enum router_reset_kind k, bool head_sent);
 /* Counts and schedules the retry; true: it is under way and the current attempt was dropped. Else
  * flags say why not (URX, UO). head: the response that asked for it, or NULL. */

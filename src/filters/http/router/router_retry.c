@@ -166,6 +166,30 @@ bool router_retry_on_reset(struct router *r, enum router_reset_kind k, bool head
 
 /* ---- doing it ---- */
 
+static bool idempotent(sv method)
+{
+    static const sv known[] = {SV_INIT("GET"),   SV_INIT("HEAD"), SV_INIT("OPTIONS"),
+                               SV_INIT("TRACE"), SV_INIT("PUT"),  SV_INIT("DELETE")};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (sv_eq(method, known[i]))
+            return true;
+    return false;
+}
+
+bool router_retry_replay(struct router *r, enum router_reset_kind k)
+{
+    struct router_try *t = r->cur;
+    if (k != ROUTER_RESET_TERMINATION || !t || !t->reused || !t->whole_in_head || t->got_head ||
+        r->replayed || !idempotent(r->req->method))
+        return false;
+    r->replayed = true;
+    t->counted = true;
+    upstream_count(r->cluster, UPSTREAM_upstream_rq_replay);
+    router_try_drop(r, ROUTER_END_OK);
+    timer_set(&r->backoff, 0);
+    return true;
+}
+
 void router_retry_backoff_over(struct timer *t)
 {
     router_try_start(container_of(t, struct router, backoff));

@@ -285,13 +285,16 @@ static void on_reset(void *user, enum http_reset why, const char *details)
     struct router *r = t->r;
     upstream_count(r->cluster, UPSTREAM_upstream_rq_rx_reset);
     unpause_request(t);
-    count_end(t, ROUTER_END_RESET);
     if (t->got_end) { /* only the request's half: the response is whole */
+        count_end(t, ROUTER_END_RESET);
         return;
     }
     /* The stream is gone: on_close follows, and finds the attempt dropped. */
     adopt_arena(r, t->s);
     detach(t);
+    if (router_retry_replay(r, kind_of(why)))
+        return;
+    count_end(t, ROUTER_END_RESET);
     failed(r, kind_of(why), t->head_sent);
 }
 
@@ -427,6 +430,8 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     if (r->down_high)
         s->ops->pause(s, true);
     t->end_sent = r->req_end && !r->body.len && !r->trailers;
+    t->whole_in_head = t->end_sent;
+    t->reused = s->codec->protocol < HTTP_2 && s->codec->streams_total > 1;
     t->head_sent = true;
     r->si->upstream_first_tx_ns = loop_clock_ns(r->w->loop);
     if (t->end_sent)
