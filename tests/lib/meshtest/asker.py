@@ -35,7 +35,7 @@ class Link:
     """One connection; opened when needed, and anew after it was closed."""
 
     def __init__(self, r):
-        self.r, self.c, self.local = r, None, None
+        self.r, self.c = r, None
         self.host, self.port, self.authority, self.path, self.scheme = target(r)
         self.timeout = r.get("timeout", 20)
 
@@ -43,8 +43,6 @@ class Link:
         if self.c:
             return self.c
         sock = socket.create_connection((self.host, self.port), timeout=self.timeout)
-        # As every proxy on the way sees the client.
-        self.local = "%s:%d" % sock.getsockname()[:2]
         if self.scheme in ("https", "tls"):
             sock = tls_wrap(sock, self.r, self.host)
         kind = http2.Client if self.r.get("protocol") == "h2" else http1.Client
@@ -58,7 +56,7 @@ class Link:
 
     def ask(self, number):
         r, began = self.r, time.monotonic()
-        rec = {"id": str(uuid.uuid4())}
+        rec = {"id": str(uuid.uuid4()) if self.scheme in ("http", "https") else None}
         try:
             self.http(rec) if self.scheme in ("http", "https") else self.raw(rec)
         except http1.Closed as e:
@@ -73,7 +71,7 @@ class Link:
             rec["error"] = {ConnectionRefusedError: "refused", ConnectionResetError: "reset", BrokenPipeError: "reset",
                             socket.gaierror: "unknown host"}.get(type(e), "network")
             rec["got"] = str(e)
-        rec.update(local=self.local, seconds=time.monotonic() - began)
+        rec["seconds"] = time.monotonic() - began
         if "error" in rec or rec.pop("last", False):
             self.close()
         return rec

@@ -6,7 +6,6 @@ is also an update of the one before."""
 import json
 import math
 import re
-import string
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +25,13 @@ CLIENTS = {"weft": "weft-client", "envoy": "envoy-client"}
 # Clients are in region eu, zone x: ServiceEntries may have endpoints there and elsewhere.
 CLIENT_LABELS = {"app": "client", "version": "v1", "topology.kubernetes.io/region": "eu", "topology.kubernetes.io/zone": "x"}
 PORTS = (8080, 9090, 9000, 8443)
-LOG = {"id": "%REQ(X-REQUEST-ID)%", "remote": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "flags": "%RESPONSE_FLAGS%",
+LOG = {"id": "%REQ(X-REQUEST-ID)%", "flags": "%RESPONSE_FLAGS%",
        "details": "%RESPONSE_CODE_DETAILS%", "cluster": "%UPSTREAM_CLUSTER_RAW%", "route": "%ROUTE_NAME%",
        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "endpoint": "%UPSTREAM_HOST%", "code": "%RESPONSE_CODE%",
        "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%", "ended": "%CONNECTION_TERMINATION_DETAILS%"}
 LOGGED = ("flags", "details", "cluster", "route", "attempts", "ended")
 
-SCENARIO = {"name", "fields", "about", "config", "before", "problems", "requests", "stats", "differs"}
+SCENARIO = {"name", "fields", "about", "with", "config", "before", "problems", "requests", "stats", "differs"}
 REQUEST = {"url", "method", "headers", "body", "count", "parallel", "protocol", "authority", "connect", "sni", "send", "timeout",
            "new_connection", "expect", "envoy", "differs", "log", "compare"}
 EXPECT = {"status", "error", "flags", "details", "cluster", "route", "attempts", "ended", "backend", "version", "method", "path",
@@ -219,35 +218,37 @@ def unmet(expect, observed):
 # ---- the mesh ----
 
 class Tail:
-    """The access log that all proxies write, as it grows; lines by (client's address and port, request id)."""
+    """The output of a client's sidecar as it grows: lines of the access log by request id, and those of TCP
+    connections, which have none, in their order. (Not by the client's port: interception may change it.)"""
 
     def __init__(self, path):
-        self.path, self.at, self.rest, self.lines = path, 0, b"", {}
+        self.path, self.at, self.rest, self.lines, self.tcp = path, 0, b"", {}, []
 
     def read(self):
-        if not self.path.exists():
-            return
         with open(self.path, "rb") as f:
             f.seek(self.at)
             data = f.read()
         self.at += len(data)
         *whole, self.rest = (self.rest + data).split(b"\n")
         for line in whole:
-            try:
+            if line.startswith(b"{"):
                 e = json.loads(line)
-            except ValueError:
-                continue
-            self.lines[(e["remote"], e["id"])] = e
+                if e["id"]:
+                    self.lines[e["id"]] = e
+                else:
+                    self.tcp.append(e)
 
-    def find(self, rec):
-        return self.lines.get((rec["local"], rec["id"])) or self.lines.get((rec["local"], None))
+    def forget(self):
+        self.read()
+        self.tcp.clear()
 
     def wait(self, recs, timeout=5):
         """The lines of these responses; what has none after a while is not logged at all."""
         end = time.monotonic() + timeout
         while True:
             self.read()
-            got = [self.find(r) for r in recs]
+            tcp = iter(self.tcp)
+            got = [self.lines.get(r["id"]) if r["id"] else next(tcp, None) for r in recs]
             if all(got) or time.monotonic() > end:
                 return got
             time.sleep(0.01)
@@ -257,7 +258,7 @@ class World:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.pki = certs.Pki(self.folder / "certs")
-        self.mesh = Mesh(self.folder, control_args=["--access-log-json", json.dumps(LOG)])
+        self.mesh = Mesh(self.folder, control_args=["--access-log-file", "/dev/stdout", "--access-log-json", json.dumps(LOG)])
         self.pool = ThreadPoolExecutor(8)
         try:
             self._start()
@@ -268,7 +269,7 @@ class World:
     def _start(self):
         leaf = self.pki.leaf("server", uri="spiffe://outside.example/server", dns=["outside.example", "*.example"])
         self.pki.leaf("client-tls", uri="spiffe://outside.example/client")
-        envoy = self._envoy()
+        proxies = {"envoy": self._sidecar("envoy", procs.envoy_binary()), "weft": self._sidecar("weft-proxy", procs.binary("weft-proxy"))}
         for f in sorted((FOLDER / "mesh").glob("*.yaml")):
             self.mesh.write(f.name, f.read_text())
         self.servers, self.clients = {}, {}
@@ -278,10 +279,9 @@ class World:
             # One server stands outside: its sidecar takes nothing that comes in.
             args = ["--exclude-inbound-ports", ",".join(map(str, PORTS))] if name == "outside" else []
             self.servers[name] = self.mesh.run(name, command, ns=ns, labels={"app": app, "version": version}, ports=PORTS,
-                                               proxy=envoy if sidecar == "envoy" else None, args=args, drain_s=1, wait=False)
+                                               proxy=proxies[sidecar], args=args, drain_s=1, wait=False)
         for kind, name in CLIENTS.items():
-            self.clients[kind] = self.mesh.client(name, labels=CLIENT_LABELS, drain_s=1, wait=False,
-                                                  proxy=envoy if kind == "envoy" else None)
+            self.clients[kind] = self.mesh.client(name, labels=CLIENT_LABELS, drain_s=1, wait=False, proxy=proxies[kind])
         for w in (*self.servers.values(), *self.clients.values()):
             w.wait_up()
         for name, w in self.servers.items():
@@ -292,13 +292,13 @@ class World:
         self.names["certs"] = str(self.pki.dir)
         addresses = [(re.compile(re.escape(w.address) + r"(:\d+)?\b"), "CLIENT") for w in self.clients.values()]
         self.masks = addresses + [(re.compile(re.escape(w.address) + r"\b"), "SERVER") for w in self.servers.values()]
-        self.log = Tail(self.mesh.access_log)
+        self.logs = {kind: Tail(w.proxy_log) for kind, w in self.clients.items()}
 
-    def _envoy(self):
-        """Envoy, with a log that is written soon."""
-        path = self.folder / "envoy"
+    def _sidecar(self, name, binary):
+        """A sidecar program whose access log is written soon."""
+        path = self.folder / name
         path.write_text("#!/bin/bash\nargs=()\nfor a in \"$@\"; do\n  [ \"$last\" = --file-flush-interval-msec ] && a=20\n"
-                        f"  args+=(\"$a\"); last=$a\ndone\nexec {procs.envoy_binary()} \"${{args[@]}}\"\n")
+                        f"  args+=(\"$a\"); last=$a\ndone\nexec {binary} \"${{args[@]}}\"\n")
         path.chmod(0o755)
         return path
 
@@ -308,12 +308,13 @@ class World:
         return mask(text)
 
     def fill(self, text):
-        return string.Template(text).substitute(self.names)
+        return re.sub(r"\$\{(\w+)\}", lambda m: self.names[m[1]], text)
 
     # ---- one scenario ----
 
-    def configure(self, text):
-        self.mesh.apply("scenario.yaml", self.fill(text or "# nothing\n"))
+    def configure(self, text, snippets=()):
+        parts = [(FOLDER / "with" / f"{w}.yaml").read_text() for w in snippets] + [text or "# nothing\n"]
+        self.mesh.apply("scenario.yaml", self.fill("---\n".join(parts)))
 
     def problems(self, wanted):
         """Exactly the problems that the scenario names are there."""
@@ -332,9 +333,10 @@ class World:
         return bad
 
     def ask(self, kind, request):
-        client = self.clients[kind]
+        client, log = self.clients[kind], self.logs[kind]
+        log.forget()
         recs = client.call("meshtest.asker:ask", request={k: v for k, v in request.items() if k not in ("expect", "envoy")})
-        logs = self.log.wait(recs) if request.get("log", True) else [None] * len(recs)
+        logs = log.wait(recs) if request.get("log", True) else [None] * len(recs)
         return [observe(r, l, self.clean) for r, l in zip(recs, logs)]
 
     def request(self, r, differs):
@@ -360,8 +362,8 @@ class World:
     def play(self, s):
         """Runs a scenario; the list of what is not as it should be."""
         if s.get("before"):
-            self.configure(s["before"])
-        self.configure(s.get("config"))
+            self.configure(s["before"], s.get("with") or ())
+        self.configure(s.get("config"), s.get("with") or ())
         bad = self.problems(s.get("problems") or [])
         before = self.stats(s.get("stats") or {})
         for r in s.get("requests") or []:
