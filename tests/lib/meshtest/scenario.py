@@ -248,7 +248,7 @@ class Tail:
         while True:
             self.read()
             tcp = iter(self.tcp)
-            got = [self.lines.get(r["id"]) if r["id"] else next(tcp, None) for r in recs]
+            got = [self.lines.get(r["id"]) or next(tcp, None) for r in recs]  # HTTP may pass as TCP, too
             if all(got) or time.monotonic() > end:
                 return got
             time.sleep(0.01)
