@@ -193,6 +193,7 @@ static void start_names(struct agent *a)
                                                             .identity = a->identity,
                                                             .discovery_address = c->ca_address,
                                                             .node_id = c->node_id,
+                                                            .config = c,
                                                             .ns = c->namespace,
                                                             .service_account = c->service_account,
                                                             .mark = c->socket_mark,

@@ -6,6 +6,8 @@
 
 #include "agent/identity.h"
 
+struct weft_AgentConfig;
+
 struct names_client;
 
 struct names_client_opts {
@@ -13,6 +15,7 @@ struct names_client_opts {
     const struct identity *identity; /* shows who we are; ready when names_client_new is called */
     sv discovery_address;            /* "IP:PORT" */
     sv node_id, ns, service_account;
+    const struct weft_AgentConfig *config; /* for the labels; outlives the client */
     uint32_t mark;
     /* A packed NameTable; an error refuses it (NACK with the sentence). */
     int (*on_names)(void *arg, sv packed, struct error *err);

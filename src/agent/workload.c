@@ -183,6 +183,22 @@ static int memory_file(const char *name, const struct strbuf *text, struct error
     return fd;
 }
 
+static void add_labels(struct workload *w, struct weft_AgentConfig *c)
+{
+    const struct weft_AgentConfig_LabelsEntry **list =
+        arena_array(&w->arena, const struct weft_AgentConfig_LabelsEntry *, w->o->n_labels + 1);
+
+    for (uint32_t i = 0; i < w->o->n_labels; i++) {
+        struct weft_AgentConfig_LabelsEntry *e =
+            arena_new(&w->arena, struct weft_AgentConfig_LabelsEntry);
+        e->key = w->o->labels[i].key;
+        e->value = w->o->labels[i].value;
+        list[i] = e;
+    }
+    c->labels.v = list;
+    c->labels.n = w->o->n_labels;
+}
+
 static int write_agent_config(struct workload *w, struct error *err)
 {
     struct weft_AgentConfig c = {.ca_address = w->reply->discovery_address,
@@ -211,6 +227,7 @@ static int write_agent_config(struct workload *w, struct error *err)
         c.node_id = arena_printf(&w->arena, "sidecar~%.*s~%s.%s~%s.svc.%.*s",
                                  SV_ARG(addr_ip_text(&w->address, ip)), w->o->name, w->o->ns,
                                  w->o->ns, SV_ARG(w->reply->domain_suffix));
+        add_labels(w, &c);
     }
     strbuf_init(&s, CONFIG_MAX);
     pb_to_json(&weft_AgentConfig_pb, &c, &(struct pb_json_opts){.snake_case = true}, &s);

@@ -180,6 +180,8 @@ int model_validate(const struct model_object *o, const struct node *doc, struct 
         return validate_destination_rule(&c, o->spec);
     case MODEL_SERVICE_ENTRY:
         return validate_service_entry(&c, o->spec);
+    case MODEL_SIDECAR:
+        return validate_sidecar(&c, o->spec);
     case MODEL_WORKLOAD_ENTRY:
         return validate_workload_entry(&c, o->spec);
     default:

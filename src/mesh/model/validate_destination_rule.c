@@ -260,6 +260,15 @@ static int check_http(struct validating *c, const char *path,
     return rc;
 }
 
+int validate_pool(struct validating *c, const char *path,
+                  const struct istio_ConnectionPoolSettings *p)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    int rc = p->tcp ? check_tcp(c, PATH(sub, "%s.tcp", path), p->tcp) : 0;
+
+    return rc || !p->http ? rc : check_http(c, PATH(sub, "%s.http", path), p->http);
+}
+
 /* ---- outlierDetection, tls, retryBudget ---- */
 
 static int check_outliers(struct validating *c, const char *path,
@@ -329,10 +338,8 @@ static int check_parts(struct validating *c, const char *path,
 
     if (p->load_balancer)
         rc = check_balancer(c, PATH(sub, "%s.loadBalancer", path), p->load_balancer);
-    if (!rc && p->connection_pool && p->connection_pool->tcp)
-        rc = check_tcp(c, PATH(sub, "%s.connectionPool.tcp", path), p->connection_pool->tcp);
-    if (!rc && p->connection_pool && p->connection_pool->http)
-        rc = check_http(c, PATH(sub, "%s.connectionPool.http", path), p->connection_pool->http);
+    if (!rc && p->connection_pool)
+        rc = validate_pool(c, PATH(sub, "%s.connectionPool", path), p->connection_pool);
     if (!rc && p->outlier_detection)
         rc = check_outliers(c, PATH(sub, "%s.outlierDetection", path), p->outlier_detection);
     if (!rc && p->tls)

@@ -58,6 +58,10 @@ int validate_http_route(struct validating *c, const char *path, const struct ist
 int validate_virtual_service(struct validating *c, const struct istio_VirtualService *vs);
 int validate_destination_rule(struct validating *c, const struct istio_DestinationRule *r);
 int validate_service_entry(struct validating *c, const struct istio_ServiceEntry *e);
+int validate_sidecar(struct validating *c, const struct istio_Sidecar *s);
+/* connectionPool, wherever it stands. */
+int validate_pool(struct validating *c, const char *path,
+                  const struct istio_ConnectionPoolSettings *p);
 int validate_workload_entry(struct validating *c, const struct istio_WorkloadEntry *w);
 
 #endif

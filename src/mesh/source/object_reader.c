@@ -367,6 +367,11 @@ static int read_workload_entry(struct reading *r)
     return 0;
 }
 
+static int read_sidecar(struct reading *r)
+{
+    return read_message(r, &istio_Sidecar_pb);
+}
+
 static int read_service_entry(struct reading *r)
 {
     return read_message(r, &istio_ServiceEntry_pb);
@@ -392,6 +397,7 @@ static const struct {
     {"Pod", "", MODEL_POD, read_pod},
     {"EndpointSlice", "discovery.k8s.io", MODEL_ENDPOINT_SLICE, read_slice},
     {"WorkloadEntry", "networking.istio.io", MODEL_WORKLOAD_ENTRY, read_workload_entry},
+    {"Sidecar", "networking.istio.io", MODEL_SIDECAR, read_sidecar},
     {"ServiceEntry", "networking.istio.io", MODEL_SERVICE_ENTRY, read_service_entry},
     {"VirtualService", "networking.istio.io", MODEL_VIRTUAL_SERVICE, read_virtual_service},
     {"DestinationRule", "networking.istio.io", MODEL_DESTINATION_RULE, read_destination_rule},

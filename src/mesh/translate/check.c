@@ -116,6 +116,31 @@ static void check_entry(struct checking *c)
     }
 }
 
+/* ---- sidecars ---- */
+
+/* Of two for the whole namespace the older one holds. */
+static void check_sidecar(struct checking *c, uint32_t i)
+{
+    const struct istio_Sidecar *s = c->o->spec;
+
+    if (s->workload_selector && s->workload_selector->labels.n)
+        return;
+    for (uint32_t k = 0; k < i; k++) {
+        const struct model_object *o = c->m->objects[MODEL_SIDECAR][k];
+        const struct istio_Sidecar *other = o->spec;
+        if (!sv_eq(o->ns, c->o->ns) ||
+            (other->workload_selector && other->workload_selector->labels.n))
+            continue;
+        check_report(c, MODEL_ERROR, "Conflict", SV("spec.workloadSelector"),
+                     arena_printf(c->a,
+                                  "spec.workloadSelector: Sidecar %.*s/%.*s already holds for the "
+                                  "whole namespace and stays in force: merge the two, or select "
+                                  "workloads",
+                                  SV_ARG(o->ns), SV_ARG(o->name)));
+        return;
+    }
+}
+
 void translate_check(const struct model *m, struct arena *a,
                      void (*emit)(void *arg, const struct model_problem *p), void *arg)
 {
@@ -130,5 +155,9 @@ void translate_check(const struct model *m, struct arena *a,
     for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE_ENTRY]; i++) {
         c.o = m->objects[MODEL_SERVICE_ENTRY][i];
         check_entry(&c);
+    }
+    for (uint32_t i = 0; i < m->n_objects[MODEL_SIDECAR]; i++) {
+        c.o = m->objects[MODEL_SIDECAR][i];
+        check_sidecar(&c, i);
     }
 }

@@ -124,8 +124,12 @@ void translate_clusters_inbound(const struct translate *t, const struct model *m
         struct envoy_Cluster *c = build_copy(&b, t->cluster_inbound, sizeof *c);
         const struct model_port as = {.protocol = ports[i].protocol};
         struct outbound o = {.b = &b, .port = &as, .c = c};
+        const struct istio_Sidecar *s = build_sidecar(&b);
+        if (s)
+            o.policy.connection_pool = s->inbound_connection_pool;
         c->name = translate_cluster_name(a, "inbound", ports[i].port, (sv){NULL, 0}, (sv){NULL, 0});
         cluster_init_http(&o);
+        cluster_apply_pool(&o);
         cluster_finish_http(&o);
         build_emit(&b, c->name, &envoy_Cluster_pb, c);
     }

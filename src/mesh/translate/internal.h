@@ -33,6 +33,10 @@ struct build {
     struct arena *a;
     translate_emit emit;
     void *arg;
+    /* Found when it is asked for: see scope.c. */
+    bool scoped;
+    const struct istio_Sidecar *sidecar;
+    struct map *imported;
 };
 
 /* A copy of a struct in the arena: MAKE(b, envoy_RouteMatch, .prefix = SV("/")). */
@@ -66,8 +70,16 @@ struct istio_TrafficPolicy build_policy(struct build *b, const struct model_serv
 const struct istio_DestinationRule *build_rule(struct build *b, const struct model_service *svc);
 const struct istio_Subset *build_subset(const struct istio_DestinationRule *r, sv name);
 const struct model_port *build_port(const struct model_service *svc, uint16_t port);
-/* The service is visible to the proxy (exportTo). */
+/* ---- what the proxy sees ---- */
+/* exportTo lets the proxy see the service, and its Sidecar (if there is one) names it, or a route
+ * to something that it names. */
 bool build_visible(struct build *b, const struct model_service *svc);
+/* The Sidecar that holds for the proxy, or NULL. */
+const struct istio_Sidecar *build_sidecar(struct build *b);
+/* Hosts that no service has are not reached; and the cluster where their connections go. */
+bool build_registry_only(struct build *b);
+sv build_elsewhere(struct build *b);
+
 /* A ServiceEntry without an address that this proxy's application could connect to: an automatic
  * one is known only by the sidecar's DNS. */
 bool build_on_wildcard(struct build *b, const struct model_service *svc);

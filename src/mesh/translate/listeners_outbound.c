@@ -143,7 +143,7 @@ static const struct envoy_FilterChain *passthrough_chain(struct build *b,
                                                          const struct envoy_FilterChainMatch *match)
 {
     return listener_chain(b, SV("PassthroughFilterChain"), match, NULL,
-                          build_tcp_proxy(b, SV("PassthroughCluster"), SV("PassthroughCluster")));
+                          build_tcp_proxy(b, build_elsewhere(b), build_elsewhere(b)));
 }
 
 /* ---- listeners of one address ---- */
@@ -329,9 +329,8 @@ static void emit_virtual_outbound(struct build *b)
     /* A connection to the listener's own port would come back to it for ever. */
     chains[0] = listener_chain(b, SV("virtualOutbound-blackhole"), self, NULL,
                                build_tcp_proxy(b, SV("BlackHoleCluster"), SV("BlackHoleCluster")));
-    chains[1] =
-        listener_chain(b, SV("virtualOutbound-catchall-tcp"), NULL, NULL,
-                       build_tcp_proxy(b, SV("PassthroughCluster"), SV("PassthroughCluster")));
+    chains[1] = listener_chain(b, SV("virtualOutbound-catchall-tcp"), NULL, NULL,
+                               build_tcp_proxy(b, build_elsewhere(b), build_elsewhere(b)));
     l->address = build_address(b, LISTENER_ANY, b->p->outbound_port);
     l->filter_chains.v = chains;
     l->filter_chains.n = 2;

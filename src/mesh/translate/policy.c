@@ -1,11 +1,6 @@
 /* What a DestinationRule says of one port and subset of a service. */
 #include "mesh/translate/internal.h"
 
-bool build_visible(struct build *b, const struct model_service *svc)
-{
-    return model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns);
-}
-
 bool build_on_wildcard(struct build *b, const struct model_service *svc)
 {
     return svc->entry && !svc->n_addresses && !svc->n_cidrs &&

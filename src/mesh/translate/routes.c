@@ -118,6 +118,19 @@ static const struct envoy_VirtualHost *allow_any(struct build *b)
                 .routes = {.v = build_one(b, r), .n = 1}, .include_request_attempt_count = true);
 }
 
+/* Or is not reached. */
+static const struct envoy_VirtualHost *block_all(struct build *b)
+{
+    struct envoy_Route *r =
+        MAKE(b, envoy_Route, .name = SV("block_all"), .match = build_route_match(b, NULL),
+             .which_action = envoy_Route_direct_response_tag,
+             .direct_response = MAKE(b, envoy_DirectResponseAction, .status = 502));
+    sv *star = arena_array(b->a, sv, 1);
+    star[0] = SV("*");
+    return MAKE(b, envoy_VirtualHost, .name = SV("block_all"), .domains = {.v = star, .n = 1},
+                .routes = {.v = build_one(b, r), .n = 1}, .include_request_attempt_count = true);
+}
+
 struct hosts {
     const struct envoy_VirtualHost **v;
     uint32_t n;
@@ -197,7 +210,7 @@ bool translate_routes(const struct translate *t, const struct model *m,
     map_fini(&taken);
     if (!hosts.n)
         return false;
-    hosts.v[hosts.n++] = allow_any(&b);
+    hosts.v[hosts.n++] = build_registry_only(&b) ? block_all(&b) : allow_any(&b);
     rc.virtual_hosts.v = hosts.v;
     rc.virtual_hosts.n = hosts.n;
     rc.max_direct_response_body_size_bytes = build_u32(&b, 1 << 20);

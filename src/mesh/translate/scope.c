@@ -1,0 +1,146 @@
+/* What a proxy sees: exportTo of services, and the Sidecar that holds for it.
+ *
+ * The Sidecar is that of the proxy's namespace which selects it, else the namespace's own, else the
+ * one of istio-system; older first. Its egress hosts are the services that the proxy gets; those
+ * that routes of these lead to come with them. */
+#include "mesh/translate/internal.h"
+
+static bool selects(const struct istio_WorkloadSelector *s, struct model_labels labels)
+{
+    for (uint32_t i = 0; i < s->labels.n; i++) {
+        if (!sv_eq(model_labels_get(labels, s->labels.v[i]->key), s->labels.v[i]->value))
+            return false;
+    }
+    return true;
+}
+
+static const struct istio_Sidecar *find(const struct build *b)
+{
+    const struct istio_Sidecar *own = NULL, *root = NULL;
+
+    for (uint32_t i = 0; i < b->m->n_objects[MODEL_SIDECAR]; i++) {
+        const struct model_object *o = b->m->objects[MODEL_SIDECAR][i];
+        const struct istio_Sidecar *s = o->spec;
+        bool all = !s->workload_selector || !s->workload_selector->labels.n;
+        if (sv_eq(o->ns, b->p->ns)) {
+            if (!all && selects(s->workload_selector, b->p->labels))
+                return s;
+            if (all && !own)
+                own = s;
+        }
+        if (all && !root && sv_eq_c(o->ns, "istio-system"))
+            root = s;
+    }
+    return own ? own : root;
+}
+
+const struct istio_Sidecar *build_sidecar(struct build *b)
+{
+    if (!b->scoped) {
+        b->sidecar = find(b);
+        b->scoped = true;
+    }
+    return b->sidecar;
+}
+
+/* "ns/host" of an egress listener against a host of a namespace. */
+static bool named(const struct build *b, sv pattern, sv ns, sv host)
+{
+    sv want, name;
+
+    sv_cut(pattern, '/', &want, &name);
+    if (sv_eq_c(want, "~") || (sv_eq_c(want, ".") && !sv_eq(ns, b->p->ns)) ||
+        (!sv_eq_c(want, "*") && !sv_eq_c(want, ".") && !sv_eq(want, ns)))
+        return false;
+    if (sv_eq_c(name, "*") || sv_eq(name, host))
+        return true;
+    return name.n > 1 && name.p[0] == '*' && host.n > name.n - 1 && sv_ends(host, sv_from(name, 1));
+}
+
+static bool in_egress(const struct build *b, const struct istio_Sidecar *s, sv ns, sv host)
+{
+    for (uint32_t i = 0; i < s->egress.n; i++) {
+        for (uint32_t k = 0; k < s->egress.v[i]->hosts.n; k++) {
+            if (named(b, s->egress.v[i]->hosts.v[k], ns, host))
+                return true;
+        }
+    }
+    return !s->egress.n;
+}
+
+/* ---- what routes lead to ---- */
+
+static void import(struct build *b, const struct istio_Destination *d, sv ns)
+{
+    if (d)
+        map_put(b->imported, model_host_resolve(b->m, d->host, ns, b->a), b);
+}
+
+static void import_virtual(struct build *b, const struct model_virtual *v)
+{
+    const struct istio_VirtualService *vs = v->spec;
+
+    for (uint32_t i = 0; i < v->n_http; i++) {
+        const struct istio_HTTPRoute *r = v->http[i].route;
+        for (uint32_t k = 0; k < r->route.n; k++)
+            import(b, r->route.v[k]->destination, v->http[i].from->ns);
+        import(b, r->mirror, v->http[i].from->ns);
+        for (uint32_t k = 0; k < r->mirrors.n; k++)
+            import(b, r->mirrors.v[k]->destination, v->http[i].from->ns);
+    }
+    for (uint32_t i = 0; i < vs->tcp.n; i++) {
+        for (uint32_t k = 0; k < vs->tcp.v[i]->route.n; k++)
+            import(b, vs->tcp.v[i]->route.v[k]->destination, v->object->ns);
+    }
+    for (uint32_t i = 0; i < vs->tls.n; i++) {
+        for (uint32_t k = 0; k < vs->tls.v[i]->route.n; k++)
+            import(b, vs->tls.v[i]->route.v[k]->destination, v->object->ns);
+    }
+}
+
+static void free_map(void *m)
+{
+    map_fini(m);
+}
+
+static bool imported(struct build *b, const struct istio_Sidecar *s, sv host)
+{
+    if (!b->imported) {
+        b->imported = arena_new(b->a, struct map);
+        map_init_borrow(b->imported);
+        arena_on_free(b->a, free_map, b->imported);
+        for (uint32_t i = 0; i < b->m->virtuals.n; i++) {
+            const struct model_virtual *v = b->m->virtuals.v[i];
+            bool any = false;
+            for (uint32_t h = 0; h < v->spec->hosts.n && !any; h++) {
+                const struct model_service *svc = model_service_find(b->m, v->hosts[h]);
+                any = in_egress(b, s, svc ? svc->ns : v->object->ns, v->hosts[h]);
+            }
+            if (any && build_virtual_usable(v, b->p->ns))
+                import_virtual(b, v);
+        }
+    }
+    return map_has(b->imported, host);
+}
+
+bool build_visible(struct build *b, const struct model_service *svc)
+{
+    const struct istio_Sidecar *s;
+
+    if (!model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns))
+        return false;
+    s = build_sidecar(b);
+    return !s || in_egress(b, s, svc->ns, svc->host) || imported(b, s, svc->host);
+}
+
+bool build_registry_only(struct build *b)
+{
+    const struct istio_Sidecar *s = build_sidecar(b);
+    return s && s->outbound_traffic_policy &&
+           s->outbound_traffic_policy->mode == istio_OutboundTrafficPolicy_REGISTRY_ONLY;
+}
+
+sv build_elsewhere(struct build *b)
+{
+    return build_registry_only(b) ? SV("BlackHoleCluster") : SV("PassthroughCluster");
+}
