@@ -8,6 +8,7 @@
 #include "proxy/hcm.h"
 #include "telemetry/access_log.h"
 #include "upstream/data_source.h"
+#include "upstream/upstream.h"
 
 #define REPLY_BODY_MAX (1u << 20)
 
@@ -293,6 +294,19 @@ static void send_reply(struct hcm_stream *s, struct reply *r)
     buf_reset(&body);
 }
 
+/* Answered before the router looked: the log still tells which cluster the route leads to. */
+static void name_cluster(struct hcm_stream *s)
+{
+    if (s->si.upstream_cluster.n || !s->matched || !s->match.cluster.n)
+        return;
+    struct upstream_cluster *c = upstream_find(s->hc->nc->worker->upstream, s->match.cluster);
+    if (!c)
+        return;
+    s->si.upstream_cluster = arena_sv(s->arena, upstream_cluster_name(c));
+    s->si.upstream_cluster_alt = arena_sv(s->arena, upstream_cluster_stat_name(c));
+    upstream_cluster_unref(c);
+}
+
 void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *lr)
 {
     if (s->over || s->completed)
@@ -307,6 +321,7 @@ void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *lr)
     bool grpc = s->si.req && http_head_is_grpc(s->si.req);
     s->dec_done = true;
     s->si.local_reply = true;
+    name_cluster(s);
     if (lr->close_connection ||
         (lr->status == 400 && s->si.protocol < HTTP_2 && !s->cfg->stream_error_on_bad))
         s->close_after = true;

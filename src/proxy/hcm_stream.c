@@ -349,7 +349,9 @@ void hcm_stream_refused(struct hcm_conn *hc)
     s->si.response_code = hc->codec->error_status;
     s->si.protocol = hc->codec->protocol;
     s->si.local_reply = true;
-    stream_info_fail(&s->si, STREAM_FLAG_DPE, sv_of(hc->codec->error_text));
+    sv why = sv_of(hc->codec->error_text);
+    /* A request without a Host is well formed HTTP/1: no protocol error, as Envoy has it. */
+    stream_info_fail(&s->si, sv_eq(why, STREAM_RCD_MISSING_HOST) ? 0 : STREAM_FLAG_DPE, why);
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_total);
     stat_inc(s->cfg->stats, hc->codec->protocol == HTTP_2 ? hcm_stats_downstream_rq_http2_total
                                                           : hcm_stats_downstream_rq_http1_total);
