@@ -307,6 +307,19 @@ static void test_tls(void **state)
     expect(c, "upstream_proxy_protocol");
 }
 
+/* Clients that choose endpoints themselves speak mTLS when all endpoints do. */
+static void test_passthrough_tls(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(cluster(f, "{loadBalancer: {simple: PASSTHROUGH}}"),
+           "\"sni\":\"outbound_.80_._." FLASK "\"");
+    write_file(f, "plain.yaml",
+               "apiVersion: v1\nkind: Pod\nmetadata: {name: plain, namespace: books, labels: {app: "
+               "flaskapp}}\nspec: {}\nstatus: {podIP: 10.0.0.8}\n");
+    expect_not(cluster(f, "{loadBalancer: {simple: PASSTHROUGH}}"), "transport_socket");
+}
+
 /* A subset takes each part that it has from itself, else from the rule; a port's settings stand in
  * place of all of them. */
 static void test_inheritance(void **state)
@@ -577,9 +590,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_balancers), T(test_hash_policies), T(test_pools),      T(test_outliers),
-        T(test_tls),       T(test_inheritance),   T(test_which_rule), T(test_merged_rules),
-        T(test_failover),  T(test_distribute),    T(test_refusals),
+        T(test_balancers), T(test_hash_policies), T(test_pools),           T(test_outliers),
+        T(test_tls),       T(test_inheritance),   T(test_which_rule),      T(test_merged_rules),
+        T(test_failover),  T(test_distribute),    T(test_passthrough_tls), T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,6 +277,48 @@ static void test_host_twice(void **state)
     line_of(f, "outbound|9000||y.test");
 }
 
+/* TCP that nothing but the port could tell apart is said. */
+static void test_ports_shared(void **state)
+{
+    struct fixture *f = *state;
+    entries(f, ENTRY("a", "{hosts: [A.test], ports: [" TCP "], resolution: NONE}")
+                   ENTRY("b", "{hosts: [b.test], ports: [" TCP "], resolution: NONE}")
+                       ENTRY("c", "{hosts: [c.test], addresses: [192.0.2.1], ports: [" TCP
+                                  "], resolution: NONE}")
+                           ENTRY("d", "{hosts: [d.test], ports: [" TCP "], resolution: DNS}"));
+    line_of(f, "outbound|9000||a.test");
+    problems(f);
+    expect(f->json.p, "books/b PortShared: spec.ports[0]: TCP to 'b.test' cannot be told from TCP "
+                      "to 'a.test', which takes port 9000");
+    assert_false(has(f, "books/c") || has(f, "books/d") || has(f, "books/a "));
+}
+
+/* ---- ExternalName ---- */
+
+static void test_external_name(void **state)
+{
+    struct fixture *f = *state;
+    const char *c;
+
+    entries(f,
+            "apiVersion: v1\nkind: Service\nmetadata: {name: out, namespace: books}\n"
+            "spec: {type: ExternalName, externalName: www.x.test, ports: [{name: http, port: "
+            "80}]}\n---\n"
+            "apiVersion: v1\nkind: Service\nmetadata: {name: alias, namespace: books}\n"
+            "spec: {type: ExternalName, externalName: " FLASK ", ports: [{name: http, port: 80}, "
+            "{name: other, port: 81}]}\n");
+    c = line_of(f, "outbound|80||out.books.svc.cluster.local");
+    expect(c, "\"type\":\"STRICT_DNS\"");
+    expect(c, "\"address\":\"www.x.test\",\"port_value\":80");
+    expect_not(c, "transport_socket");
+    c = line_of(f, "outbound|80||alias.books.svc.cluster.local");
+    expect(c, "spiffe://cluster.local/ns/books/sa/v1");
+    assert_true(endpoints(f, "outbound|80||alias.books.svc.cluster.local"));
+    assert_true(has(f, "10.0.0.1") && has(f, "10.0.0.2"));
+    names(f);
+    expect(f->json.p, "\"out.books.svc.cluster.local\":{\"ips\":[\"240.240.");
+}
+
 /* ---- headless services ---- */
 
 /* Pods of a headless service are called one by one, those with a sidecar over mTLS. */
@@ -389,9 +431,13 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_resolutions), T(test_locations), T(test_selected),   T(test_unix),
-        T(test_tls_names),   T(test_addresses), T(test_host_twice), T(test_automatic_addresses),
-        T(test_shared_port), T(test_export),    T(test_headless),   T(test_refusals),
+        T(test_resolutions),   T(test_locations),
+        T(test_selected),      T(test_unix),
+        T(test_tls_names),     T(test_addresses),
+        T(test_host_twice),    T(test_automatic_addresses),
+        T(test_shared_port),   T(test_ports_shared),
+        T(test_external_name), T(test_export),
+        T(test_headless),      T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,7 +141,7 @@ static void add_inline(struct builder *b, struct vec *out, const struct model_se
 {
     const struct istio_ServiceEntry *se = svc->entry;
 
-    for (uint32_t i = 0; i < se->endpoints.n; i++) {
+    for (uint32_t i = 0; se && i < se->endpoints.n; i++) {
         struct model_endpoint *e = arena_new(&b->m->arena, struct model_endpoint);
         *e = (struct model_endpoint){.labels = model_entry_labels(&b->m->arena, se->endpoints.v[i]),
                                      .ns = svc->ns,
@@ -149,10 +149,10 @@ static void add_inline(struct builder *b, struct vec *out, const struct model_se
         model_entry_endpoint(se->endpoints.v[i], port, e);
         vec_add(out, &b->scratch, e);
     }
-    if (!se->endpoints.n && !svc->spec->selector.n &&
+    if ((!se || !se->endpoints.n) && !svc->spec->selector.n &&
         (svc->resolution == MODEL_RESOLVE_DNS || svc->resolution == MODEL_RESOLVE_DNS_ONE)) {
         struct model_endpoint *e = arena_new(&b->m->arena, struct model_endpoint);
-        *e = (struct model_endpoint){.address = svc->host,
+        *e = (struct model_endpoint){.address = se ? svc->host : svc->spec->external_name,
                                      .port = port->target_port ? port->target_port : port->port,
                                      .weight = 1,
                                      .ns = svc->ns,
@@ -252,7 +252,7 @@ static void build_port(struct builder *b, const struct model_service *svc,
     struct vec *list = map_get(&b->by_ns[MODEL_ENDPOINT_SLICE], svc->ns);
     struct model_endpoint *flat;
 
-    if (svc->entry)
+    if (svc->entry || svc->spec->external_name.n)
         add_inline(b, &found, svc, port);
     for (uint32_t i = 0; !svc->entry && list && i < list->n; i++) {
         const struct model_object *o = list->v[i];
@@ -326,7 +326,7 @@ static const struct model_service *add_service(struct builder *b, struct model_s
 /* Wildcards cannot be asked for, and what goes where it was going needs no address. */
 static bool wants_vip(const struct model_service *svc)
 {
-    if (svc->vip.n || svc->spec->headless || svc->spec->external_name.n)
+    if (svc->vip.n || svc->spec->headless || !svc->spec->n_ports)
         return false;
     return !svc->entry ||
            (!svc->n_cidrs && svc->host.p[0] != '*' && svc->resolution != MODEL_RESOLVE_NONE);
@@ -350,6 +350,31 @@ static sv automatic_vip(struct builder *b, struct map *taken, sv host)
     return (sv){NULL, 0};
 }
 
+/* An ExternalName that is a service of the mesh has that one's endpoints; another one is resolved
+ * by the sidecars. */
+static void find_alias(struct builder *b, struct model_service *svc)
+{
+    if (svc->entry || !svc->spec->external_name.n ||
+        !map_has(&b->m->services, svc->spec->external_name))
+        return;
+    svc->resolution = MODEL_RESOLVE_ENDPOINTS;
+    svc->mesh_external = false;
+}
+
+static void take_endpoints(struct builder *b, const struct model_service *svc)
+{
+    struct model *m = b->m;
+
+    if (svc->entry || !svc->spec->external_name.n || svc->resolution != MODEL_RESOLVE_ENDPOINTS)
+        return;
+    for (uint32_t p = 0; p < svc->spec->n_ports; p++) {
+        uint16_t port = svc->spec->ports[p].port;
+        const struct model_endpoints *eps = model_endpoints_find(m, svc->spec->external_name, port);
+        if (eps)
+            map_put(&m->endpoints, endpoint_key(&m->arena, svc->host, port), (void *)eps);
+    }
+}
+
 static void build_services(struct builder *b)
 {
     struct model *m = b->m;
@@ -369,6 +394,10 @@ static void build_services(struct builder *b)
         svc->name = o->name;
         svc->object = o;
         svc->spec = o->spec;
+        if (svc->spec->external_name.n) {
+            svc->resolution = MODEL_RESOLVE_DNS;
+            svc->mesh_external = true;
+        }
         list[k++] = add_service(b, svc);
     }
     /* A host has one owner: a Service, else the first ServiceEntry. */
@@ -376,11 +405,14 @@ static void build_services(struct builder *b)
         const struct model_object *o = m->objects[MODEL_SERVICE_ENTRY][i];
         const struct istio_ServiceEntry *se = o->spec;
         for (uint32_t h = 0; h < se->hosts.n; h++) {
-            if (!map_has(&m->services, se->hosts.v[h]))
-                list[k++] = add_service(b, model_entry_service(&m->arena, o, se->hosts.v[h]));
+            struct model_service *svc = model_entry_service(&m->arena, o, se->hosts.v[h]);
+            if (!map_has(&m->services, svc->host))
+                list[k++] = add_service(b, svc);
         }
     }
     n = k;
+    for (uint32_t i = 0; i < n; i++)
+        find_alias(b, map_get(&m->services, list[i]->host));
     if (n > 1)
         qsort(list, n, sizeof(*list), by_host);
     m->service_list = list;
@@ -398,6 +430,8 @@ static void build_services(struct builder *b)
         for (uint32_t p = 0; p < list[i]->spec->n_ports; p++)
             build_port(b, list[i], &list[i]->spec->ports[p]);
     }
+    for (uint32_t i = 0; i < n; i++)
+        take_endpoints(b, list[i]);
 }
 
 static void build_ips(struct builder *b)
@@ -440,7 +474,7 @@ static void build_config(struct builder *b)
     for (uint32_t i = 0; i < m->n_objects[MODEL_DESTINATION_RULE]; i++) {
         const struct model_object *o = m->objects[MODEL_DESTINATION_RULE][i];
         const struct istio_DestinationRule *r = o->spec;
-        model_rules_add(m, o, index_host(b, &m->rules_by_host, r->host, o));
+        model_rules_add(m, o, index_host(b, &m->rules_by_host, model_lower(&m->arena, r->host), o));
     }
     model_virtual_build(m);
 }
@@ -531,7 +565,8 @@ static const struct model_delta *compare(struct builder *b)
     for (uint32_t i = 0; i < m->n_services; i++) {
         const struct model_service *now = m->service_list[i];
         const struct model_service *was = prev ? map_get(&prev->services, now->host) : NULL;
-        if (!was || was->object != now->object)
+        if (!was || was->object != now->object || was->resolution != now->resolution ||
+            !sv_eq(was->vip, now->vip))
             vec_add(&hosts, &b->scratch, &now->host);
         else if (endpoints_differ(m, prev, now))
             vec_add(endpoints_in_config(now) ? &hosts : &endpoint_hosts, &b->scratch, &now->host);

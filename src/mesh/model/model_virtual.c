@@ -107,15 +107,6 @@ static void add_delegated(struct merging *g, uint32_t rule, const struct istio_H
 
 /* ---- one VirtualService ---- */
 
-static sv lower(struct arena *a, sv v)
-{
-    char *p = arena_alloc(a, v.n + 1);
-
-    for (size_t i = 0; i < v.n; i++)
-        p[i] = (char)(v.p[i] >= 'A' && v.p[i] <= 'Z' ? v.p[i] | 0x20 : v.p[i]);
-    return sv_make(p, v.n);
-}
-
 static bool for_mesh(const struct istio_VirtualService *vs)
 {
     for (uint32_t i = 0; i < vs->gateways.n; i++) {
@@ -136,7 +127,7 @@ static const struct model_virtual *make(struct merging *g, const struct model_ob
     g->rules = NULL;
     g->n_rules = g->cap_rules = 0;
     for (uint32_t i = 0; i < vs->hosts.n; i++)
-        hosts[i] = model_host_resolve(m, lower(&m->arena, vs->hosts.v[i]), o->ns, &m->arena);
+        hosts[i] = model_host_resolve(m, model_lower(&m->arena, vs->hosts.v[i]), o->ns, &m->arena);
     for (uint32_t i = 0; i < vs->http.n; i++) {
         if (vs->http.v[i]->delegate)
             add_delegated(g, i, vs->http.v[i]);

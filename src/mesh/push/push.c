@@ -225,11 +225,13 @@ static bool hosts_ip(const struct model *m, sv host, sv ip)
     return false;
 }
 
-/* The set of accounts behind a host is part of its clusters (who may answer). */
+/* The set of accounts behind a host is part of its clusters (who may answer), and whether all of
+ * them speak mTLS. */
 static bool accounts_same(const struct model *a, const struct model *b, sv host)
 {
     const struct model_service *svc = model_service_find(b, host);
     uint64_t sum[2] = {0, 0};
+    bool plain[2] = {false, false};
     const struct model *m[2] = {a, b};
 
     for (int x = 0; x < 2; x++) {
@@ -239,6 +241,7 @@ static bool accounts_same(const struct model *a, const struct model *b, sv host)
             const struct model_endpoints *eps =
                 model_endpoints_find(m[x], host, svc->spec->ports[k].port);
             for (uint32_t i = 0; eps && i < eps->n; i++) {
+                plain[x] |= !eps->v[i].tls;
                 if (map_has(&seen, eps->v[i].service_account))
                     continue;
                 map_put(&seen, eps->v[i].service_account, &seen);
@@ -247,7 +250,7 @@ static bool accounts_same(const struct model *a, const struct model *b, sv host)
         }
         map_fini(&seen);
     }
-    return sum[0] == sum[1];
+    return sum[0] == sum[1] && plain[0] == plain[1];
 }
 
 static void apply_endpoint_delta(struct push *p, const struct model *prev,

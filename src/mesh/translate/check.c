@@ -98,13 +98,47 @@ static void check_rules(struct checking *c)
 
 /* ---- service entries ---- */
 
-/* A host has one owner; ports may not be shared by services that cannot be told apart. */
+static bool takes_whole_port(const struct model_service *svc, const struct model_port *p)
+{
+    return svc->entry && !svc->vip.n && !svc->n_cidrs &&
+           (p->protocol == MODEL_TCP || p->protocol == MODEL_AUTO);
+}
+
+/* TCP without an address can be told by nothing but the port. */
+static void check_shared_ports(struct checking *c)
+{
+    const struct model_service **first = arena_array(c->a, const struct model_service *, 65536);
+
+    for (uint32_t i = 0; i < c->m->n_services; i++) {
+        const struct model_service *svc = c->m->service_list[i];
+        for (uint32_t k = 0; svc->entry && k < svc->spec->n_ports; k++) {
+            const struct model_port *p = &svc->spec->ports[k];
+            if (!takes_whole_port(svc, p))
+                continue;
+            if (!first[p->port]) {
+                first[p->port] = svc;
+                continue;
+            }
+            c->o = svc->object;
+            check_report(
+                c, MODEL_WARNING, "PortShared", arena_printf(c->a, "spec.ports[%u]", k),
+                arena_printf(c->a,
+                             "spec.ports[%u]: TCP to '%.*s' cannot be told from TCP to "
+                             "'%.*s', which takes port %u: give addresses, or a resolution "
+                             "other than NONE",
+                             k, SV_ARG(svc->host), SV_ARG(first[p->port]->host), p->port));
+        }
+    }
+}
+
+/* A host has one owner. */
 static void check_entry(struct checking *c)
 {
     const struct istio_ServiceEntry *se = c->o->spec;
 
     for (uint32_t i = 0; i < se->hosts.n; i++) {
-        const struct model_service *svc = model_service_find(c->m, se->hosts.v[i]);
+        const struct model_service *svc =
+            model_service_find(c->m, model_lower(c->a, se->hosts.v[i]));
         if (svc && svc->object != c->o)
             check_report(
                 c, MODEL_ERROR, "Conflict", arena_printf(c->a, "spec.hosts[%u]", i),
@@ -156,6 +190,8 @@ void translate_check(const struct model *m, struct arena *a,
         c.o = m->objects[MODEL_SERVICE_ENTRY][i];
         check_entry(&c);
     }
+    if (m->n_objects[MODEL_SERVICE_ENTRY])
+        check_shared_ports(&c);
     for (uint32_t i = 0; i < m->n_objects[MODEL_SIDECAR]; i++) {
         c.o = m->objects[MODEL_SIDECAR][i];
         check_sidecar(&c, i);

@@ -179,15 +179,31 @@ static void name_by_request(struct outbound *o)
 
 /* ---- which of them ---- */
 
+static bool all_speak_mtls(const struct outbound *o)
+{
+    const struct model_endpoints *eps = model_endpoints_find(o->b->m, o->svc->host, o->port->port);
+
+    for (uint32_t i = 0; eps && i < eps->n; i++) {
+        if (!eps->v[i].tls)
+            return false;
+    }
+    return eps && eps->n;
+}
+
 /* Nobody said: mTLS to endpoints that have a sidecar, plain text to the others. */
 static void automatic(struct outbound *o)
 {
     struct build *b = o->b;
     const struct envoy_Cluster_TransportSocketMatch **list;
 
-    /* Endpoints that are not known cannot be told apart. */
-    if (o->svc->mesh_external || o->c->type == envoy_Cluster_ORIGINAL_DST)
+    if (o->svc->mesh_external)
         return;
+    /* Where clients choose endpoints, those cannot be told apart: mTLS when all speak it. */
+    if (o->c->type == envoy_Cluster_ORIGINAL_DST) {
+        if (all_speak_mtls(o))
+            o->c->transport_socket = cluster_mesh_tls(o, NULL);
+        return;
+    }
     list = arena_array(b->a, const struct envoy_Cluster_TransportSocketMatch *, 2);
     list[0] = MAKE(b, envoy_Cluster_TransportSocketMatch, .name = SV("tlsMode-istio"),
                    .match = build_struct1(b, SV("tlsMode"), SV("istio")),
