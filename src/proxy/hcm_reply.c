@@ -331,6 +331,9 @@ void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *lr)
     r.head->status = s->si.response_code = lr->status;
     r.head->protocol = s->si.protocol;
     s->si.resp = r.head;
+    /* What would have been forwarded has the route's header operations, whoever answers. */
+    if (s->matched && s->match.route && s->match.route->action == ROUTE_FORWARD)
+        route_match_response(&s->match, r.head, &s->si, s->arena);
     if (lr->modify)
         lr->modify(r.head, lr->arg);
     if (s->cfg->replies)

@@ -75,6 +75,21 @@ static const struct envoy_Filter *to_service(struct build *b, const struct model
 
 /* ---- the rules ---- */
 
+/* "0.0.0.0/0" and "::/0" ask for nothing. */
+static bool everything(sv cidr)
+{
+    return sv_ends(cidr, SV("/0"));
+}
+
+static bool any_everything(const sv *v, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (everything(v[i]))
+            return true;
+    }
+    return false;
+}
+
 /* True when what was added takes every connection. */
 static bool add_tcp_rules(struct build *b, const struct model_virtual *v, uint16_t port,
                           struct l4_list *out)
@@ -86,14 +101,18 @@ static bool add_tcp_rules(struct build *b, const struct model_virtual *v, uint16
             const struct istio_L4MatchAttributes *m = r->match.n ? r->match.v[k] : NULL;
             if (m && !BUILD_HOLDS_HERE(b, m, port))
                 continue;
+            struct l4_chain c = {0};
             if (!f)
                 f = to_route(b, v->object, r->route.v, r->route.n, port);
-            add(b, out,
-                (struct l4_chain){.cidrs = m ? m->destination_subnets.v : NULL,
-                                  .n_cidrs = m ? m->destination_subnets.n : 0,
-                                  .source = m ? m->source_subnet : (sv){NULL, 0},
-                                  .filter = f});
-            if (!m || (!m->destination_subnets.n && !m->source_subnet.n))
+            c.filter = f;
+            if (m && !any_everything(m->destination_subnets.v, m->destination_subnets.n)) {
+                c.cidrs = m->destination_subnets.v;
+                c.n_cidrs = m->destination_subnets.n;
+            }
+            if (m && !everything(m->source_subnet))
+                c.source = m->source_subnet;
+            add(b, out, c);
+            if (!c.n_cidrs && !c.source.n)
                 return true;
         }
     }

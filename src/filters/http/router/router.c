@@ -1,5 +1,7 @@
 #include "filters/http/router/router.h"
 
+#include <stdio.h>
+
 #include "filters/http/router/router_private.h"
 #include "http/path.h"
 
@@ -14,6 +16,28 @@ static struct stat_group *stats(const struct router *r)
 }
 
 /* ---- answers of our own ---- */
+
+void router_count_route(struct router *r, const char *name)
+{
+    sv prefix = r->route ? r->route->stat_prefix : (sv){NULL, 0};
+    if (!prefix.n || !r->m->vhost || !r->w->series || r->si->health_check)
+        return;
+    sv full = arena_printf(router_host(r)->arena, "%.*s.route.%.*s.%s", SV_ARG(r->m->vhost->name),
+                           SV_ARG(prefix), name);
+    stat_series_add(stats_cache_get(r->w->series, r->cfg->vhosts, full, STAT_COUNTER, NULL, 0), 1);
+}
+
+void router_count_route_status(struct router *r, uint16_t status)
+{
+    char name[48];
+    if (!r->route || !r->route->stat_prefix.n)
+        return;
+    router_count_route(r, "upstream_rq_completed");
+    snprintf(name, sizeof name, "upstream_rq_%uxx", status / 100u);
+    router_count_route(r, name);
+    snprintf(name, sizeof name, "upstream_rq_%u", status);
+    router_count_route(r, name);
+}
 
 struct reply_fields {
     struct router *r;
@@ -64,6 +88,8 @@ void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv
         stat_inc(stats(r), router_stats_rq_overload_local_reply);
     if (r->cluster && r->cfg->dynamic_stats && !r->si->health_check)
         upstream_count_response(r->cluster, status, UPSTREAM_NO_TIME, r->si->internal);
+    if (r->cluster && r->cfg->dynamic_stats)
+        router_count_route_status(r, status);
     router_finish(r);
     reply(r, status, body, flags, details, &x);
 }

@@ -33,6 +33,11 @@ static int strict_headers(const struct filter_ctx *x, const struct envoy_Router 
     return 0;
 }
 
+static void unref_scope(void *sc)
+{
+    stats_scope_unref(sc);
+}
+
 int router_parse(const struct filter_ctx *x, sv packed, const void **config, struct error *err)
 {
     const struct envoy_Router *m;
@@ -52,6 +57,8 @@ int router_parse(const struct filter_ctx *x, sv packed, const void **config, str
     stat_group_init(&c->stats, &router_stats_def, sc);
     stats_scope_unref(sc);
     arena_on_free(x->arena, fini, &c->stats);
+    c->vhosts = stats_scope_plain(x->stats, SV("vhost."));
+    arena_on_free(x->arena, unref_scope, c->vhosts);
     *config = c;
     return 0;
 }

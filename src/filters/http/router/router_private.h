@@ -44,6 +44,7 @@ struct router_config {
     const sv *strict_headers; /* strict_check_headers */
     uint32_t n_strict;
     struct stat_group stats;
+    struct stats_scope *vhosts; /* "vhost.": of routes that have a stat_prefix */
 };
 
 struct router;
@@ -127,6 +128,10 @@ static inline struct http_filter_host *router_host(struct router *r)
 void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv details);
 /* No more attempts; timers, streams and references are let go. */
 void router_finish(struct router *r);
+/* Counts for the route where it has a stat_prefix: vhost.VHOST.route.PREFIX.NAME. */
+void router_count_route(struct router *r, const char *name);
+/* The same for a response: upstream_rq_completed, upstream_rq_2xx, upstream_rq_200. */
+void router_count_route_status(struct router *r, uint16_t status);
 
 /* ---- router_try.c ---- */
 void router_try_start(struct router *r);

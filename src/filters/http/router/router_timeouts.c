@@ -83,6 +83,7 @@ static void on_overall(struct timer *t)
 {
     struct router *r = container_of(t, struct router, overall);
     upstream_count(r->cluster, UPSTREAM_upstream_rq_timeout);
+    router_count_route(r, "upstream_rq_timeout");
     router_try_drop(r, ROUTER_END_TIMEOUT);
     timed_out(r, STREAM_RCD_UPSTREAM_TIMEOUT);
 }

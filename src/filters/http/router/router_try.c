@@ -26,6 +26,7 @@ static void count_end(struct router_try *t, enum router_end how)
         uint64_t now = loop_clock_ns(r->w->loop);
         uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
         upstream_count_response(r->cluster, st, (now - from) / 1000u, r->si->internal);
+        router_count_route_status(r, st);
     }
 }
 
