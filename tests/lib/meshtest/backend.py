@@ -7,6 +7,7 @@ connection-close, early), x-want-fail-first N (503 for the first N requests that
 """
 import asyncio
 import json
+import socket
 import threading
 
 import h2.config
@@ -29,9 +30,14 @@ class Backend:
         self.loop = asyncio.new_event_loop()
 
         async def main():
-            self.server = await asyncio.start_server(self.serve, self.host, self.port, limit=1 << 20,
-                                                     ssl=None if self.proxied else self.ssl)
-            self.port = self.server.sockets[0].getsockname()[1]
+            if self.proxied:
+                self.server = socket.create_server((self.host, self.port))
+                self.server.setblocking(False)
+                self.port = self.server.getsockname()[1]
+                self.tasks.add(asyncio.ensure_future(self.accept_proxied()))
+            else:
+                self.server = await asyncio.start_server(self.serve, self.host, self.port, ssl=self.ssl, limit=1 << 20)
+                self.port = self.server.sockets[0].getsockname()[1]
             ready.set()
 
         def body():
@@ -59,15 +65,24 @@ class Backend:
     def __exit__(self, *exc):
         self.stop()
 
-    async def serve(self, reader, writer):
+    async def accept_proxied(self):
+        """Takes exactly the PROXY line off the socket, so that TLS finds its own first byte."""
+        while True:
+            sock, _ = await self.loop.sock_accept(self.server)
+            line = b""
+            while not line.endswith(b"\n") and (c := await self.loop.sock_recv(sock, 1)):
+                line += c
+            proxy = await self.proxy_header(None, line)
+            reader = asyncio.StreamReader(limit=1 << 20)
+            make = lambda reader=reader, proxy=proxy: asyncio.StreamReaderProtocol(
+                reader, lambda r, w: self.serve(r, w, proxy))
+            await self.loop.connect_accepted_socket(make, sock, ssl=self.ssl)
+
+    async def serve(self, reader, writer, proxy=None):
         self.connections += 1
         task = asyncio.current_task()
         self.tasks.add(task)
         try:
-            proxy = None
-            if self.proxied:
-                proxy = await self.proxy_header(reader, await reader.readline())
-                await writer.start_tls(self.ssl)
             await (self.serve_h2(reader, writer) if self.h2c else self.serve_h1(reader, writer, proxy))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, asyncio.LimitOverrunError, ValueError):
             pass

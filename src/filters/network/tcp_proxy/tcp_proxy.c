@@ -17,6 +17,7 @@
 #include "filters/network/tcp_proxy/tcp_proxy_private.h"
 #include "net/loop.h"
 #include "telemetry/access_log.h"
+#include "upstream/lb/hash.h"
 #include "upstream/upstream.h"
 
 #define READ_MAX  (64u << 10) /* of one read */
@@ -36,6 +37,7 @@ struct tcp_session {
     struct upstream_cluster *cluster;
     struct upstream_open *open;
     struct upstream_host *host;
+    const struct tcp_weighted *weighted; /* the one chosen, for all attempts */
     uint32_t attempts;
     bool opening; /* inside upstream_tcp_open */
     bool retry_now;
@@ -45,7 +47,7 @@ struct tcp_session {
     sv failure; /* transport failure reason; malloc'd */
     struct stream_conn up_conn;
     char up_local[ADDR_TEXT_MAX];
-    struct timer idle, life;
+    struct timer idle, life, log_flush;
     struct deferred freeing;
 };
 
@@ -131,6 +133,7 @@ static void finish(struct tcp_session *s, bool by_remote, bool reset_down)
     s->closed = true;
     timer_cancel(&s->idle);
     timer_cancel(&s->life);
+    timer_cancel(&s->log_flush);
     if (s->open)
         upstream_cancel(s->open);
     s->open = NULL;
@@ -269,6 +272,13 @@ static void on_life(struct timer *t)
     finish(s, false, false);
 }
 
+static void on_log_flush(struct timer *t)
+{
+    struct tcp_session *s = container_of(t, struct tcp_session, log_flush);
+    write_log(s, "TcpPeriodic");
+    timer_set(t, s->cfg->log_flush_ms);
+}
+
 /* ---- connecting ---- */
 
 static void on_ready(void *user, struct conn *c, struct upstream_host *host)
@@ -345,17 +355,18 @@ static struct upstream_ctx context(struct tcp_session *s, const struct tcp_weigh
         .downstream_protocol = HTTP_11,
     };
     if (s->cfg->hash_source_ip) {
-        struct addr a = *s->nc->sc.remote_addr;
-        addr_set_port(&a, 0);
+        char ip[ADDR_TEXT_MAX]; /* of the text, as Envoy: the same clients go to the same hosts */
         x.has_hash = true;
-        x.hash = addr_hash(&a);
+        x.hash = hash_xx64(addr_ip_text(s->nc->sc.remote_addr, ip), 0);
     }
     return x;
 }
 
 static void connect_upstream(struct tcp_session *s)
 {
-    const struct tcp_weighted *w = s->attempts ? NULL : choose(s);
+    const struct tcp_weighted *w = s->weighted;
+    if (!s->attempts)
+        w = s->weighted = choose(s);
     if (!s->cluster) {
         sv name = w ? w->cluster : s->cfg->cluster;
         s->cluster = upstream_find(s->nc->worker->upstream, name);
@@ -414,6 +425,9 @@ static void start(const void *config, struct network_conn *nc)
     stat_inc(stats(s), tcp_stats_downstream_cx_total);
     timer_init(&s->idle, l, on_idle);
     timer_init(&s->life, l, on_life);
+    timer_init(&s->log_flush, l, on_log_flush);
+    if (s->cfg->log_flush_ms && s->cfg->logs)
+        timer_set(&s->log_flush, s->cfg->log_flush_ms);
     if (s->cfg->idle_ms)
         timer_set(&s->idle, s->cfg->idle_ms);
     if (s->cfg->max_ms)
