@@ -53,6 +53,21 @@ static void print_proxies(const struct node *list)
     }
 }
 
+/* "Has my configuration arrived?" */
+static void print_progress(const struct node *c)
+{
+    const struct node *files = node_get(c, "files");
+    long refused = (long)node_int(c, "refused", 0);
+
+    printf("\n%u configuration file%s read%s; applied by %ld of %ld proxies", files ? files->n : 0,
+           files && files->n == 1 ? "" : "s",
+           node_bool(c, "pending", false) ? ", a change is under way" : "",
+           (long)node_int(c, "applied", 0), (long)node_int(c, "proxies", 0));
+    if (refused)
+        printf(", %ld of them refused a part", refused);
+    printf("\n");
+}
+
 static void print_problems(const struct node *list)
 {
     if (!list->n)
@@ -77,7 +92,7 @@ int cmd_proxy_status(int argc, char **argv)
         {"--json", NULL, "as the control plane answers", .flag = &json},
     };
     struct error err = {0};
-    struct node *proxies, *problems;
+    struct node *proxies, *problems, *config;
     struct strbuf s;
     struct arena a;
     int first, rc = cli_options("weft proxy-status [OPTIONS]", options,
@@ -94,9 +109,11 @@ int cmd_proxy_status(int argc, char **argv)
         strbuf_fini(&s);
     } else if (!rc) {
         rc = fetch(address, "/debug/syncz", &a, &proxies, &err);
+        rc = rc ? rc : fetch(address, "/debug/configz", &a, &config, &err);
         rc = rc ? rc : fetch(address, "/debug/problems", &a, &problems, &err);
         if (!rc) {
             print_proxies(proxies);
+            print_progress(config);
             print_problems(problems);
         }
     }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -115,6 +116,41 @@ static void idle_connections_end(void **state)
     assert_int_equal(world_stat(&w, "http.t.downstream_cx_idle_timeout"), 1);
     client_close(&c, false);
     world_fini(&w);
+}
+
+static void half_an_answer(struct backend_conn *bc, sv text)
+{
+    backend_send(bc, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\nx-port: 9001\r\n\r\nhalf");
+}
+
+/* The client goes away in the middle of an answer: the log still tells of the answer's head, whose
+ * memory came from a stream that is gone by then. */
+static void cut_answers_are_logged(void **state)
+{
+    struct world w;
+    struct client c;
+    char path[] = "/tmp/weft-hcm-test-XXXXXX", hcm[500], got[200] = "";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    snprintf(hcm, sizeof hcm,
+             "access_log: [{name: file, typed_config: {'@type': type.googleapis.com/"
+             "envoy.extensions.access_loggers.file.v3.FileAccessLog, path: %s, log_format: "
+             "{text_format_source: {inline_string: \"%%RESPONSE_CODE%% %%RESP(X-PORT)%% "
+             "%%RESPONSE_FLAGS%%\\n\"}}}}]",
+             path);
+    for (int reset = 0; reset < 2; reset++) {
+        up(&w, ALL(half_an_answer), hcm, TO_B1);
+        client_open(&c, &w, 80);
+        client_send(&c, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_true(client_wait(&c, "half", 1000));
+        client_close(&c, reset);
+        world_run(&w, 100);
+        world_fini(&w);
+    }
+    assert_true(read(fd, got, sizeof got - 1) > 0);
+    assert_string_equal(got, "200 9001 DC\n200 9001 DC\n");
+    close(fd);
+    unlink(path);
 }
 
 /* ---- retries ---- */
@@ -376,6 +412,7 @@ int main(void)
         cmocka_unit_test(idle_connections_end),
         cmocka_unit_test(idempotent_requests_are_replayed),
         cmocka_unit_test(others_are_not_replayed),
+        cmocka_unit_test(cut_answers_are_logged),
         cmocka_unit_test(retries_until_it_works),
         cmocka_unit_test(retries_have_a_limit),
         cmocka_unit_test(bodies_are_sent_again),

@@ -209,6 +209,7 @@ def test_what_a_proxy_refuses_is_shown_with_its_reason(mesh):
         mine = next(p for p in m.page("/debug/syncz") if p["name"] == "picky")
         assert mine["CDS"]["state"] == "NACK" and mine["CDS"]["nack"] == why and mine["CDS"]["nacked"] == 1
         assert m.page("/debug/configz")["refused"] == 1
+        assert "1 of them refused a part" in m.proxy_status()
         assert why in m.control_log.read_text()
         assert m.metric("pilot_total_xds_rejects") == 1
         assert all(p["CDS"]["state"] == "SYNCED" for p in m.page("/debug/syncz") if p["name"] != "picky"), "others are not disturbed"

@@ -24,5 +24,6 @@ def test_requests_follow_the_rule_that_is_in_force(mesh):
         assert got["status"] == 200 and json.loads(got["body"])["version"] == version
     assert not m.problems()
     assert m.page("/debug/configz")["refused"] == 0
+    assert "2 configuration files read; applied by 3 of 3 proxies\n" in m.proxy_status()
     assert c.stat(r"^cluster\.outbound\|80\|v1\|app.books.svc.cluster.local\.upstream_rq_200$") == 2
     assert "hello" in c.exec("echo", "hello").stdout

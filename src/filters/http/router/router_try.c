@@ -39,6 +39,20 @@ static void take_sizes(struct router_try *t)
     si->up_wire_out = t->s->wire_bytes_out;
 }
 
+static void keep_arena(void *a)
+{
+    arena_free(a);
+}
+
+/* The head and its views stay as long as the downstream's stream, whatever becomes of the upstream
+ * one: its memory is taken over instead of copied. */
+static void adopt_arena(struct router *r, struct http_stream *s)
+{
+    struct arena *a = arena_alloc(router_host(r)->arena, sizeof *a);
+    arena_take(a, s->arena);
+    arena_on_free(router_host(r)->arena, keep_arena, a);
+}
+
 static const struct http_stream_events dead_events;
 
 /* No event of the stream reaches the router any more. */
@@ -75,6 +89,8 @@ void router_try_drop(struct router *r, enum router_end how)
         return;
     struct http_stream *s = t->s;
     bool whole = t->got_end && t->end_sent;
+    if (r->responding) /* logs will speak of the response's head when this stream is long gone */
+        adopt_arena(r, s);
     detach(t);
     if (whole)
         return;
@@ -142,20 +158,6 @@ static void failed(struct router *r, enum router_reset_kind k, bool head_sent)
 }
 
 /* ---- the response ---- */
-
-static void keep_arena(void *a)
-{
-    arena_free(a);
-}
-
-/* The head and its views stay as long as the downstream's stream, whatever becomes of the upstream
- * one: its memory is taken over instead of copied. */
-static void adopt_arena(struct router *r, struct http_stream *s)
-{
-    struct arena *a = arena_alloc(router_host(r)->arena, sizeof *a);
-    arena_take(a, s->arena);
-    arena_on_free(router_host(r)->arena, keep_arena, a);
-}
 
 static void response_headers(struct router_try *t, struct http_head *head)
 {
