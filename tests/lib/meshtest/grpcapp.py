@@ -11,6 +11,7 @@ Initial metadata x-backend, trailing metadata x-served (Unary, Chat: "done"). SI
 import argparse
 import concurrent.futures
 import json
+import random
 import signal
 import threading
 import time
@@ -183,6 +184,30 @@ def run(stop, target, threads=3, message=None, timeout=30):
         for w in workers:
             w.join()
     return {"seen": seen, "failed": failed}
+
+
+def cut(target, count, seed):
+    """Streams that are cancelled, or run out of time, at some moment; on one channel and on channels of their own."""
+    dice, codes = random.Random(seed), {}
+    with channel(target) as shared:
+        for i in range(count):
+            ch = channel(target) if dice.random() < 0.2 else shared
+            if i % 2:
+                call = ch.unary_stream(SERVICE + "Download", dump, load)({"n": 1000, "pause": 0.001, "size": dice.choice([0, 20000])},
+                                                                         timeout=dice.choice([0.02, 0.1, 30]))
+            else:
+                call = ch.stream_stream(SERVICE + "Chat", dump, load)(({"pad": "x" * 5000} for _ in range(200)), timeout=dice.choice([0.02, 0.1, 30]))
+            stop_at = dice.randrange(40)
+            try:
+                for n, _ in enumerate(call):
+                    if n == stop_at:
+                        call.cancel()
+            except grpc.RpcError:
+                pass
+            codes[call.code().name] = codes.get(call.code().name, 0) + 1
+            if ch is not shared:
+                ch.close()
+    return codes
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """HTTP clients for workloads (mesh.py's call and start): they keep connections, as applications do."""
 import http.client
+import random
+import socket
+import struct
 import threading
 import time
 import urllib.parse
@@ -85,3 +88,33 @@ def run(stop, url, threads=4, count=None, pause=0, headers=None, method="GET", b
     for w in workers:
         w.join()
     return {"seen": seen, "failed": failed}
+
+
+def cut(host, path, count, seed, body=0):
+    """Requests that end too early: after some of the request, or some of the answer, by FIN or RST."""
+    dice, how = random.Random(seed), {"fin": 0, "rst": 0}
+    for _ in range(count):
+        with socket.create_connection((host, 80), timeout=30) as s:
+            head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nhost: {host}\r\n"
+            head += "transfer-encoding: chunked\r\n\r\n" if body and "size=" in path else f"content-length: {body}\r\n\r\n" if body else "\r\n"
+            s.settimeout(0.05)
+            try:
+                s.sendall(head.encode()[:dice.choice([10, 60, 1000, 1000, 1000])])
+                if body and dice.random() < 0.8:
+                    left = dice.randrange(body)
+                    while left > 0:
+                        n = min(left, 16384)
+                        s.sendall(b"%x\r\n%s\r\n" % (n, b"y" * n) if "size=" in path else b"y" * n)
+                        left -= n
+                want = dice.choice([0, 0, 1, 5000, 500000])
+                while want > 0 and (got := s.recv(65536)):
+                    want -= len(got)
+                time.sleep(dice.choice([0, 0, 0.001, 0.01]))
+            except OSError:
+                pass
+            if dice.random() < 0.5:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                how["rst"] += 1
+            else:
+                how["fin"] += 1
+    return how
