@@ -343,10 +343,11 @@ static void test_headless(void **state)
               "{\"address_prefix\":\"10.0.0.2\",\"prefix_len\":32}]");
     expect(l, "outbound|7000||*.pods.books.svc.cluster.local");
     expect(l, "PassthroughFilterChain");
-    expect_not(l, "10.0.0.8");
+    expect(l, "\"prefix_ranges\":[{\"address_prefix\":\"10.0.0.8\",\"prefix_len\":32}]");
     routes(f, "7001");
     expect(f->json.p, "\"domains\":[\"10.0.0.1\",\"10.0.0.2\"]");
     expect(f->json.p, "outbound|7001||*.pods.books.svc.cluster.local");
+    expect(f->json.p, "\"domains\":[\"10.0.0.8\"]");
     expect(f->json.p, "\"domains\":[\"pods.books.svc.cluster.local\",\"pods\"");
     names(f);
     expect(f->json.p, "\"flaskapp-v1.pods.books.svc.cluster.local\":{\"ips\":[\"10.0.0.1\"]");
@@ -411,6 +412,7 @@ static void test_refusals(void **state)
         {"WorkloadEntry", "{address: '*.a'}", "must not be a wildcard"},
         {"WorkloadEntry", "{address: 10.0.0.1, ports: {h: 65536}}",
          "spec.ports.h: must be 1 to 65535"},
+        {"WorkloadEntry", "{address: 10.0.0.1, weight: 1000001}", "spec.weight: must be at most"},
         {"WorkloadEntry", "{address: 'unix:///a/'}", "a Unix socket is"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -12,6 +12,9 @@ static const struct validate_refusal refused[] = {
      "automatic addresses are made from the host's name, the same everywhere, and not read"},
 };
 
+/* The weights of a service's endpoints are added up in 32 bits. */
+#define WEIGHT_MAX 1000000u
+
 #define PATH(buf, ...) (snprintf(buf, sizeof buf, __VA_ARGS__), buf)
 
 static bool is_ip(sv v)
@@ -49,6 +52,9 @@ static int check_workload(struct validating *c, const char *base,
         rc = w->address.p[0] == '*'
                  ? validate_bad(c, path, "InvalidAddress", "%s: must not be a wildcard", path)
                  : validate_host(c, path, w->address);
+    PATH(path, "%s.weight", base);
+    if (!rc && w->weight > WEIGHT_MAX)
+        rc = validate_bad(c, path, "InvalidWeight", "%s: must be at most %u", path, WEIGHT_MAX);
     for (uint32_t i = 0; i < w->ports.n && !rc; i++)
         rc = validate_port(c, PATH(path, "%s.ports.%.*s", base, SV_ARG(w->ports.v[i]->key)),
                            w->ports.v[i]->value);

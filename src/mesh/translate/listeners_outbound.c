@@ -224,26 +224,29 @@ static void add_ranges(struct build *b, struct wildcard *w, const struct model_s
                        build_is_tls(port->protocol));
 }
 
-/* Pods of a headless service are called by their addresses: those that have a sidecar over mTLS;
- * to the others the way is open anyhow. */
+/* Pods of a headless service are called by their addresses: those that have a sidecar over mTLS,
+ * the others as they were called, also where nobody else is. */
 static void add_pods(struct build *b, struct wildcard *w, const struct model_service *svc,
-                     const struct model_port *port)
+                     const struct model_port *port, bool mtls)
 {
     const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
     const struct envoy_CidrRange **list =
         arena_array(b->a, const struct envoy_CidrRange *, (eps ? eps->n : 0) + 1);
     struct envoy_FilterChainMatch *m =
         MAKE(b, envoy_FilterChainMatch, .prefix_ranges = {.v = list});
-    sv cluster = build_pods_cluster(b, svc, port->port);
+    bool any = build_pods(b, svc, port);
+    sv cluster = mtls ? build_pods_cluster(b, svc, port->port) : SV("PassthroughCluster");
     struct envoy_TcpProxy *t =
         MAKE(b, envoy_TcpProxy, .stat_prefix = cluster,
              .which_cluster_specifier = envoy_TcpProxy_cluster_tag, .cluster = cluster);
 
     for (uint32_t i = 0; eps && i < eps->n; i++) {
-        if (eps->v[i].tls && eps->v[i].port == port->port)
-            list[m->prefix_ranges.n++] = range(b, eps->v[i].address);
+        const struct model_endpoint *e = &eps->v[i];
+        if ((any && e->tls) == mtls && e->port == port->port &&
+            take(b, &w->chains, e->address, (sv){NULL, 0}, (sv){NULL, 0}))
+            list[m->prefix_ranges.n++] = range(b, e->address);
     }
-    if (!m->prefix_ranges.n || !build_pods(b, svc, port))
+    if (!m->prefix_ranges.n)
         return;
     build_tcp_policy(
         b, t, translate_cluster_name(b->a, "outbound", port->port, (sv){NULL, 0}, svc->host));
@@ -260,7 +263,8 @@ static void add_service(struct build *b, struct wildcard *w, const struct model_
     if (svc->n_cidrs)
         add_ranges(b, w, svc, port);
     if (svc->spec->headless && !svc->entry) {
-        add_pods(b, w, svc, port);
+        add_pods(b, w, svc, port, true);
+        add_pods(b, w, svc, port, false);
         return;
     }
     if (!build_on_wildcard(b, svc))

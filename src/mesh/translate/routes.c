@@ -70,35 +70,41 @@ static const struct envoy_VirtualHost *virtual_host(struct build *b, struct map 
                 .include_request_attempt_count = true);
 }
 
-/* Requests to single pods of a headless service: by their names below the service's, where all of
- * them have a sidecar, and by the addresses of those that have. NULL: go where they were going. */
+/* Requests to single pods of a headless service: over mTLS to those that have a sidecar, in plain
+ * text to the others; by their addresses, and, where all pods are of one kind, by their names below
+ * the service's. NULL: nothing to say. */
 static const struct envoy_VirtualHost *pods_host(struct build *b, struct map *taken,
                                                  const struct model_service *svc,
-                                                 const struct model_port *port)
+                                                 const struct model_port *port, bool mtls)
 {
     const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
-    sv *domains;
-    uint32_t n = 0, with = 0;
+    bool any = build_pods(b, svc, port);
+    sv *domains, kind = mtls ? SV("pods") : SV("plain-pods");
+    uint32_t n = 0, fit = 0;
     struct route_list routes = {0};
 
-    if (!eps || !build_pods(b, svc, port))
+    if (!eps || !svc->spec->headless || svc->entry || (mtls && !any))
         return NULL;
     domains = arena_array(b->a, sv, eps->n + 1);
     for (uint32_t i = 0; i < eps->n; i++) {
         sv ip = as_domain(b, eps->v[i].address);
-        with += eps->v[i].tls;
-        if (eps->v[i].tls && !map_has(taken, ip)) {
+        if ((any && eps->v[i].tls) != mtls)
+            continue;
+        fit++;
+        if (!map_has(taken, ip)) {
             map_put(taken, ip, domains);
             domains[n++] = ip;
         }
     }
-    if (with == eps->n)
+    if (fit && fit == eps->n)
         domains[n++] = arena_printf(b->a, "*.%.*s", SV_ARG(svc->host));
     if (!n)
         return NULL;
-    build_default_route(b, build_pods_cluster(b, svc, port->port), &routes);
+    build_default_route(b, mtls ? build_pods_cluster(b, svc, port->port) : SV("PassthroughCluster"),
+                        &routes);
     return MAKE(b, envoy_VirtualHost,
-                .name = arena_printf(b->a, "*.%.*s:%u", SV_ARG(svc->host), port->port),
+                .name =
+                    arena_printf(b->a, "%.*s.%.*s:%u", SV_ARG(kind), SV_ARG(svc->host), port->port),
                 .domains = {.v = domains, .n = n}, .routes = {.v = routes.v, .n = routes.n},
                 .include_request_attempt_count = true);
 }
@@ -146,10 +152,13 @@ static void hosts_of_port(struct build *b, uint16_t port, const struct model_ser
             continue;
         if (model_protocol_is_http(p->protocol) ||
             (p->protocol == MODEL_AUTO && (only || build_on_wildcard(b, svc)))) {
-            const struct envoy_VirtualHost *pods = pods_host(b, taken, svc, p);
+            const struct envoy_VirtualHost *pods[2] = {pods_host(b, taken, svc, p, true),
+                                                       pods_host(b, taken, svc, p, false)};
             out->v[out->n++] = virtual_host(b, taken, svc, port);
-            if (pods)
-                out->v[out->n++] = pods;
+            for (int k = 0; k < 2; k++) {
+                if (pods[k])
+                    out->v[out->n++] = pods[k];
+            }
         }
     }
 }
@@ -187,7 +196,7 @@ bool translate_routes(const struct translate *t, const struct model *m,
 {
     struct build b = {.t = t, .m = m, .p = p, .a = a};
     struct hosts hosts = {.v = arena_array(a, const struct envoy_VirtualHost *,
-                                           m->n_services * 2 + m->virtuals.n + 1)};
+                                           m->n_services * 3 + m->virtuals.n + 1)};
     const struct model_service *only = NULL;
     struct envoy_RouteConfiguration rc = {.name = name, .ignore_port_in_host_matching = true};
     struct map taken;
