@@ -78,8 +78,9 @@ def check(s, where, reasons):
 
 
 def load(folder=FOLDER):
-    out, names, reasons = [], set(), differences()
+    out, reasons = [], differences()
     for f in sorted(folder.glob("*.yaml")):
+        names = set()
         for s in yaml.safe_load(f.read_text()) or []:
             check(s, f.name, reasons)
             assert s["name"] not in names, f"{f.name}: {s['name']} is there twice"
