@@ -2,6 +2,8 @@
 import sys
 import time
 
+import pytest
+from meshtest import procs
 from meshtest.mesh import service, until
 
 HOST = "app.books.svc.cluster.local"
@@ -25,11 +27,13 @@ def roll(m, start, first, rounds):
     return names
 
 
-def test_http1_rollout(mesh):
-    m = mesh()
+@pytest.mark.parametrize("kind", ["weft-proxy", "envoy"])
+def test_http1_rollout(mesh, kind):
+    """With either sidecar: the order of leaving is `weft run`'s."""
+    m, proxy = mesh(), procs.envoy_binary() if kind == "envoy" else None
     m.write("service.yaml", service("app", "books", {"app": "app"}, 80, 8080))
-    start = lambda name: m.http_server(name, "app")
-    first, c = start("s0"), m.client("client")
+    start = lambda name: m.http_server(name, "app", proxy=proxy)
+    first, c = start("s0"), m.client("client", proxy=proxy)
     m.settle()
     loads = [c.start("meshtest.load:run", url=f"http://{HOST}/{path}", threads=n, timeout=60)
              for path, n in (("", 2), ("sleep?s=0.2", 3), ("sleep?s=1", 2))]

@@ -186,7 +186,7 @@ def run(stop, target, threads=3, message=None, timeout=30):
     return {"seen": seen, "failed": failed}
 
 
-def cut(target, count, seed):
+def cut(target, count, seed, explain=False):
     """Streams that are cancelled, or run out of time, at some moment; on one channel and on channels of their own."""
     dice, codes = random.Random(seed), {}
     with channel(target) as shared:
@@ -204,7 +204,8 @@ def cut(target, count, seed):
                         call.cancel()
             except grpc.RpcError:
                 pass
-            codes[call.code().name] = codes.get(call.code().name, 0) + 1
+            what = f"{call.code().name} {call.details()}" if explain else call.code().name
+            codes[what] = codes.get(what, 0) + 1
             if ch is not shared:
                 ch.close()
     return codes
