@@ -130,9 +130,11 @@ void host_retired_sweep(struct cluster_core *c,
 
 /* ---- choosing ---- */
 
-static bool was_tried(void *arg, const struct endpoint *e)
+static bool is_unwanted(void *arg, const struct endpoint *e)
 {
     const struct upstream_ctx *ctx = arg;
+    if (ctx->avoid_canaries && e->info->canary)
+        return true;
     for (uint32_t i = 0; i < ctx->n_tried; i++)
         if (ctx->tried[i]->state == e->info->state)
             return true;
@@ -163,9 +165,11 @@ struct upstream_host *host_choose(struct upstream_cluster *handle, const struct 
     if (c->cfg->type == CLUSTER_ORIGINAL_DST) {
         h = original_dst_host(c, ctx);
     } else {
-        struct lb_ask ask = {.has_hash = ctx->has_hash, .hash = ctx->hash};
-        if (ctx->n_tried) {
-            ask.avoid = was_tried;
+        struct lb_ask ask = {.has_hash = ctx->has_hash,
+                             .hash = ctx->hash,
+                             .spent_priorities = ctx->spent_priorities};
+        if (ctx->n_tried || ctx->avoid_canaries) {
+            ask.avoid = is_unwanted;
             ask.arg = (void *)(uintptr_t)ctx;
         }
         uint32_t index = lb_pick(&c->lb, &ask);

@@ -126,6 +126,8 @@ struct upstream_ctx {
     const struct http_head *request;          /* header overrides (x-envoy-original-dst-host) */
     const struct upstream_host *const *tried; /* previous hosts, avoided when others are left */
     uint32_t n_tried;
+    bool avoid_canaries;        /* likewise: endpoints marked as canaries */
+    uint64_t spent_priorities;  /* bit i: priority i is not asked again, likewise */
     const void *metadata_match; /* const struct envoy_Metadata *: subset selection, or NULL */
     enum http_protocol downstream_protocol; /* use_downstream_protocol_config */
     sv sni_override;                        /* auto_sni: the authority */

@@ -3,6 +3,8 @@
 #include <math.h>
 #include "base/mem.h"
 
+#define LB_MAX_PRIORITIES 130
+
 /* Every policy there is. */
 static const struct lb_policy *const policies[] = {
     &lb_round_robin, &lb_random, &lb_least_request, &lb_ring_hash, &lb_maglev, &lb_cluster_provided,
@@ -68,8 +70,10 @@ void lb_fini(struct lb *lb)
         priority_fini(lb, &lb->prio[i]);
     free(lb->prio);
     free(lb->loads);
+    free(lb->hosts);
     lb->prio = NULL;
     lb->loads = NULL;
+    lb->hosts = NULL;
     lb->n_prio = 0;
     lb->table = NULL;
 }
@@ -195,7 +199,7 @@ void lb_update(struct lb *lb, const struct endpoint_table *t)
     lb->n_prio = t->n_priorities;
     lb->prio = mem_array(struct lb_priority, lb->n_prio);
     lb->loads = mem_array(struct priority_load, lb->n_prio);
-    struct priority_hosts *hosts = mem_array(struct priority_hosts, lb->n_prio);
+    struct priority_hosts *hosts = lb->hosts = mem_array(struct priority_hosts, lb->n_prio);
     uint32_t *sizes = mem_array(uint32_t, lb->n_prio);
     uint32_t *slot = lb->cfg->locality_weighted ? locality_slots(lb) : NULL;
     for (uint32_t i = 0; i < t->n; i++)
@@ -217,7 +221,6 @@ void lb_update(struct lb *lb, const struct endpoint_table *t)
     }
     free(slot);
     free(sizes);
-    free(hosts);
 }
 
 /* ---- picking ---- */
@@ -248,11 +251,31 @@ static struct lb_list *pick_list(struct lb *lb, struct lb_priority *p, bool degr
     return l ? l : degraded ? &p->degraded : &p->healthy;
 }
 
+/* The load without the priorities that had their chance; the usual one when no other has hosts. */
+static const struct priority_load *loads_for(const struct lb *lb, const struct lb_ask *ask,
+                                             struct priority_load *room)
+{
+    struct priority_hosts hosts[LB_MAX_PRIORITIES];
+    bool any = false;
+    if (!ask->spent_priorities || lb->n_prio > LB_MAX_PRIORITIES)
+        return lb->loads;
+    for (uint32_t i = 0; i < lb->n_prio; i++) {
+        bool spent = i < 64 && ask->spent_priorities >> i & 1;
+        hosts[i] = spent ? (struct priority_hosts){0} : lb->hosts[i];
+        any = any || hosts[i].healthy + hosts[i].degraded > 0;
+    }
+    if (!any)
+        return lb->loads;
+    priority_load_compute(hosts, lb->n_prio, lb->table->overprovisioning, 0, room);
+    return room;
+}
+
 static uint32_t pick_once(struct lb *lb, const struct lb_ask *ask, uint32_t attempt)
 {
     uint64_t hash = ask->has_hash && lb->cfg->policy->hashing ? ask->hash : rand_u64(lb->rand);
     bool degraded;
-    uint32_t at = priority_load_choose(lb->loads, lb->n_prio, hash, &degraded);
+    struct priority_load room[LB_MAX_PRIORITIES];
+    uint32_t at = priority_load_choose(loads_for(lb, ask, room), lb->n_prio, hash, &degraded);
     struct lb_list *list = pick_list(lb, &lb->prio[at], degraded);
     if (!list || list->n == 0)
         return LB_NONE;

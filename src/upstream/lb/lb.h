@@ -81,8 +81,9 @@ struct lb {
     uint64_t slow_until_ms; /* some endpoint is warming up until then */
     struct lb_priority *prio;
     uint32_t n_prio;
-    struct priority_load *loads; /* the same as in prio, in a row */
-    struct stat_group *stats;    /* NULL, or where lb_healthy_panic is counted */
+    struct priority_load *loads;  /* the same as in prio, in a row */
+    struct priority_hosts *hosts; /* what they were computed from */
+    struct stat_group *stats;     /* NULL, or where lb_healthy_panic is counted */
     unsigned stat_panic;
 };
 
@@ -114,6 +115,8 @@ struct lb_ask {
     /* Endpoints that are only taken when there is no other. May be NULL. */
     bool (*avoid)(void *arg, const struct endpoint *e);
     void *arg;
+    /* Bit i: priority i had its chance (of the first 64), as long as others have usable hosts. */
+    uint64_t spent_priorities;
 };
 /* An index into the table or LB_NONE. */
 uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask);

@@ -142,6 +142,28 @@ static void all_new_endpoints_are_equal(void **state)
     finish(&f);
 }
 
+static void spent_priorities_are_passed_over(void **state)
+{
+    struct fixture f;
+    start(&f, &lb_round_robin);
+    test_cla_add(&f.cla, "127.0.0.1:80", 1, "", 0, 0);
+    test_cla_add(&f.cla, "127.0.0.1:81", 1, "", 0, 1);
+    test_cla_add(&f.cla, "127.0.0.1:82", 1, "", 0, 2);
+    build(&f);
+    struct lb_ask ask = {0};
+    assert_int_equal(f.table->v[lb_pick(&f.lb, &ask)].priority, 0);
+    ask.spent_priorities = 1;
+    assert_int_equal(f.table->v[lb_pick(&f.lb, &ask)].priority, 1);
+    ask.spent_priorities = 3;
+    assert_int_equal(f.table->v[lb_pick(&f.lb, &ask)].priority, 2);
+    ask.spent_priorities = 7; /* nobody is left: as if none were */
+    assert_int_equal(f.table->v[lb_pick(&f.lb, &ask)].priority, 0);
+    ask.spent_priorities = 1;
+    set_flag(&f, 1, ENDPOINT_FAILED_ACTIVE_HC);
+    assert_int_equal(f.table->v[lb_pick(&f.lb, &ask)].priority, 2);
+    finish(&f);
+}
+
 static void round_robin_takes_turns(void **state)
 {
     struct fixture f;
@@ -486,6 +508,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_robin_takes_turns),
+        cmocka_unit_test(spent_priorities_are_passed_over),
         cmocka_unit_test(new_endpoints_warm_up),
         cmocka_unit_test(slow_start_bends),
         cmocka_unit_test(all_new_endpoints_are_equal),

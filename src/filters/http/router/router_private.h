@@ -115,7 +115,9 @@ struct router {
     uint64_t per_try_last_ms;
 
     const struct upstream_host *tried[ROUTER_TRIED_MAX];
-    sv set_cookie; /* of a cookie hash policy */
+    uint64_t tried_priorities; /* previous_priorities: bits */
+    uint32_t n_tried;          /* attempts that had a host */
+    sv set_cookie;             /* of a cookie hash policy */
 };
 
 static inline struct http_filter_host *router_host(struct router *r)

@@ -406,10 +406,20 @@ static void note_connection(struct router_try *t, const struct conn *conn)
         si->upstream_connect_done_ns = loop_clock_ns(r->w->loop);
 }
 
+/* For the next attempt, if there is one: hosts and priorities that had their chance. */
 static void remember_host(struct router *r, const struct upstream_host *host)
 {
-    if (!(r->retry.policy && r->retry.policy->host_predicates & ROUTE_HOSTS_PREVIOUS) || !host ||
-        r->ctx.n_tried >= ROUTER_TRIED_MAX)
+    const struct route_retry_policy *p = r->retry.policy;
+    if (!p || !host)
+        return;
+    r->ctx.avoid_canaries = p->host_predicates & ROUTE_HOSTS_OMIT_CANARY;
+    uint32_t priority = upstream_host_info(host)->priority;
+    r->n_tried++;
+    if (priority < 64)
+        r->tried_priorities |= 1ull << priority;
+    if (p->priority_update && r->n_tried % p->priority_update == 0)
+        r->ctx.spent_priorities = r->tried_priorities;
+    if (!(p->host_predicates & ROUTE_HOSTS_PREVIOUS) || r->ctx.n_tried >= ROUTER_TRIED_MAX)
         return;
     r->tried[r->ctx.n_tried++] = host;
     r->ctx.tried = r->tried;
