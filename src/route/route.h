@@ -150,15 +150,6 @@ struct route_upgrade {
     uint8_t connect_proxy_protocol; /* 0: none, 1, 2: version sent to the upstream */
 };
 
-struct route_internal_redirect {
-    uint32_t max; /* 1 unless given */
-    uint32_t n_codes;
-    const uint16_t *codes; /* 302 unless given */
-    bool cross_scheme;
-    uint32_t n_copy;
-    const sv *copy; /* response headers to copy to the new request */
-};
-
 struct route_ops;           /* header operations of one level, private */
 struct route_filter_config; /* private */
 struct route_hash;          /* private */
@@ -224,12 +215,10 @@ struct route {
     uint64_t grpc_timeout_max_ms;    /* 0: no bound */
     uint64_t grpc_timeout_offset_ms;
     const struct route_retry_policy *retry; /* the route's, else the virtual host's, else NULL */
-    bool hedge_on_per_try_timeout;
-    uint8_t priority; /* enum upstream_priority: 0 default, 1 high */
+    uint8_t priority;                       /* enum upstream_priority: 0 default, 1 high */
     uint32_t n_mirrors, n_upgrades;
     const struct route_mirror *mirrors; /* route's, else virtual host's, else table's */
     const struct route_upgrade *upgrades;
-    const struct route_internal_redirect *internal_redirect; /* NULL: pass 3xx through */
     const struct route_hash *hash;
     bool auto_host_rewrite, append_x_forwarded_host;
     bool has_body_limit;

@@ -248,8 +248,6 @@ static int build_policies(struct route_builder *b, const struct envoy_RouteActio
         out->retry = b->defaults.retry;
     if (rc == 0)
         rc = route_hedge_check(b, m->hedge_policy);
-    const struct envoy_HedgePolicy *h = m->hedge_policy ? m->hedge_policy : b->defaults.hedge;
-    out->hedge_on_per_try_timeout = h && h->hedge_on_per_try_timeout;
     if (rc == 0)
         rc = route_mirrors_build(b, m->request_mirror_policies.v, m->request_mirror_policies.n,
                                  &out->mirrors);
@@ -261,7 +259,9 @@ static int build_policies(struct route_builder *b, const struct envoy_RouteActio
     if (rc == 0)
         rc = route_upgrades_build(b, m, out);
     if (rc == 0)
-        rc = route_internal_redirect_build(b, m->internal_redirect_policy, &out->internal_redirect);
+        rc = m->internal_redirect_policy
+                 ? error_set(b->err, E_UNSUPPORTED, ".internal_redirect_policy: is not supported")
+                 : 0;
     if (rc == 0)
         rc = route_hash_build(b, m, &out->hash);
     if (m->priority < 0 || m->priority > 1)

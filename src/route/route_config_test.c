@@ -110,6 +110,8 @@ static void test_actions_refused(void **state)
             ".retry_policy.retriable_headers[0].name: '' is no header name");
     FORWARD("cluster: a, retry_policy: {retry_host_predicate: [{name: x}]}",
             ".retry_policy.retry_host_predicate[0]: 'x' () is not supported");
+    FORWARD("cluster: a, hedge_policy: {hedge_on_per_try_timeout: true}",
+            ".hedge_policy.hedge_on_per_try_timeout: is not supported");
     FORWARD("cluster: a, hedge_policy: {initial_requests: 2}",
             ".hedge_policy.initial_requests: only 1 is supported");
     FORWARD("cluster: a, request_mirror_policies: [{cluster: b}, {}]",
@@ -122,8 +124,8 @@ static void test_actions_refused(void **state)
             ".upgrade_configs[1].upgrade_type: 'WebSocket' is there twice");
     FORWARD("cluster: a, upgrade_configs: [{upgrade_type: websocket, connect_config: {}}]",
             ".upgrade_configs[0].connect_config: only means something");
-    FORWARD("cluster: a, internal_redirect_policy: {redirect_response_codes: [304]}",
-            ".internal_redirect_policy.redirect_response_codes[0]: 304 is none of");
+    FORWARD("cluster: a, internal_redirect_policy: {}",
+            ".internal_redirect_policy: is not supported");
     FORWARD("cluster: a, timeout: -1s", ".timeout: must not be negative");
     FORWARD("cluster: a, max_stream_duration: {grpc_timeout_header_max: -1s}",
             ".max_stream_duration.grpc_timeout_header_max: must not be negative");
@@ -194,7 +196,7 @@ static void test_defaults_and_policies(void **state)
     struct route_table *t = table(
         "{name: r, request_mirror_policies: [{cluster: m0}], virtual_hosts: [{name: v, domains: "
         "['*'], include_request_attempt_count: true, retry_policy: {retry_on: '5xx'}, "
-        "request_body_buffer_limit: 77, hedge_policy: {hedge_on_per_try_timeout: true}, routes: [\n"
+        "request_body_buffer_limit: 77, hedge_policy: {}, routes: [\n"
         "{match: {path: /d}, route: {cluster: c}},\n"
         "{match: {path: /p}, stat_prefix: sp, request_body_buffer_limit: 99, decorator: "
         "{operation: op, propagate: false}, tracing: {random_sampling: {numerator: 7}}, metadata: "
@@ -205,8 +207,7 @@ static void test_defaults_and_policies(void **state)
         "{numerator: 1, denominator: MILLION}}, trace_sampled: false}, {cluster_header: x-m, "
         "disable_shadow_host_suffix_append: true}], upgrade_configs: [{upgrade_type: websocket}, "
         "{upgrade_type: CONNECT, enabled: false, connect_config: {allow_post: true}}], "
-        "internal_redirect_policy: {max_internal_redirects: 4, redirect_response_codes: [301, "
-        "308], response_headers_to_copy: [X-A]}, retry_policy: {retry_on: "
+        "retry_policy: {retry_on: "
         "'connect-failure, unavailable', num_retries: 4, per_try_timeout: 0.25s, "
         "per_try_idle_timeout: 1s, retriable_status_codes: [503], retriable_headers: [{name: x}], "
         "retriable_request_headers: [{name: y}], retry_back_off: {base_interval: 0.01s}, "
@@ -224,7 +225,6 @@ static void test_defaults_and_policies(void **state)
     assert_int_equal(d->retry->num_retries, 1);
     assert_int_equal(d->retry->backoff_base_ms, 25);
     assert_int_equal(d->retry->backoff_max_ms, 250);
-    assert_true(d->hedge_on_per_try_timeout);
     assert_int_equal(d->n_mirrors, 1);
     assert_sv(d->mirrors[0].cluster, "m0");
     assert_int_equal(d->body_limit, 77);
@@ -257,9 +257,6 @@ static void test_defaults_and_policies(void **state)
     assert_int_equal(route_upgrade_allowed(p, SV("WEBSOCKET"), &u), 1);
     assert_int_equal(route_upgrade_allowed(p, SV("connect"), &u), 0);
     assert_true(u->connect && u->connect_allow_post);
-    assert_int_equal(p->internal_redirect->max, 4);
-    assert_int_equal(p->internal_redirect->codes[1], 308);
-    assert_sv(p->internal_redirect->copy[0], "x-a");
     const struct route_retry_policy *r = p->retry;
     assert_int_equal(r->retry_on, ROUTE_RETRY_CONNECT_FAILURE | ROUTE_RETRY_GRPC_UNAVAILABLE);
     assert_int_equal(r->num_retries, 4);

@@ -126,7 +126,6 @@ struct route_vhost_built {
 /* Levels that a virtual host or the table gives to routes that say nothing themselves. */
 struct route_defaults {
     const struct route_retry_policy *retry;
-    const struct envoy_HedgePolicy *hedge;
     const struct route_mirror *mirrors;
     uint32_t n_mirrors;
     bool has_body_limit;
@@ -189,9 +188,6 @@ int route_mirrors_build(struct route_builder *b,
                         const struct route_mirror **out) MUST_CHECK;
 int route_upgrades_build(struct route_builder *b, const struct envoy_RouteAction *m,
                          struct route *out) MUST_CHECK;
-int route_internal_redirect_build(struct route_builder *b,
-                                  const struct envoy_InternalRedirectPolicy *m,
-                                  const struct route_internal_redirect **out) MUST_CHECK;
 /* route_hash.c */
 int route_hash_build(struct route_builder *b, const struct envoy_RouteAction *m,
                      const struct route_hash **out) MUST_CHECK;

@@ -202,6 +202,9 @@ int route_hedge_check(struct route_builder *b, const struct envoy_HedgePolicy *m
 {
     if (!m)
         return 0;
+    if (m->hedge_on_per_try_timeout)
+        return error_set(b->err, E_UNSUPPORTED,
+                         ".hedge_policy.hedge_on_per_try_timeout: is not supported");
     if (m->initial_requests && m->initial_requests->value != 1)
         return error_set(b->err, E_UNSUPPORTED,
                          ".hedge_policy.initial_requests: only 1 is supported");
@@ -310,63 +313,4 @@ int route_upgrade_allowed(const struct route *r, sv type, const struct route_upg
         return r->upgrades[i].enabled;
     }
     return -1;
-}
-
-/* ---- internal redirects ---- */
-
-static int build_internal(struct route_builder *b, const struct envoy_InternalRedirectPolicy *m,
-                          struct route_internal_redirect *r)
-{
-    static const uint16_t found[] = {302};
-    r->max = m->max_internal_redirects ? m->max_internal_redirects->value : 1;
-    r->cross_scheme = m->allow_cross_scheme_redirect;
-    r->codes = found;
-    r->n_codes = 1;
-    if (m->redirect_response_codes.n) {
-        r->n_codes = m->redirect_response_codes.n;
-        int rc = build_codes(b, m->redirect_response_codes.v, r->n_codes,
-                             ".redirect_response_codes", &r->codes);
-        if (rc != 0)
-            return rc;
-    }
-    for (uint32_t i = 0; i < r->n_codes; i++)
-        if (r->codes[i] < 301 || r->codes[i] > 308 || (r->codes[i] > 303 && r->codes[i] < 307))
-            return error_set(b->err, E_INVALID,
-                             ".redirect_response_codes[%u]: %u is none of 301, 302, 303, 307, 308",
-                             i, r->codes[i]);
-    if (m->predicates.n)
-        return error_set(b->err, E_UNSUPPORTED, ".predicates[0]: '%.*s' is not supported",
-                         SV_ARG(m->predicates.v[0]->name));
-    sv *copy = arena_array(b->a, sv, m->response_headers_to_copy.n);
-    for (uint32_t i = 0; i < m->response_headers_to_copy.n; i++) {
-        sv name = m->response_headers_to_copy.v[i];
-        if (!http_name_valid(name))
-            return error_set(b->err, E_INVALID,
-                             ".response_headers_to_copy[%u]: '%.*s' is no header name", i,
-                             SV_ARG(name));
-        char *p = arena_cstr(b->a, name);
-        for (char *c = p; *c; c++)
-            if (*c >= 'A' && *c <= 'Z')
-                *c = (char)(*c + 32);
-        copy[i] = sv_make(p, name.n);
-    }
-    r->copy = copy;
-    r->n_copy = m->response_headers_to_copy.n;
-    return 0;
-}
-
-int route_internal_redirect_build(struct route_builder *b,
-                                  const struct envoy_InternalRedirectPolicy *m,
-                                  const struct route_internal_redirect **out)
-{
-    *out = NULL;
-    if (!m)
-        return 0;
-    struct route_internal_redirect *r = arena_new(b->a, struct route_internal_redirect);
-    int rc = build_internal(b, m, r);
-    if (rc != 0)
-        error_prefix(b->err, ".internal_redirect_policy");
-    else
-        *out = r;
-    return rc;
 }
