@@ -62,15 +62,6 @@
     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"                                  \
     "metadata: {name: " name ", namespace: " ns "}\nspec: " spec "\n---\n"
 
-/* The books without their own rule and routes. */
-static void only_services(struct fixture *f)
-{
-    char *text = strdup(books());
-    *strstr(text, "apiVersion: networking.istio.io/v1alpha3") = 0;
-    write_file(f, "books.yaml", text);
-    free(text);
-}
-
 static void rules(struct fixture *f, const char *text)
 {
     only_services(f);

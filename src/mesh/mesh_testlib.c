@@ -169,3 +169,11 @@ const char *line_of(struct fixture *f, const char *name)
     fail_msg("there is no '%s' in\n%.*s", name, (int)f->json.n, f->json.p);
     return NULL;
 }
+
+void only_services(struct fixture *f)
+{
+    char *text = strdup(books());
+    *strstr(text, "apiVersion: networking.istio.io/v1alpha3") = 0;
+    write_file(f, "books.yaml", text);
+    free(text);
+}

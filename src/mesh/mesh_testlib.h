@@ -40,6 +40,8 @@ int teardown(void **state);
 void write_file(struct fixture *f, const char *name, const char *text);
 void remove_file(struct fixture *f, const char *name);
 char *books(void); /* its text */
+/* The books without their own rule and routes. */
+void only_services(struct fixture *f);
 void rebuild(struct fixture *f);
 
 /* Each replaces f->json by lines "name {...}". */

@@ -203,8 +203,7 @@ static int check_hosts(struct validating *c, const struct istio_VirtualService *
                               at);
         for (uint32_t k = 0; k < vs->hosts.n && !rc; k++) {
             if (k != i && ((k < i && sv_eq_icase(vs->hosts.v[i], vs->hosts.v[k])) ||
-                           (vs->hosts.v[k].n < vs->hosts.v[i].n &&
-                            model_wildcard_matches(vs->hosts.v[k], vs->hosts.v[i]))))
+                           model_wildcard_matches(vs->hosts.v[k], vs->hosts.v[i])))
                 rc = validate_bad(c, at, "Duplicate", "%s: spec.hosts[%u] takes '%.*s' already", at,
                                   k, SV_ARG(vs->hosts.v[i]));
         }

@@ -163,6 +163,22 @@ static void hosts_of_port(struct build *b, uint16_t port, const struct model_ser
     }
 }
 
+/* A service has the host, or one that the wildcard takes. *here: on the port. */
+static bool service_has(struct build *b, sv host, uint16_t port, bool *here)
+{
+    const struct model_service *svc = model_service_find(b->m, host);
+    bool found = svc != NULL;
+
+    *here |= svc && build_port(svc, port);
+    for (uint32_t i = 0; !svc && host.n && host.p[0] == '*' && i < b->m->n_services; i++) {
+        if (!model_wildcard_matches(host, b->m->service_list[i]->host))
+            continue;
+        found = true;
+        *here |= build_port(b->m->service_list[i], port) != NULL;
+    }
+    return found;
+}
+
 /* Hosts of VirtualServices that no service has: they are routed on the ports of the other hosts of
  * their VirtualService, and on port 80. */
 static void other_hosts(struct build *b, uint16_t port, struct map *taken, struct hosts *out)
@@ -174,9 +190,7 @@ static void other_hosts(struct build *b, uint16_t port, struct map *taken, struc
         uint32_t n = 0;
         bool here = port == 80;
         for (uint32_t h = 0; h < v->spec->hosts.n; h++) {
-            const struct model_service *svc = model_service_find(b->m, v->hosts[h]);
-            here |= svc && build_port(svc, port);
-            if (!svc && !map_has(taken, v->hosts[h]))
+            if (!service_has(b, v->hosts[h], port, &here) && !map_has(taken, v->hosts[h]))
                 domains[n++] = as_domain(b, v->hosts[h]);
         }
         if (!n || !here || !build_virtual_usable(v, b->p->ns) ||
