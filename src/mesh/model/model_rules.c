@@ -160,7 +160,7 @@ static const struct model_rule *rule_in(const struct model *m, sv ns, sv host,
         rest = sv_from(host, host.n > 1 ? 2 : 1);
     while (!r && rest.n) {
         sv label;
-        if (!sv_cut(rest, '.', &label, &rest) || rest.n + 2 > sizeof wild)
+        if (!sv_cut(rest, '.', &label, &rest) || !rest.n || rest.n + 2 > sizeof wild)
             break;
         wild[0] = '*';
         wild[1] = '.';
