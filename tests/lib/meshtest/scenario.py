@@ -36,8 +36,8 @@ REQUEST = {"url", "method", "headers", "body", "count", "parallel", "protocol", 
            "new_connection", "expect", "envoy", "differs", "log", "compare"}
 EXPECT = {"status", "error", "flags", "details", "cluster", "route", "attempts", "ended", "backend", "version", "method", "path",
           "protocol", "authority", "body", "sent", "seen", "headers", "trailers", "reply", "takes", "split", "statuses",
-          "spread", "same", "certificate"}
-DISTRIBUTED = {"split", "statuses", "spread", "same"}
+          "spread", "same", "alike", "certificate"}
+DISTRIBUTED = {"split", "statuses", "spread", "same", "alike"}
 PROBLEM = {"kind", "namespace", "name", "field", "code", "text", "severity"}
 
 VOLATILE = {"date", "x-request-id", "x-key", "x-envoy-upstream-service-time", "x-b3-traceid", "x-b3-spanid", "traceparent"}
@@ -351,6 +351,8 @@ class World:
         for kind, observed in got.items():
             expect = {**r["expect"], **(r.get("envoy") or {} if kind == "envoy" else {})}
             bad += [f"{kind}: {b}" for b in unmet(expect, observed)]
+        if r["expect"].get("alike") and tally(got["weft"], "backend").keys() != tally(got["envoy"], "backend").keys():
+            bad.append(f"alike: weft {tally(got['weft'], 'backend')}, Envoy {tally(got['envoy'], 'backend')}")
         if not differs and r.get("compare", True) and not DISTRIBUTED & set(r["expect"]):
             for a, b in zip(got["weft"], got["envoy"]):
                 new = differing(comparable(a), comparable(b))
