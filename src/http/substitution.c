@@ -133,9 +133,33 @@ static int set_header(struct compiler *c, struct sub_op *op, sv arg)
     return 0;
 }
 
+/* ["namespace", "key"]: the older form of (namespace:key), which Envoy still takes in header
+ * values. */
+static int set_listed_path(struct compiler *c, struct sub_op *op, sv arg)
+{
+    sv item, rest = sv_make(arg.p + 1, arg.n - 1);
+    uint32_t n = 1;
+    if (!sv_ends(arg, SV("]")))
+        return bad(c, "has a list that does not end");
+    rest.n--;
+    for (size_t i = 0; i < rest.n; i++)
+        n += rest.p[i] == ',';
+    op->path = arena_array(c->a, sv, n);
+    for (op->n_path = 0; op->n_path < n; op->n_path++) {
+        sv_cut(rest, ',', &item, &rest);
+        item = sv_trim(item);
+        if (item.n < 3 || item.p[0] != '"' || item.p[item.n - 1] != '"')
+            return bad(c, "has a list of something else than quoted names");
+        op->path[op->n_path] = arena_sv(c->a, sv_make(item.p + 1, item.n - 2));
+    }
+    return 0;
+}
+
 static int set_path(struct compiler *c, struct sub_op *op, sv arg)
 {
     uint32_t n = 1;
+    if (c->o->use == SUBSTITUTION_HEADER && sv_starts(arg, SV("[")))
+        return set_listed_path(c, op, arg);
     for (size_t i = 0; i < arg.n; i++)
         n += arg.p[i] == ':';
     op->path = arena_array(c->a, sv, n);

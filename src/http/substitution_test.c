@@ -257,6 +257,19 @@ static void test_metadata(void **state)
                 true);
     assert_json(&w, "%DYNAMIC_METADATA(ns:n)%", "3", true);
     assert_json(&w, "%DYNAMIC_METADATA(ns:b)%", "true", true);
+    /* The older form, in header values alone. */
+    char *got = text_of(&w, "%DYNAMIC_METADATA([\"ns\", \"j\",\"z\"])%", SUBSTITUTION_HEADER, true);
+    assert_string_equal(got, "4");
+    free(got);
+    static const char *const wrong[] = {"%DYNAMIC_METADATA([\"ns\")%", "%DYNAMIC_METADATA([ns])%",
+                                        "%DYNAMIC_METADATA([\"\"])%", "%DYNAMIC_METADATA([])%",
+                                        "%DYNAMIC_METADATA([)%"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const struct substitution *f;
+        struct error err = {0};
+        struct substitution_opts o = {.use = SUBSTITUTION_HEADER};
+        assert_int_equal(substitution_compile(sv_of(wrong[i]), &o, &w.a, &f, &err), E_INVALID);
+    }
     stream_info_state_set(&w.si, SV("k"), NULL, SV("state"));
     assert_text(&w, "%FILTER_STATE(k)% %FILTER_STATE(k:TYPED):2%", "state st");
     arena_free(&w.a);

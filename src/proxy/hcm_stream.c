@@ -262,6 +262,7 @@ static void on_data(void *user, struct buf *data, bool end)
     if (s->over)
         return;
     hcm_stream_active(s);
+    s->si.bytes_received = s->down->body_bytes_in;
     if (s->dec_done || !s->n_filters)
         return;
     hcm_chain_data(s, HCM_DEC, 0, data, end);

@@ -2,6 +2,7 @@
 #include "mesh/model/validate_internal.h"
 
 #include "api/regex.h"
+#include "http/substitution.h"
 
 #define BODY_MAX (1u << 20)
 
@@ -129,26 +130,27 @@ static int check_header_name(struct validating *c, const char *path, sv name, bo
                                       path, SV_ARG(name));
 }
 
-/* Envoy's %OPERATORS% must be closed; a value has no control bytes. */
+/* A value has no control bytes, and its %OPERATORS% are ones that proxies know: with an unknown one
+ * they would refuse all routes of the port. */
 static int check_header_value(struct validating *c, const char *path, sv value)
 {
-    bool open = false;
+    struct substitution_opts o = {.use = SUBSTITUTION_HEADER};
+    const struct substitution *f;
+    struct error err = {0};
+    struct arena a;
+    int rc;
 
     for (size_t i = 0; i < value.n; i++) {
         unsigned char ch = (unsigned char)value.p[i];
         if ((ch < 0x20 && ch != '\t') || ch == 0x7f)
             return validate_bad(c, path, "InvalidHeader", "%s: has a control character", path);
-        if (ch != '%')
-            continue;
-        if (!open && i + 1 < value.n && value.p[i + 1] == '%')
-            i++;
-        else
-            open = !open;
     }
-    return open ? validate_bad(c, path, "InvalidHeader",
-                               "%s: '%%' begins an operator that does not end; write %%%% for one",
-                               path)
-                : 0;
+    arena_init(&a);
+    rc = substitution_compile(value, &o, &a, &f, &err);
+    if (rc)
+        rc = validate_bad(c, path, "InvalidHeader", "%s: %s", path, err.msg);
+    arena_free(&a);
+    return rc;
 }
 
 /* authority counts how often the request gets a new one. */

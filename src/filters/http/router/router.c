@@ -196,6 +196,7 @@ static void forward(struct router *r, bool end)
     prepare_ctx(r);
     if (!r->si->original_path.p)
         r->si->original_path = r->req->path;
+    r->si->attempts = 1; /* the first is being made: headers may say so */
     route_match_request(r->m, r->req, r->si, !r->cfg->suppress_envoy_headers, a);
     r->ctx.sni_override = r->req->authority;
     if (r->route->n_mirrors)
