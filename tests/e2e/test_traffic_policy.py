@@ -103,8 +103,12 @@ def test_everything_is_accepted(mesh, proxy):
 
 
 def pages():
-    start = procs.TOP / "docs" / "traffic" / "upstream.md"
-    return [start, *(start.parent / name for name in re.findall(r"^\| \[([\w-]+\.md)\]", start.read_text(), re.M))]
+    for start in ("upstream.md", "routing.md"):
+        start = procs.TOP / "docs" / "traffic" / start
+        yield from (start, *(start.parent / name for name in re.findall(r"^\| \[([\w-]+\.md)\]", start.read_text(), re.M)))
+
+
+SUBSETS = destination_rule("web", "books", "web")
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda p: p.stem)
@@ -114,6 +118,8 @@ def test_what_the_manual_says_is_accepted(mesh, page):
     m = mesh()
     m.write("web.yaml", service("web", "books", {"app": "web"}, 80, 8080))
     m.write("page.yaml", *[b for b in blocks if "name: web, namespace: books}\nspec:\n  selector" not in b])
+    if "subset:" in page.read_text() and not any("kind: DestinationRule" in b for b in blocks):
+        m.write("subsets.yaml", SUBSETS)
     m.run("v1", m.server_command("v1", "v1"), labels={"app": "web", "version": "v1"}, ports=[8080])
     m.settle()
     assert not m.problems()
