@@ -62,7 +62,7 @@ def test_certificate_that_could_not_be_renewed_is_refused(mesh):
     # A connection for each request: one that was verified in time may go on.
     m.write("service.yaml", service("app", "books", {"app": "app"}, 80, 8080),
             destination_rule("app", "books", HOST, None, trafficPolicy={"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}))
-    s, c = m.http_server("s", "app", certificate_seconds=4), m.client("client")
+    s, c = m.http_server("s", "app", certificate_seconds=3), m.client("client")
     m.settle()
     get = lambda: c.call("meshtest.load:get", url=f"http://{HOST}/")
     assert get()["status"] == 200

@@ -106,7 +106,7 @@ def test_keep_alive_race_with_the_application(mesh):
     closed = r"^cluster\.inbound.*upstream_cx_destroy_remote$"
     until(lambda: s.stat(closed) >= 4, "the application has closed idle connections")
     loads += start("POST")
-    time.sleep(7)
+    time.sleep(4)
     results = [x.stop().result() for x in loads]
     failed = [f for r in results for f in r["failed"]]
     n = sum(len(r["seen"]) for r in results)
