@@ -88,6 +88,26 @@ def play_tls(request, kw, port, pki):
         return {"tls_error": True}
 
 
+def play_tcp(c, request):
+    """Bytes through a tunnel: what comes back, to the end of the first answer or of the connection."""
+    got = b""
+    try:
+        c.send(request["tcp"].encode("latin1").replace(b"\n", b"\r\n"))
+        while not got.endswith(request.get("until", "echo").encode()):
+            piece = c.sock.recv(65536)
+            if not piece:
+                return {"eof": mask(got.decode("latin1"))}
+            got += piece
+    except (ConnectionResetError, BrokenPipeError):
+        return {"eof": mask(got.decode("latin1"))}
+    if request.get("close"):  # our half ends; the other side's end must come through
+        c.sock.shutdown(socket.SHUT_WR)
+        while piece := c.sock.recv(65536):
+            got += piece
+    text = mask(re.sub(r"date: [^\r]*", "date: *", got.decode("latin1")))
+    return {"got": sorted(text.split("\r\n"))}  # the order of a head's fields does not count
+
+
 def play(case, request, ports, pki):
     """One request; the observation as plain data."""
     kw = {"headers": [tuple(h) for h in request.get("headers", [])],
@@ -99,6 +119,9 @@ def play(case, request, ports, pki):
     try:
         if "tls" in request:
             return play_tls(request, kw, port, pki)
+        if "tcp" in request:
+            with http1.Client(port) as c:
+                return play_tcp(c, request)
         if request.get("raw"):
             with http1.Client(port) as c:
                 c.send(request["raw"].encode("latin1").replace(b"\n", b"\r\n") if request.get("crlf", True)

@@ -176,7 +176,12 @@ class Backend:
                     await writer.drain()
                 return
             if method == "CONNECT":
+                if get("x-want-status"):
+                    writer.write(f"HTTP/1.1 {get('x-want-status')} No\r\ncontent-length: 2\r\n\r\nno".encode())
+                    continue
                 writer.write(f"HTTP/1.1 200 OK\r\nx-backend: {self.name}\r\n\r\n".encode())
+                asked = "".join(f"{k.lower()}={v};" for k, v in sorted(headers))
+                writer.write(f"{self.name}:{target}:{asked}\n".encode())
                 while data := await reader.read(65536):
                     writer.write(b"echo:" + data)
                 return

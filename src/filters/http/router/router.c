@@ -167,6 +167,18 @@ static void prepare_ctx(struct router *r)
     c->downstream_protocol = r->si->protocol;
 }
 
+/* A CONNECT (or a POST in its place) that the route ends here. */
+static const struct route_upgrade *ends_here(const struct router *r)
+{
+    const struct route_upgrade *u = NULL;
+    if (route_upgrade_allowed(r->route, SV("CONNECT"), &u) != 1 || !u->connect || r->req->upgrade)
+        return NULL;
+    return sv_eq(r->req->method, SV("CONNECT")) ||
+                   (u->connect_allow_post && sv_eq(r->req->method, SV("POST")))
+               ? u
+               : NULL;
+}
+
 /* The request is complete: its clock starts, copies of it can be made. */
 static void after_end(struct router *r)
 {
@@ -194,6 +206,7 @@ static void forward(struct router *r, bool end)
     router_retry_init(r);
     http_headers_remove(&r->req->h, SV("x-envoy-upstream-alt-stat-name"));
     prepare_ctx(r);
+    r->tcp = ends_here(r);
     if (!r->si->original_path.p)
         r->si->original_path = r->req->path;
     r->si->attempts = 1; /* the first is being made: headers may say so */

@@ -94,7 +94,8 @@ struct router {
     struct upstream_ctx ctx;
     struct router_try *cur;
     struct router_retry retry;
-    struct router_mirrors *mirrors; /* NULL: none */
+    struct router_mirrors *mirrors;  /* NULL: none */
+    const struct route_upgrade *tcp; /* connect_config: the payload goes to a TCP connection */
 
     struct buf body;
     struct http_headers *trailers;

@@ -1,5 +1,7 @@
 /* One attempt: a stream to an endpoint, from asking for it to its end. */
 #include "filters/http/router/router_private.h"
+#include "upstream/proxy_header.h"
+#include "upstream/tunnel.h"
 
 /* ---- the end of an attempt ---- */
 
@@ -165,9 +167,8 @@ static void response_headers(struct router_try *t, struct http_head *head)
     struct arena *a = router_host(r)->arena;
     struct http_headers *h = &head->h;
     h->arena = a;
-    if (!r->cfg->suppress_envoy_headers && !r->si->is_upgrade) {
-        uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
-        uint64_t ms = (t->r->si->upstream_first_rx_ns - from) / 1000000u;
+    if (!r->cfg->suppress_envoy_headers && r->req_end_ns) {
+        uint64_t ms = (t->r->si->upstream_first_rx_ns - r->req_end_ns) / 1000000u;
         char *text = arena_alloc(a, 24);
         char *end = text + 24, *p = end;
         do
@@ -505,6 +506,21 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
 
 static const struct upstream_http_cb open_cb = {on_ready, on_fail};
 
+/* For a CONNECT that ends here: the connection stands in for a stream. */
+static void on_tcp_ready(void *user, struct conn *c, struct upstream_host *host)
+{
+    struct router_try *t = user;
+    struct router *r = t->r;
+    char header[PROXY_HEADER_MAX];
+    sv first = {NULL, 0};
+    if (r->tcp->connect_proxy_protocol)
+        first = sv_make(header, proxy_header_write(header, r->tcp->connect_proxy_protocol,
+                                                   r->ctx.client, r->ctx.original_dst));
+    on_ready(t, tcp_stream_new(c, host, first, upstream_cluster_buffer_limit(r->cluster)), host, c);
+}
+
+static const struct upstream_tcp_cb tcp_cb = {on_tcp_ready, on_fail};
+
 void router_try_start(struct router *r)
 {
     struct http_filter_host *h = router_host(r);
@@ -518,7 +534,8 @@ void router_try_start(struct router *r)
                             arena_printf(h->arena, "%u", r->attempts));
     if (!r->si->upstream_connect_start_ns)
         r->si->upstream_connect_start_ns = t->start_ns;
-    struct upstream_open *o = upstream_http_open(r->cluster, &r->ctx, &open_cb, t);
+    struct upstream_open *o = r->tcp ? upstream_tcp_open(r->cluster, &r->ctx, &tcp_cb, t)
+                                     : upstream_http_open(r->cluster, &r->ctx, &open_cb, t);
     if (o)
         t->open = o;
 }

@@ -18,6 +18,7 @@
 #include "net/loop.h"
 #include "telemetry/access_log.h"
 #include "upstream/lb/hash.h"
+#include "upstream/tunnel.h"
 #include "upstream/upstream.h"
 
 #define READ_MAX  (64u << 10) /* of one read */
@@ -36,6 +37,9 @@ struct tcp_session {
     struct side down, up;
     struct upstream_cluster *cluster;
     struct upstream_open *open;
+    struct upstream_tunnel *tunnel; /* being asked for */
+    struct http_head *ask;          /* of the tunnel; in `arena` */
+    struct arena arena;
     struct upstream_host *host;
     const struct tcp_weighted *weighted; /* the one chosen, for all attempts */
     uint32_t attempts;
@@ -62,15 +66,11 @@ static struct stat_group *stats(const struct tcp_session *s)
 
 /* ---- the log ---- */
 
-static void write_log(struct tcp_session *s, const char *type)
+static struct stream_info *describe(struct tcp_session *s, struct arena *a)
 {
-    if (!s->cfg->logs)
-        return;
     struct filter_worker *w = s->nc->worker;
-    struct arena a;
-    arena_init(&a);
-    struct stream_info *si = arena_new(&a, struct stream_info);
-    stream_info_init(si, &a);
+    struct stream_info *si = arena_new(a, struct stream_info);
+    stream_info_init(si, a);
     si->down = &s->nc->sc;
     si->start_ns = s->start_ns;
     si->end_ns = loop_clock_ns(w->loop);
@@ -97,6 +97,17 @@ static void write_log(struct tcp_session *s, const char *type)
         si->up_wire_in = s->up.c->bytes_read;
         si->up_wire_out = s->up.c->bytes_written;
     }
+    return si;
+}
+
+static void write_log(struct tcp_session *s, const char *type)
+{
+    struct filter_worker *w = s->nc->worker;
+    struct arena a;
+    if (!s->cfg->logs)
+        return;
+    arena_init(&a);
+    const struct stream_info *si = describe(s, &a);
     struct substitution_ctx c = {.si = si, .log_type = type};
     access_log_write(s->cfg->logs, w->logs, &c, rand_u64(loop_rand(w->loop)));
     arena_free(&a);
@@ -109,6 +120,7 @@ static void free_session(struct deferred *d)
     struct tcp_session *s = container_of(d, struct tcp_session, freeing);
     upstream_cluster_unref(s->cluster);
     free((char *)(uintptr_t)s->failure.p);
+    arena_free(&s->arena);
     network_done(s->nc);
     free(s);
 }
@@ -117,7 +129,8 @@ static void close_up(struct tcp_session *s, bool by_remote, bool reset)
 {
     if (!s->up.c)
         return;
-    upstream_tcp_finished(s->host, s->up.c, by_remote);
+    if (!s->cfg->tunnel) /* else its stream was counted */
+        upstream_tcp_finished(s->host, s->up.c, by_remote);
     conn_set_owner(s->up.c, NULL, NULL);
     if (reset)
         conn_abort(s->up.c);
@@ -137,6 +150,9 @@ static void finish(struct tcp_session *s, bool by_remote, bool reset_down)
     if (s->open)
         upstream_cancel(s->open);
     s->open = NULL;
+    if (s->tunnel)
+        upstream_tunnel_cancel(s->tunnel);
+    s->tunnel = NULL;
     stat_add(stats(s), tcp_stats_downstream_cx_rx_bytes_total, s->down.c->bytes_read);
     stat_add(stats(s), tcp_stats_downstream_cx_tx_bytes_total, s->down.c->bytes_written);
     s->nc->flags |= s->flags;
@@ -286,6 +302,7 @@ static void on_ready(void *user, struct conn *c, struct upstream_host *host)
     struct tcp_session *s = user;
     struct filter_worker *w = s->nc->worker;
     s->open = NULL;
+    s->tunnel = NULL;
     s->up.c = c;
     s->host = host;
     s->connected = true;
@@ -315,6 +332,7 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
 {
     struct tcp_session *s = user;
     s->open = NULL;
+    s->tunnel = NULL;
     s->host = host;
     free((char *)(uintptr_t)s->failure.p);
     s->failure = details.n ? sv_make(sv_dup(details), details.n) : (sv){NULL, 0};
@@ -362,6 +380,51 @@ static struct upstream_ctx context(struct tcp_session *s, const struct tcp_weigh
     return x;
 }
 
+/* The request for the tunnel: the same for all attempts. */
+static void make_ask(struct tcp_session *s)
+{
+    const struct tcp_tunnel *t = s->cfg->tunnel;
+    struct arena *a = &s->arena;
+    struct substitution_ctx c = {.si = describe(s, a)};
+    struct http_head *h = s->ask = arena_new(a, struct http_head);
+    http_head_init(h, a);
+    h->method = t->post ? SV("POST") : SV("CONNECT");
+    h->authority = substitution_eval_arena(t->host, &c, a);
+    h->content_length = -1;
+    h->protocol = HTTP_11;
+    if (t->post) {
+        h->path = t->path;
+        h->scheme = SV("http");
+    }
+    for (uint32_t i = 0; i < t->n_headers; i++) {
+        sv value = substitution_eval_arena(t->headers[i].value, &c, a);
+        if (t->headers[i].append)
+            http_headers_add(&h->h, t->headers[i].name, value);
+        else
+            http_headers_set(&h->h, t->headers[i].name, value);
+    }
+}
+
+/* One attempt; its callback may come from inside. */
+static void open_upstream(struct tcp_session *s, const struct upstream_ctx *x)
+{
+    if (!s->cfg->tunnel) {
+        struct upstream_open *o = upstream_tcp_open(s->cluster, x, &tcp_cb, s);
+        if (o)
+            s->open = o;
+        return;
+    }
+    if (!s->ask)
+        make_ask(s);
+    struct upstream_ctx ctx = *x;
+    ctx.request = s->ask;
+    ctx.sni_override = s->ask->authority;
+    struct upstream_tunnel *t =
+        upstream_tunnel_open(s->nc->worker->loop, s->cluster, &ctx, s->ask, &tcp_cb, s);
+    if (t)
+        s->tunnel = t;
+}
+
 static void connect_upstream(struct tcp_session *s)
 {
     const struct tcp_weighted *w = s->weighted;
@@ -382,10 +445,8 @@ static void connect_upstream(struct tcp_session *s)
         s->retry_now = false;
         s->attempts++;
         s->opening = true;
-        struct upstream_open *o = upstream_tcp_open(s->cluster, &x, &tcp_cb, s);
+        open_upstream(s, &x);
         s->opening = false;
-        if (o)
-            s->open = o;
     } while (s->retry_now && !s->closed);
 }
 
@@ -413,6 +474,7 @@ static void start(const void *config, struct network_conn *nc)
     struct tcp_session *s = mem_new(struct tcp_session);
     struct loop *l = nc->worker->loop;
     s->nc = nc;
+    arena_init(&s->arena);
     s->cfg = config;
     s->down.c = nc->conn;
     buf_init(&s->down.out);

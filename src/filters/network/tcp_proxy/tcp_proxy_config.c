@@ -1,6 +1,8 @@
 #include "api/envoy.pb.h"
 #include "filters/context.h"
 #include "filters/network/tcp_proxy/tcp_proxy_private.h"
+#include "http/headers.h"
+#include "http/substitution.h"
 #include "route/match.h"
 #include "telemetry/access_log.h"
 
@@ -79,6 +81,51 @@ static int build_hash(const struct filter_ctx *x, const struct envoy_TcpProxy *m
     return 0;
 }
 
+static int build_tunnel(const struct filter_ctx *x, const struct envoy_TcpProxy_TunnelingConfig *m,
+                        struct tcp_proxy_config *c, struct error *err)
+{
+    struct substitution_opts o = {.use = SUBSTITUTION_HEADER,
+                                  .path = filter_path(x, "tunneling_config")};
+    if (!m)
+        return 0;
+    if (!m->hostname.n)
+        return error_set(err, E_INVALID, "%s.hostname: must not be empty", o.path);
+    if (m->propagate_response_headers || m->propagate_response_trailers)
+        return error_set(err, E_UNSUPPORTED,
+                         "%s.propagate_response_headers, propagate_response_trailers: are not "
+                         "supported",
+                         o.path);
+    if (m->post_path.n && (!m->use_post || m->post_path.p[0] != '/'))
+        return error_set(err, E_INVALID, "%s.post_path: is a path, and needs use_post", o.path);
+    struct tcp_tunnel *t = arena_new(x->arena, struct tcp_tunnel);
+    t->post = m->use_post;
+    t->path = m->post_path.n ? arena_sv(x->arena, m->post_path) : SV("/");
+    t->headers = arena_array(x->arena, struct tcp_tunnel_header, m->headers_to_add.n + 1);
+    int rc = substitution_compile(m->hostname, &o, x->arena, &t->host, err);
+    o.omit_empty = true;
+    for (uint32_t i = 0; rc == 0 && i < m->headers_to_add.n; i++) {
+        const struct envoy_HeaderValueOption *h = m->headers_to_add.v[i];
+        struct tcp_tunnel_header *to = &t->headers[t->n_headers++];
+        if (!h->header || !http_name_valid(h->header->key))
+            return error_set(err, E_INVALID, "%s.headers_to_add[%u].header.key: is no header name",
+                             o.path, i);
+        if (h->append_action != envoy_HeaderValueOption_APPEND_IF_EXISTS_OR_ADD &&
+            h->append_action != envoy_HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+            return error_set(err, E_UNSUPPORTED,
+                             "%s.headers_to_add[%u].append_action: is not supported here", o.path,
+                             i);
+        to->append = h->append_action == envoy_HeaderValueOption_APPEND_IF_EXISTS_OR_ADD;
+        char *name = arena_cstr(x->arena, h->header->key);
+        for (char *p = name; *p; p++)
+            if (*p >= 'A' && *p <= 'Z')
+                *p = (char)(*p + 32);
+        to->name = sv_make(name, h->header->key.n);
+        rc = substitution_compile(h->header->value, &o, x->arena, &to->value, err);
+    }
+    c->tunnel = t;
+    return rc;
+}
+
 int tcp_proxy_parse(const struct filter_ctx *x, sv packed, const void **config, struct error *err)
 {
     const struct envoy_TcpProxy *m;
@@ -87,8 +134,6 @@ int tcp_proxy_parse(const struct filter_ctx *x, sv packed, const void **config, 
         return rc;
     if (!m->stat_prefix.n)
         return error_set(err, E_INVALID, "%s.stat_prefix: must not be empty", x->path);
-    if (m->tunneling_config)
-        return error_set(err, E_UNSUPPORTED, "%s.tunneling_config: is not supported", x->path);
     struct tcp_proxy_config *c = arena_new(x->arena, struct tcp_proxy_config);
     c->attempts = m->max_connect_attempts ? m->max_connect_attempts->value : 1;
     if (!c->attempts)
@@ -110,6 +155,8 @@ int tcp_proxy_parse(const struct filter_ctx *x, sv packed, const void **config, 
         rc = build_times(x, m, c, err);
     if (rc == 0)
         rc = build_hash(x, m, c, err);
+    if (rc == 0)
+        rc = build_tunnel(x, m->tunneling_config, c, err);
     if (rc == 0)
         rc = filter_access_logs(x, m->access_log.v, m->access_log.n, &c->logs, err);
     if (rc < 0)

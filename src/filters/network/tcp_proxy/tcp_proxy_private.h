@@ -31,6 +31,19 @@ struct tcp_weighted {
     const void *metadata;
 };
 
+/* tunneling_config: the upstream is asked with CONNECT (or POST) to carry the bytes on. */
+struct tcp_tunnel {
+    const struct substitution *host;
+    bool post;
+    sv path;
+    uint32_t n_headers;
+    struct tcp_tunnel_header {
+        sv name;
+        bool append;
+        const struct substitution *value;
+    } * headers;
+};
+
 struct tcp_proxy_config {
     sv cluster;
     const struct tcp_weighted *weighted; /* NULL: one cluster */
@@ -40,6 +53,7 @@ struct tcp_proxy_config {
     uint64_t max_ms;      /* max_downstream_connection_duration */
     uint32_t attempts;
     bool hash_source_ip;
+    const struct tcp_tunnel *tunnel; /* NULL: none */
     const struct access_log *logs;
     bool log_on_connected;
     uint64_t log_flush_ms;
