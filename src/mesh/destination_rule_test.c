@@ -49,7 +49,8 @@
  * OutlierDetection.splitExternalLocalOriginErrors, OutlierDetection.consecutiveLocalOriginFailures,
  * OutlierDetection.consecutiveGatewayErrors, OutlierDetection.consecutive5xxErrors,
  * OutlierDetection.interval, OutlierDetection.baseEjectionTime,
- * OutlierDetection.maxEjectionPercent, OutlierDetection.minHealthPercent, ClientTLSSettings.mode,
+ * OutlierDetection.maxEjectionPercent, OutlierDetection.minHealthPercent,
+ * OutlierDetection.outlierDetectionHttpErrorCodes, ClientTLSSettings.mode,
  * ClientTLSSettings.clientCertificate, ClientTLSSettings.privateKey,
  * ClientTLSSettings.caCertificates, ClientTLSSettings.subjectAltNames, ClientTLSSettings.sni,
  * ClientTLSSettings.insecureSkipVerify, ClientTLSSettings.caCrl,
@@ -253,6 +254,11 @@ static void test_outliers(void **state)
               "\"enforcing_consecutive_local_origin_failure\":100,"
               "\"enforcing_local_origin_success_rate\":0");
     expect(c, "\"healthy_panic_threshold\":{\"value\":20}");
+    c = cluster(f, "{outlierDetection: {outlierDetectionHttpErrorCodes: [503]}}");
+    expect(c, "\"outlier_detection\":{\"error_matcher\":{\"http_response_headers_match\":{"
+              "\"headers\":[{\"name\":\":status\",\"string_match\":{\"exact\":\"503\"}}]}}}");
+    c = cluster(f, "{outlierDetection: {outlierDetectionHttpErrorCodes: [429, 503]}}");
+    expect(c, "\"error_matcher\":{\"or_match\":{\"rules\":[");
     /* Without a word of it all endpoints are never used at once. */
     expect(cluster(f, "{outlierDetection: {}}"), "\"healthy_panic_threshold\":{}");
     expect_not(cluster(f, "{}"), "healthy_panic_threshold");
@@ -527,8 +533,8 @@ static void test_refusals(void **state)
         {"{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}",
          "zoneAwareLbSetting: not supported"},
         {"{outlierDetection: {consecutiveErrors: 1}}", "consecutiveErrors: not supported"},
-        {"{outlierDetection: {outlierDetectionHttpErrorCodes: [500]}}",
-         "ErrorCodes: not supported"},
+        {"{outlierDetection: {outlierDetectionHttpErrorCodes: [600]}}",
+         "outlierDetectionHttpErrorCodes[0]: must be 100 to 599"},
         {"{outlierDetection: {maxEjectionPercent: 101}}", "maxEjectionPercent: must be 0 to 100"},
         {"{outlierDetection: {minHealthPercent: -1}}", "minHealthPercent: must be 0 to 100"},
         {"{outlierDetection: {interval: 0s}}", "interval: must be at least 1ms"},

@@ -66,6 +66,9 @@ struct cluster_dns {
 struct outlier_config {
     bool on;
     uint32_t consecutive_5xx, consecutive_gateway, consecutive_local;
+    /* Statuses that are errors, in place of 500 and above; bit by bit. */
+    bool by_status;
+    uint64_t statuses[10];
     bool split_local; /* failures that are ours (connect, reset, timeout) are judged apart */
     uint64_t interval_ms, base_ms, max_ms, jitter_ms;
     uint32_t max_percent;

@@ -181,6 +181,10 @@ static int read_extension(struct config_reader *r, const struct google_Any *any,
                         "typed_extension_protocol_options", &o);
     if (rc)
         return rc;
+    if (o->outlier_detection && o->outlier_detection->error_matcher)
+        rc = config_read_error_matcher(r, o->outlier_detection->error_matcher);
+    if (rc)
+        return rc;
     p->common = o->common_http_protocol_options;
     p->upstream = o->upstream_http_protocol_options;
     switch (o->which_upstream_protocol_options) {

@@ -79,6 +79,42 @@ static int read_times(struct config_reader *r, const struct envoy_OutlierDetecti
     return 0;
 }
 
+/* One status: the header ":status" with an exact value. */
+static int add_status(struct config_reader *r, const struct envoy_MatchPredicate *m)
+{
+    static const char field[] = "typed_extension_protocol_options: outlier_detection.error_matcher";
+    const struct envoy_HttpHeadersMatch *hm =
+        m->which_rule == envoy_MatchPredicate_http_response_headers_match_tag
+            ? m->http_response_headers_match
+            : NULL;
+    const struct envoy_HeaderMatcher *h = hm && hm->headers.n == 1 ? hm->headers.v[0] : NULL;
+    const struct envoy_StringMatcher *s =
+        h && h->which_header_match_specifier == envoy_HeaderMatcher_string_match_tag
+            ? h->string_match
+            : NULL;
+    uint64_t status;
+
+    if (!s || h->invert_match || !sv_eq_c(h->name, ":status") ||
+        s->which_match_pattern != envoy_StringMatcher_exact_tag)
+        return config_refuse(r, "%s: anything but exact values of :status", field);
+    if (sv_to_u64(s->exact, &status) || status < 100 || status > 599)
+        return config_invalid(r, "%s: '%.*s' is no status", field, SV_ARG(s->exact));
+    r->cfg->outlier.by_status = true;
+    r->cfg->outlier.statuses[status / 64] |= 1ull << status % 64;
+    return 0;
+}
+
+int config_read_error_matcher(struct config_reader *r, const struct envoy_MatchPredicate *m)
+{
+    int rc = 0;
+
+    if (m->which_rule != envoy_MatchPredicate_or_match_tag)
+        return add_status(r, m);
+    for (uint32_t i = 0; i < m->or_match->rules.n && !rc; i++)
+        rc = add_status(r, m->or_match->rules.v[i]);
+    return rc;
+}
+
 int config_read_outlier(struct config_reader *r)
 {
     const struct envoy_OutlierDetection *o = r->cfg->pb->outlier_detection;

@@ -14,6 +14,9 @@ struct config_reader {
 int config_read_lb(struct config_reader *r) MUST_CHECK;
 int config_read_http(struct config_reader *r) MUST_CHECK;
 int config_read_transports(struct config_reader *r) MUST_CHECK;
+/* Which answers are errors: exact values of :status, one or any of several. */
+int config_read_error_matcher(struct config_reader *r,
+                              const struct envoy_MatchPredicate *m) MUST_CHECK;
 int config_read_outlier(struct config_reader *r) MUST_CHECK;
 int config_read_health(struct config_reader *r) MUST_CHECK;
 

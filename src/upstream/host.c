@@ -204,11 +204,21 @@ void host_rq_end(struct upstream_host *h, enum upstream_priority p, uint32_t n)
     h->rq_active -= n;
 }
 
+/* What an answer counts as, where the cluster says which statuses are errors. */
+static uint16_t judged_status(const struct outlier_config *c, enum upstream_result r,
+                              uint16_t status)
+{
+    if (!c->by_status || r == UPSTREAM_LOCAL_TIMEOUT || r == UPSTREAM_LOCAL_RESET)
+        return status;
+    return status < 640 && c->statuses[status / 64] >> status % 64 & 1 ? 500 : 200;
+}
+
 void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status)
 {
     struct endpoint_state *s = h->state;
     if (h->core->cfg->outlier.on)
-        outlier_result(h->core->cluster, h->info, r, http_status);
+        outlier_result(h->core->cluster, h->info, r,
+                       judged_status(&h->core->cfg->outlier, r, http_status));
     switch (r) {
     case UPSTREAM_OK:
         atomic_fetch_add_explicit(&s->rq_success, 1, memory_order_relaxed);

@@ -122,6 +122,51 @@ static void a_success_breaks_the_run(void **state)
     assert_int_equal(rig_stat(&rig, "cluster.c.outlier_detection.ejections_active"), 0);
 }
 
+#define ERRORS(matcher)                                                                            \
+    "{max_ejection_percent: 100}, typed_extension_protocol_options: "                              \
+    "{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: "                                    \
+    "{'@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "       \
+    "explicit_http_config: {http_protocol_options: {}}, outlier_detection: "                       \
+    "{error_matcher: " matcher "}}}"
+#define STATUS(value)                                                                              \
+    "{http_response_headers_match: {headers: [{name: ':status', string_match: {exact: '" value     \
+    "'}}]}}"
+
+/* Only the statuses that are named are errors, also below 500. */
+static void statuses_that_are_errors(void **state)
+{
+    put(ERRORS(STATUS("429")), 1);
+    b[0]->app = BACKEND_FAIL; /* 503 */
+    requests(10);
+    assert_int_equal(rig_stat(&rig, "cluster.c.outlier_detection.ejections_active"), 0);
+    put(ERRORS("{or_match: {rules: [" STATUS("429") ", " STATUS("503") "]}}"), 1);
+    requests(5);
+    assert_int_equal(rig_stat(&rig, "cluster.c.outlier_detection.ejections_active"), 1);
+    put(ERRORS(STATUS("200")), 2);
+    b[1]->app = BACKEND_ANSWER;
+    requests(10);
+    assert_int_equal(rig_stat(&rig, "cluster.c.outlier_detection.ejections_active"), 1);
+}
+
+static void refused_matchers(void **state)
+{
+    static const char *const bad[] = {
+        "{any_match: true}",
+        "{http_response_headers_match: {headers: [{name: x, string_match: {exact: '500'}}]}}",
+        "{http_response_headers_match: {headers: [{name: ':status', string_match: {prefix: "
+        "'5'}}]}}",
+        STATUS("600"),
+        STATUS("x"),
+        "{or_match: {rules: [" STATUS("500") ", {any_match: true}]}}",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char yaml[2048];
+        snprintf(yaml, sizeof yaml, "{name: x, outlier_detection: " ERRORS("%s") "}", bad[i]);
+        assert_int_not_equal(rig_put(&rig, yaml), 0);
+        assert_non_null(strstr(rig.err.msg, "error_matcher"));
+    }
+}
+
 static void not_more_than_allowed(void **state)
 {
     put("{max_ejection_percent: 40}", 3);
@@ -206,6 +251,7 @@ int main(void)
         T(not_more_than_allowed),      T(refused_connections_count),
         T(local_failures_apart),       T(success_rate_that_stands_out),
         T(failure_percentage),         T(bad_options),
+        T(statuses_that_are_errors),   T(refused_matchers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

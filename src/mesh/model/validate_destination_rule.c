@@ -13,8 +13,6 @@ static const struct validate_refusal refused[] = {
      "use localityLbSetting, which prefers the client's zone and says what follows it"},
     {"OutlierDetection", "consecutiveErrors",
      "it is gone from Istio; use consecutive5xxErrors or consecutiveGatewayErrors"},
-    {"OutlierDetection", "outlierDetectionHttpErrorCodes",
-     "statuses 500 to 599 count as errors; which ones cannot be chosen"},
     {"ClientTLSSettings", "credentialName",
      "secrets are not handed to sidecars; use clientCertificate, privateKey and caCertificates"},
 };
@@ -284,6 +282,12 @@ static int check_outliers(struct validating *c, const char *path,
         rc = check_percent(c, PATH(sub, "%s.maxEjectionPercent", path), o->max_ejection_percent);
     if (!rc)
         rc = check_percent(c, PATH(sub, "%s.minHealthPercent", path), o->min_health_percent);
+    for (uint32_t i = 0; i < o->outlier_detection_http_error_codes.n && !rc; i++) {
+        uint32_t code = o->outlier_detection_http_error_codes.v[i];
+        PATH(sub, "%s.outlierDetectionHttpErrorCodes[%u]", path, i);
+        if (code < 100 || code > 599)
+            rc = validate_bad(c, sub, "InvalidStatus", "%s: must be 100 to 599", sub);
+    }
     PATH(sub, "%s.consecutiveLocalOriginFailures", path);
     if (!rc && o->consecutive_local_origin_failures && !o->split_external_local_origin_errors)
         rc = validate_bad(c, sub, "InvalidValue",

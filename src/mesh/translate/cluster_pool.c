@@ -162,6 +162,41 @@ void cluster_finish_http(struct outbound *o)
 
 /* ---- outlier detection ---- */
 
+static const struct envoy_MatchPredicate *status_is(struct build *b, uint32_t code)
+{
+    struct envoy_StringMatcher *s =
+        MAKE(b, envoy_StringMatcher, .which_match_pattern = envoy_StringMatcher_exact_tag,
+             .exact = arena_printf(b->a, "%u", code));
+    struct envoy_HeaderMatcher *h = MAKE(
+        b, envoy_HeaderMatcher, .name = SV(":status"),
+        .which_header_match_specifier = envoy_HeaderMatcher_string_match_tag, .string_match = s);
+    struct envoy_HttpHeadersMatch *m =
+        MAKE(b, envoy_HttpHeadersMatch, .headers = {.v = build_one(b, h), .n = 1});
+
+    return MAKE(b, envoy_MatchPredicate,
+                .which_rule = envoy_MatchPredicate_http_response_headers_match_tag,
+                .http_response_headers_match = m);
+}
+
+/* Which statuses are errors; of connections that are no HTTP there are none. */
+static void apply_error_codes(struct outbound *o, const uint32_t *codes, uint32_t n)
+{
+    struct build *b = o->b;
+    const struct envoy_MatchPredicate **rules, *m;
+
+    if (!n || !o->http)
+        return;
+    rules = arena_array(b->a, const struct envoy_MatchPredicate *, n);
+    for (uint32_t i = 0; i < n; i++)
+        rules[i] = status_is(b, codes[i]);
+    m = n == 1 ? rules[0]
+               : MAKE(b, envoy_MatchPredicate, .which_rule = envoy_MatchPredicate_or_match_tag,
+                      .or_match =
+                          MAKE(b, envoy_MatchPredicate_MatchSet, .rules = {.v = rules, .n = n}));
+    o->http->outlier_detection =
+        MAKE(b, envoy_upstreams_HttpProtocolOptions_OutlierDetection, .error_matcher = m);
+}
+
 /* Counting to 0 means never. */
 static const struct google_UInt32Value *enforcing(struct build *b,
                                                   const struct google_UInt32Value *v)
@@ -195,6 +230,8 @@ void cluster_apply_outliers(struct outbound *o)
         }
     }
     o->c->outlier_detection = out;
+    apply_error_codes(o, in->outlier_detection_http_error_codes.v,
+                      in->outlier_detection_http_error_codes.n);
     /* Below this share of healthy endpoints all are used; a service of few endpoints is not helped
      * by that, so 0 unless it is said. */
     lb = build_copy(b, o->c->common_lb_config, sizeof *lb);
