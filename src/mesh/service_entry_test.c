@@ -198,7 +198,7 @@ static void test_addresses(void **state)
     expect(l, "envoy.filters.listener.tls_inspector");
     expect(l, "PassthroughFilterChain");
     routes(f, "80");
-    expect(f->json.p, "\"domains\":[\"ips.test\",\"192.0.2.1\",\"192.0.2.2\"]");
+    expect(f->json.p, "\"domains\":[\"ips.test\",\"192.0.2.1\",\"192.0.2.2\",\"ips.test.\"]");
     names(f);
     expect(f->json.p, "\"ips.test\":{\"ips\":[\"192.0.2.1\",\"192.0.2.2\"]");
     assert_false(has(f, "range.test"));
@@ -251,7 +251,7 @@ static void test_shared_port(void **state)
     expect(l, "outbound|9000||t.test");
     expect(line_of(f, "0.0.0.0_9001"), "\"route_config_name\":\"9001\"");
     routes(f, "9001");
-    expect(f->json.p, "\"domains\":[\"a.test\"]");
+    expect(f->json.p, "\"domains\":[\"a.test\",\"a.test.\"]");
 }
 
 static void test_export(void **state)

@@ -197,7 +197,8 @@ static int check_hosts(struct validating *c, const struct istio_VirtualService *
     }
     for (uint32_t i = 0; i < vs->hosts.n && !rc; i++) {
         const char *at = validate_path(c, "spec.hosts[%u]", i);
-        rc = validate_host(c, at, vs->hosts.v[i]);
+        struct addr ip;
+        rc = addr_ip(&ip, vs->hosts.v[i], 0) ? validate_host(c, at, vs->hosts.v[i]) : 0;
         if (!rc && sv_eq_c(vs->hosts.v[i], "*") && for_mesh(vs))
             rc = validate_bad(c, at, "InvalidHost", "%s: '*' alone would be every host of the mesh",
                               at);

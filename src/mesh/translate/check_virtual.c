@@ -107,7 +107,14 @@ static bool same_match(struct checking *c, const struct istio_HTTPMatchRequest *
                        const struct istio_HTTPMatchRequest *b)
 {
     struct istio_HTTPMatchRequest x = *a, y = *b;
+    uint32_t kind = a->uri ? a->uri->which_match_type : 0;
 
+    /* The path alone tells most of them apart. */
+    if (kind != (b->uri ? b->uri->which_match_type : 0) || a->headers.n != b->headers.n ||
+        (kind == istio_StringMatch_exact_tag && !sv_eq(a->uri->exact, b->uri->exact)) ||
+        (kind == istio_StringMatch_prefix_tag && !sv_eq(a->uri->prefix, b->uri->prefix)) ||
+        (kind == istio_StringMatch_regex_tag && !sv_eq(a->uri->regex, b->uri->regex)))
+        return false;
     x.name = y.name = x.stat_prefix = y.stat_prefix = (sv){NULL, 0};
     return sv_eq(pb_encode_arena(&istio_HTTPMatchRequest_pb, &x, c->a),
                  pb_encode_arena(&istio_HTTPMatchRequest_pb, &y, c->a));

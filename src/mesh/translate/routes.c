@@ -26,6 +26,8 @@ static uint32_t domains_of(struct build *b, const struct model_service *svc, sv 
         out[n++] = as_domain(b, svc->addresses[i]);
     if (!svc->n_addresses && svc->vip.n)
         out[n++] = as_domain(b, svc->vip);
+    if (svc->host.p[0] != '*')
+        out[n++] = arena_printf(b->a, "%.*s.", SV_ARG(svc->host)); /* absolute, as DNS writes it */
     return n;
 }
 
