@@ -25,6 +25,7 @@ struct peers {
     bool delta;
     struct ads_client *client;
     struct ads_session *session;
+    struct xds_names *names;
     struct xds_blob *blobs[3];
     unsigned have; /* mask of blobs that exist */
 };
@@ -56,11 +57,12 @@ static void from_client(void *arg, sv message)
                 message);
 }
 
-static void from_server(void *arg, sv message)
+static void from_server(void *arg, struct buf *message)
 {
     must_decode(((struct peers *)arg)->delta ? &envoy_DeltaDiscoveryResponse_pb
                                              : &envoy_DiscoveryResponse_pb,
-                message);
+                buf_pullup(message, message->len));
+    buf_reset(message);
 }
 
 /* ---- the client's handler ---- */
@@ -95,10 +97,11 @@ static void list(void *self, struct ads_session *s, enum xds_type t,
             add(arg, p->blobs[i]);
 }
 
-static struct xds_blob *find(void *self, struct ads_session *s, enum xds_type t, sv name)
+static struct xds_blob *find(void *self, struct ads_session *s, enum xds_type t, uint32_t id,
+                             sv name)
 {
     struct peers *p = self;
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 3 && t == XDS_CDS; i++)
         if ((p->have >> i & 1) && sv_eq(p->blobs[i]->name, name))
             return p->blobs[i];
     return NULL;
@@ -117,7 +120,7 @@ static void nacked(void *self, struct ads_session *s, enum xds_type t, sv senten
 static void open_session(struct peers *p, const struct ads_source *source)
 {
     p->session = ads_session_new(&(struct ads_session_opts){
-        .delta = p->delta, .source = source, .send = from_server, .arg = p, .max_names = 50});
+        .delta = p->delta, .source = source, .names = p->names, .send = from_server, .arg = p, .max_names = 50});
 }
 
 /* ---- one message ---- */
@@ -177,13 +180,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size)
         return 0;
     p.delta = data[0] & 1;
-    p.blobs[0] = xds_blob_new(XDS_CDS, SV("a"),
+    p.names = xds_names_new();
+    p.blobs[0] = xds_blob_new(p.names, XDS_CDS, SV("a"),
                               SV("\x0a\x01"
                                  "a"));
-    p.blobs[1] = xds_blob_new(XDS_CDS, SV("b"),
+    p.blobs[1] = xds_blob_new(p.names, XDS_CDS, SV("b"),
                               SV("\x0a\x01"
                                  "b"));
-    p.blobs[2] = xds_blob_new(XDS_CDS, SV("c"),
+    p.blobs[2] = xds_blob_new(p.names, XDS_CDS, SV("c"),
                               SV("\x0a\x01"
                                  "c"));
     p.client = ads_client_new(&(struct ads_client_opts){
@@ -203,5 +207,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ads_session_free(p.session);
     for (unsigned i = 0; i < 3; i++)
         xds_blob_unref(p.blobs[i]);
+    xds_names_free(p.names);
     return 0;
 }

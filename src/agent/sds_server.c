@@ -29,6 +29,7 @@ struct sds_server {
     struct serve_server *http;
     struct grpc_server *grpc;
     struct ads_source source;
+    struct xds_names *names;
     struct xds_blob *cert, *roots; /* NULL: not ready */
     struct list streams;
     uint32_t n_streams;
@@ -37,12 +38,12 @@ struct sds_server {
 
 /* ---- secrets as resources ---- */
 
-static struct xds_blob *pack(sv name, const struct envoy_Secret *secret)
+static struct xds_blob *pack(struct xds_names *names, sv name, const struct envoy_Secret *secret)
 {
     struct strbuf out;
     strbuf_init(&out, SECRET_MAX);
     pb_encode(&envoy_Secret_pb, secret, &out);
-    struct xds_blob *b = xds_blob_new(XDS_SDS, name, strbuf_sv(&out));
+    struct xds_blob *b = xds_blob_new(names, XDS_SDS, name, strbuf_sv(&out));
     tls_wipe(out.p, out.n);
     strbuf_fini(&out);
     return b;
@@ -54,7 +55,8 @@ static struct envoy_DataSource inline_bytes(sv v)
                                      .inline_bytes = v};
 }
 
-static struct xds_blob *find(void *self, struct ads_session *session, enum xds_type t, sv name)
+static struct xds_blob *find(void *self, struct ads_session *session, enum xds_type t, uint32_t id,
+                             sv name)
 {
     const struct sds_server *s = self;
     if (t != XDS_SDS)
@@ -88,10 +90,10 @@ static void stream_free(struct sds_stream *x)
     free(x);
 }
 
-static void send_message(void *arg, sv message)
+static void send_message(void *arg, struct buf *message)
 {
     struct sds_stream *x = arg;
-    (void)!grpc_send(x->call, message);
+    (void)!grpc_send_buf(x->call, message);
 }
 
 static void on_message(void *user, struct buf *msg, sv bytes)
@@ -126,6 +128,7 @@ static void on_stream(struct sds_server *s, struct grpc_call *c, bool delta)
     x->call = c;
     x->session = ads_session_new(&(struct ads_session_opts){.delta = delta,
                                                             .source = &s->source,
+                                                            .names = s->names,
                                                             .send = send_message,
                                                             .arg = x,
                                                             .max_names = NAMES_MAX,
@@ -176,6 +179,7 @@ struct sds_server *sds_server_new(struct loop *l, const char *path, struct error
         return NULL;
     struct sds_server *s = mem_new(struct sds_server);
     list_init(&s->streams);
+    s->names = xds_names_new();
     s->path = sv_dup(sv_of(path));
     s->source = (struct ads_source){
         .list = list_all, .find = find, .hello = hello, .nacked = nacked, .self = s};
@@ -202,6 +206,7 @@ void sds_server_free(struct sds_server *s)
     unlink(s->path);
     xds_blob_unref(s->cert);
     xds_blob_unref(s->roots);
+    xds_names_free(s->names);
     free(s->path);
     free(s);
 }
@@ -218,17 +223,19 @@ void sds_server_set(struct sds_server *s, sv chain_pem, sv key_pem, sv roots_pem
     struct envoy_Secret trust = {.name = names[1],
                                  .which_type = envoy_Secret_validation_context_tag,
                                  .validation_context = &validation};
-    xds_blob_unref(s->cert);
-    xds_blob_unref(s->roots);
-    s->cert = pack(names[0], &own);
-    s->roots = pack(names[1], &trust);
+    struct xds_blob *old[] = {s->cert, s->roots}; /* they keep the numbers of the names */
+    s->cert = pack(s->names, names[0], &own);
+    s->roots = pack(s->names, names[1], &trust);
+    xds_blob_unref(old[0]);
+    xds_blob_unref(old[1]);
+    const uint32_t ids[] = {s->cert->id, s->roots->id};
     list_each_safe (it, &s->streams) {
         struct sds_stream *x = container_of(it, struct sds_stream, link);
         if (x->waiting) {
             x->waiting = false;
             grpc_pause(x->call, false);
         } else {
-            ads_session_changed_names(x->session, XDS_SDS, names, 2);
+            ads_session_changed_ids(x->session, XDS_SDS, ids, 2);
         }
     }
 }

@@ -41,28 +41,37 @@ static __thread size_t in_use;
 
 /* ---- blocks and slices ---- */
 
-static struct buf_block *block_new(size_t n)
+static struct buf_block *block_init(struct buf_block *b, enum block_kind kind, size_t n)
 {
-    struct buf_block *b;
-    enum block_kind kind;
-    if (n <= SMALL_BYTES) {
-        kind = BLOCK_SMALL;
-        n = SMALL_BYTES;
-        b = pool_get(&small_pool);
-    } else if (n <= BUF_BLOCK) {
-        kind = BLOCK_FULL;
-        n = BUF_BLOCK;
-        b = pool_get(&full_pool);
-    } else {
-        kind = BLOCK_EXACT;
-        b = mem_alloc(sizeof *b + n);
-    }
     if (__builtin_expect(in_use++ == 0, 0))
         pool_at_thread_exit();
     b->refs = 1;
     b->kind = kind;
     b->cap = n;
     return b;
+}
+
+static struct buf_block *block_exact(size_t n)
+{
+    return block_init(mem_alloc(sizeof(struct buf_block) + n), BLOCK_EXACT, n);
+}
+
+static struct buf_block *block_new(size_t n)
+{
+    struct buf_block *b;
+    enum block_kind kind;
+    if (n > BUF_BLOCK)
+        return block_exact(n);
+    if (n <= SMALL_BYTES) {
+        kind = BLOCK_SMALL;
+        n = SMALL_BYTES;
+        b = pool_get(&small_pool);
+    } else {
+        kind = BLOCK_FULL;
+        n = BUF_BLOCK;
+        b = pool_get(&full_pool);
+    }
+    return block_init(b, kind, n);
 }
 
 void buf_block_unref(struct buf_block *b)
@@ -151,6 +160,13 @@ void buf_append(struct buf *b, const void *p, size_t n)
         from += k;
         n -= k;
     }
+}
+
+void *buf_append_room(struct buf *b, size_t n)
+{
+    struct buf_block *blk = block_exact(n);
+    push(b, slice_new(blk, blk->data, n));
+    return blk->data;
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

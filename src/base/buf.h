@@ -54,6 +54,9 @@ void buf_move_n(struct buf *dst, struct buf *src, size_t n);
 void buf_share(struct buf *dst, const struct buf *src, size_t from, size_t n);
 /* Puts bytes in front. */
 void buf_prepend(struct buf *b, const void *p, size_t n);
+/* Adds n bytes in one block of just that size and returns where to write them: for bytes that are
+ * kept long and shared (buf_share), where a pooled block's slack would be kept with them. */
+void *buf_append_room(struct buf *b, size_t n);
 /* Adds bytes that live in static or longer-lived storage, without a copy. */
 void buf_append_static(struct buf *b, sv v);
 

@@ -5,10 +5,12 @@
  *   changed()  ----> [ session ] ---send()---> stream
  *                        |  source.list / source.find: what this proxy should have now
  *
- * Resources are encoded once: a blob is immutable, refcounted, and shared by every session that
- * gets the same one. A session remembers name -> version of what it sent. At most one response of
- * a type is on its way: what changes meanwhile is gathered and sent, as one difference, when the
- * ACK or NACK comes. Types are pushed in the order of enum xds_type (make before break).
+ * Resources are encoded once: a blob (xds_blob.h) is immutable and shared by every session that
+ * gets the same one; a response is put together from references to blobs. A session remembers the
+ * version of what it sent in an array by number of the name (xds_names.h): nine bytes a resource.
+ * At most one response of a type is on its way: what changes meanwhile is gathered and sent, as one
+ * difference, when the ACK or NACK comes. Types are pushed in the order of enum xds_type (make
+ * before break).
  * A NACK is kept with its sentence until a later response of that type is ACKed; the refused
  * versions count as sent, so a bad resource is not sent again until it changes.
  * A cluster that changed is followed by its endpoints, also when these are as before: Envoy holds
@@ -22,31 +24,20 @@
 
 #include <stdint.h>
 #include "base/error.h"
-#include "base/refcount.h"
 #include "base/sv.h"
-#include "xds/xds_type.h"
+#include "xds/xds_blob.h"
 
 struct ads_session;
 struct envoy_Node;
-
-struct xds_blob {
-    struct refcount refs;
-    uint64_t version; /* hash of the bytes */
-    sv name;
-    sv any; /* packed google.protobuf.Any with type URL and value */
-};
-/* A blob with a copy of the packed resource. */
-struct xds_blob *xds_blob_new(enum xds_type t, sv name, sv packed);
-struct xds_blob *xds_blob_ref(struct xds_blob *b);
-void xds_blob_unref(struct xds_blob *b); /* NULL is fine */
 
 struct ads_source {
     /* Calls add for every resource of the type that the proxy should have (wildcard). add takes no
      * reference: the session refs what it keeps. */
     void (*list)(void *self, struct ads_session *s, enum xds_type t,
                  void (*add)(void *arg, struct xds_blob *b), void *arg);
-    /* One by name, borrowed for the call's duration; NULL when it does not exist. */
-    struct xds_blob *(*find)(void *self, struct ads_session *s, enum xds_type t, sv name);
+    /* One by name and its number, borrowed for the call's duration; NULL when it does not exist. */
+    struct xds_blob *(*find)(void *self, struct ads_session *s, enum xds_type t, uint32_t id,
+                             sv name);
     /* The first request came: the node is known (it lives during the call). An error sentence
      * ends the stream with INVALID_ARGUMENT or PERMISSION_DENIED. */
     int (*hello)(void *self, struct ads_session *s, const struct envoy_Node *node,
@@ -58,8 +49,9 @@ struct ads_source {
 
 struct ads_session_opts {
     bool delta;
-    const struct ads_source *source; /* lives as long as the session */
-    void (*send)(void *arg, sv message);
+    const struct ads_source *source;              /* lives as long as the session */
+    struct xds_names *names;                      /* of the source's blobs; outlives the session */
+    void (*send)(void *arg, struct buf *message); /* takes the bytes */
     void *arg;
     uint32_t max_names; /* 0: 100000 */
     sv control_plane;   /* control_plane.identifier, lives as long as the session */
@@ -75,17 +67,21 @@ int ads_session_receive(struct ads_session *s, sv message, struct error *err) MU
 /* Resources of the types in the mask (bit 1 << enum xds_type) may have changed: sends what differs
  * from what the session has, at once or when the outstanding response is acknowledged. */
 void ads_session_changed(struct ads_session *s, uint32_t types);
-/* The same, when it is known which names of one type changed. */
-void ads_session_changed_names(struct ads_session *s, enum xds_type t, const sv *names, uint32_t n);
+/* The same, when it is known which names of one type changed: by their numbers. */
+void ads_session_changed_ids(struct ads_session *s, enum xds_type t, const uint32_t *ids,
+                             uint32_t n);
 /* While held, clusters and endpoints that went are not taken from the proxy (delta only; a state of
  * the world answer is complete by nature): routes that still name them are replaced first.
- * Releasing does not send by itself: call ads_session_changed. */
-void ads_session_hold_removals(struct ads_session *s, bool on);
+ * Releasing does not send by itself: call ads_session_changed with the types that it returns, those
+ * of which a removal was held. */
+uint32_t ads_session_hold_removals(struct ads_session *s, bool on);
 /* True when nothing of the types in the mask waits for an ACK. */
 bool ads_session_settled(const struct ads_session *s, uint32_t types);
 /* Calls fn for every name of a type that the session was sent and still has. */
 void ads_session_each_sent(const struct ads_session *s, enum xds_type t,
                            void (*fn)(void *arg, sv name), void *arg);
+/* Is it among them? */
+bool ads_session_sent(const struct ads_session *s, enum xds_type t, uint32_t id);
 
 /* ---- what proxy-status shows ---- */
 struct ads_type_status {

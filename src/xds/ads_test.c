@@ -24,6 +24,7 @@ struct queue {
 
 struct world {
     bool delta;
+    struct xds_names *names;
     struct map resources[XDS_TYPES]; /* what the source has: name -> blob */
     struct map applied[XDS_TYPES];   /* what the client's handler has: name -> text of version */
     char *refuse;                    /* name that the handler refuses */
@@ -47,9 +48,10 @@ static void up(void *arg, sv m)
     enqueue(&((struct world *)arg)->up, m);
 }
 
-static void down(void *arg, sv m)
+static void down(void *arg, struct buf *m)
 {
-    enqueue(&((struct world *)arg)->down, m);
+    enqueue(&((struct world *)arg)->down, buf_pullup(m, m->len));
+    buf_reset(m);
 }
 
 static void src_list(void *self, struct ads_session *s, enum xds_type t,
@@ -60,7 +62,8 @@ static void src_list(void *self, struct ads_session *s, enum xds_type t,
         add(arg, e->val);
 }
 
-static struct xds_blob *src_find(void *self, struct ads_session *s, enum xds_type t, sv name)
+static struct xds_blob *src_find(void *self, struct ads_session *s, enum xds_type t, uint32_t id,
+                                 sv name)
 {
     return map_get(&((struct world *)self)->resources[t], name);
 }
@@ -132,7 +135,7 @@ static void put(struct world *w, enum xds_type t, const char *name, int generati
         pb_encode(&envoy_Cluster_pb, &c, &out);
     }
     xds_blob_unref(
-        map_put(&w->resources[t], sv_of(name), xds_blob_new(t, sv_of(name), strbuf_sv(&out))));
+        map_put(&w->resources[t], sv_of(name), xds_blob_new(w->names, t, sv_of(name), strbuf_sv(&out))));
     strbuf_fini(&out);
     arena_free(&a);
 }
@@ -145,7 +148,7 @@ static void drop(struct world *w, enum xds_type t, const char *name)
 static void connect_stream(struct world *w)
 {
     struct ads_session_opts so = {
-        .delta = w->delta, .source = &source, .send = down, .arg = w, .control_plane = SV("test")};
+        .delta = w->delta, .source = &source, .names = w->names, .send = down, .arg = w, .control_plane = SV("test")};
     source.self = w;
     w->session = ads_session_new(&so);
     ads_client_stream_open(w->client, up, w);
