@@ -119,8 +119,12 @@ static void nacked(void *self, struct ads_session *s, enum xds_type t, sv senten
 
 static void open_session(struct peers *p, const struct ads_source *source)
 {
-    p->session = ads_session_new(&(struct ads_session_opts){
-        .delta = p->delta, .source = source, .names = p->names, .send = from_server, .arg = p, .max_names = 50});
+    p->session = ads_session_new(&(struct ads_session_opts){.delta = p->delta,
+                                                            .source = source,
+                                                            .names = p->names,
+                                                            .send = from_server,
+                                                            .arg = p,
+                                                            .max_names = 50});
 }
 
 /* ---- one message ---- */

@@ -25,6 +25,8 @@ struct sds_stream {
     bool waiting; /* paused: there is no certificate yet */
 };
 
+#define TYPES_OF_SECRETS (1u << XDS_SDS)
+
 struct sds_server {
     struct serve_server *http;
     struct grpc_server *grpc;
@@ -235,7 +237,8 @@ void sds_server_set(struct sds_server *s, sv chain_pem, sv key_pem, sv roots_pem
             x->waiting = false;
             grpc_pause(x->call, false);
         } else {
-            ads_session_changed_ids(x->session, XDS_SDS, ids, 2);
+            ads_session_mark(x->session, XDS_SDS, ids, 2);
+            ads_session_push(x->session, TYPES_OF_SECRETS);
         }
     }
 }

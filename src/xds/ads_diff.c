@@ -240,7 +240,8 @@ void ads_push(struct ads_session *s, enum xds_type type, bool answer_even_if_emp
     struct type_state *t = &s->types[type];
     struct diff d = {.s = s, .t = t, .type = type};
 
-    if (!t->subscribed || t->outstanding || (!t->all_dirty && !t->n_dirty && !t->force))
+    if (!t->subscribed || t->outstanding || (s->hold & (1u << type)) ||
+        (!t->all_dirty && !t->n_dirty && !t->force))
         return;
     arena_init(&d.a);
     buf_init(&d.resources);

@@ -39,6 +39,7 @@ struct ads_session {
     struct ads_session_opts o;
     void *user;
     bool greeted, hold_removals;
+    uint32_t hold; /* types of which nothing is sent now */
     struct type_state types[XDS_TYPES];
 };
 

@@ -99,32 +99,62 @@ void ads_mark_dirty(struct type_state *t, uint32_t id)
 
 /* ---- changes ---- */
 
-void ads_session_changed(struct ads_session *s, uint32_t types)
+void ads_session_push(struct ads_session *s, uint32_t types)
 {
-    for (int i = 0; i < XDS_TYPES; i++) {
-        if ((types & (1u << i)) && s->types[i].subscribed)
-            s->types[i].all_dirty = true;
-    }
     for (int i = 0; i < XDS_TYPES; i++) {
         if (types & (1u << i))
             ads_push(s, (enum xds_type)i, false);
     }
 }
 
-void ads_session_changed_ids(struct ads_session *s, enum xds_type type, const uint32_t *ids,
-                             uint32_t n)
+void ads_session_mark_all(struct ads_session *s, uint32_t types)
+{
+    for (int i = 0; i < XDS_TYPES; i++) {
+        if ((types & (1u << i)) && s->types[i].subscribed)
+            s->types[i].all_dirty = true;
+    }
+}
+
+void ads_session_changed(struct ads_session *s, uint32_t types)
+{
+    ads_session_mark_all(s, types);
+    ads_session_push(s, types);
+}
+
+void ads_session_mark(struct ads_session *s, enum xds_type type, const uint32_t *ids, uint32_t n)
 {
     struct type_state *t = &s->types[type];
 
-    if (!t->subscribed)
-        return;
-    for (uint32_t i = 0; i < n && !t->all_dirty; i++) {
+    for (uint32_t i = 0; t->subscribed && i < n; i++) {
         if (!t->wildcard && !(ads_flags(t, ids[i]) & NAME_WANTED))
             continue;
         ads_know(s, type, ids[i]);
         ads_mark_dirty(t, ids[i]);
     }
-    ads_push(s, type, false);
+}
+
+void ads_session_mark_absent(struct ads_session *s, enum xds_type type)
+{
+    struct type_state *t = &s->types[type];
+
+    for (uint32_t i = 0; t->n_known > t->n_sent && i < t->cap; i++) {
+        if ((t->flags[i] & (NAME_WANTED | NAME_SENT)) == NAME_WANTED)
+            ads_mark_dirty(t, i);
+    }
+}
+
+bool ads_session_marked(const struct ads_session *s)
+{
+    for (int i = 0; i < XDS_TYPES; i++) {
+        if (s->types[i].n_dirty || s->types[i].all_dirty)
+            return true;
+    }
+    return false;
+}
+
+void ads_session_hold(struct ads_session *s, uint32_t types)
+{
+    s->hold = types;
 }
 
 /* ---- requests ---- */
@@ -401,8 +431,8 @@ uint32_t ads_session_hold_removals(struct ads_session *s, bool on)
     uint32_t held = 0;
 
     s->hold_removals = on;
-    for (int i = 0; i < XDS_TYPES; i++) {
-        if (!on && s->types[i].held)
+    for (int i = 0; i < XDS_TYPES && !on; i++) {
+        if (s->types[i].held)
             held |= 1u << i;
         s->types[i].held = false;
     }

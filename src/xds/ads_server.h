@@ -67,9 +67,18 @@ int ads_session_receive(struct ads_session *s, sv message, struct error *err) MU
 /* Resources of the types in the mask (bit 1 << enum xds_type) may have changed: sends what differs
  * from what the session has, at once or when the outstanding response is acknowledged. */
 void ads_session_changed(struct ads_session *s, uint32_t types);
-/* The same, when it is known which names of one type changed: by their numbers. */
-void ads_session_changed_ids(struct ads_session *s, enum xds_type t, const uint32_t *ids,
-                             uint32_t n);
+/* The same, when it is known which names of one type changed, in two steps: their numbers are noted
+ * (each name is held by somebody at that moment); then what was noted of the types in the mask is
+ * looked at and sent. */
+void ads_session_mark(struct ads_session *s, enum xds_type t, const uint32_t *ids, uint32_t n);
+/* Notes the names that the proxy waits for and that did not exist so far. */
+void ads_session_mark_absent(struct ads_session *s, enum xds_type t);
+/* Notes everything of the types in the mask. */
+void ads_session_mark_all(struct ads_session *s, uint32_t types);
+bool ads_session_marked(const struct ads_session *s); /* of any type */
+void ads_session_push(struct ads_session *s, uint32_t types);
+/* Nothing of the types in the mask is sent until they are no longer in it. */
+void ads_session_hold(struct ads_session *s, uint32_t types);
 /* While held, clusters and endpoints that went are not taken from the proxy (delta only; a state of
  * the world answer is complete by nature): routes that still name them are replaced first.
  * Releasing does not send by itself: call ads_session_changed with the types that it returns, those

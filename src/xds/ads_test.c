@@ -134,8 +134,8 @@ static void put(struct world *w, enum xds_type t, const char *name, int generati
         c.alt_stat_name = sv_of(alt);
         pb_encode(&envoy_Cluster_pb, &c, &out);
     }
-    xds_blob_unref(
-        map_put(&w->resources[t], sv_of(name), xds_blob_new(w->names, t, sv_of(name), strbuf_sv(&out))));
+    xds_blob_unref(map_put(&w->resources[t], sv_of(name),
+                           xds_blob_new(w->names, t, sv_of(name), strbuf_sv(&out))));
     strbuf_fini(&out);
     arena_free(&a);
 }
@@ -145,10 +145,24 @@ static void drop(struct world *w, enum xds_type t, const char *name)
     xds_blob_unref(map_del(&w->resources[t], sv_of(name)));
 }
 
+/* By names, as tests know them. */
+static void changed_names(struct world *w, enum xds_type t, const sv *names, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t id = xds_names_find(w->names, t, names[i]);
+        ads_session_mark(w->session, t, &id, id != XDS_NO_NAME);
+    }
+    ads_session_push(w->session, 1u << t);
+}
+
 static void connect_stream(struct world *w)
 {
-    struct ads_session_opts so = {
-        .delta = w->delta, .source = &source, .names = w->names, .send = down, .arg = w, .control_plane = SV("test")};
+    struct ads_session_opts so = {.delta = w->delta,
+                                  .source = &source,
+                                  .names = w->names,
+                                  .send = down,
+                                  .arg = w,
+                                  .control_plane = SV("test")};
     source.self = w;
     w->session = ads_session_new(&so);
     ads_client_stream_open(w->client, up, w);
@@ -196,6 +210,7 @@ static struct world *world_new(bool delta, const char *node_id)
     struct ads_client_opts co = {
         .delta = delta, .node = &node, .handler = {.update = on_update, .self = w}};
     w->delta = delta;
+    w->names = xds_names_new();
     for (int t = 0; t < XDS_TYPES; t++) {
         map_init(&w->resources[t]);
         map_init(&w->applied[t]);
@@ -217,6 +232,7 @@ static void world_free(struct world *w)
         map_fini(&w->resources[t]);
         map_fini(&w->applied[t]);
     }
+    xds_names_free(w->names);
     free(w);
 }
 
@@ -271,14 +287,14 @@ static void test_named(void **state)
         put(w, XDS_EDS, "b", 2);
         put(w, XDS_EDS, "unwanted", 2);
         sv names[] = {SV("b"), SV("unwanted")};
-        ads_session_changed_names(w->session, XDS_EDS, names, 2);
+        changed_names(w, XDS_EDS, names, 2);
         assert_int_equal(settle(w), 1);
         assert_int_equal(map_len(&w->applied[XDS_EDS]), 2);
         ads_client_unsubscribe(w->client, XDS_EDS, SV("b"));
         settle(w);
         assert_false(ads_session_subscribed(w->session, XDS_EDS, SV("b")));
         put(w, XDS_EDS, "b", 3);
-        ads_session_changed_names(w->session, XDS_EDS, names, 1);
+        changed_names(w, XDS_EDS, names, 1);
         assert_int_equal(settle(w), 0);
         world_free(w);
     }
@@ -294,7 +310,7 @@ static void test_late_resource(void **state)
         assert_int_equal(map_len(&w->applied[XDS_EDS]), 0);
         put(w, XDS_EDS, "later", 1);
         sv name = SV("later");
-        ads_session_changed_names(w->session, XDS_EDS, &name, 1);
+        changed_names(w, XDS_EDS, &name, 1);
         settle(w);
         assert_int_equal(map_len(&w->applied[XDS_EDS]), 1);
         world_free(w);

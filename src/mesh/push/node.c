@@ -98,7 +98,6 @@ static int check_identity(struct push_stream *s, struct error *err)
 int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct error *err)
 {
     sv kind, ip, name, domain, rest, workload, ns;
-    struct strbuf scope;
 
     s->node_id = arena_sv(&s->arena, node->id);
     if (!sv_cut(s->node_id, '~', &kind, &rest) || !sv_cut(rest, '~', &ip, &rest) ||
@@ -129,14 +128,5 @@ int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct 
         s->proxy.inbound_port = (uint16_t)port;
     read_labels(s, node);
     read_locality(s, node);
-    strbuf_init(&scope, 65536);
-    strbuf_addf(&scope, "%.*s,%u,%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(ns), s->proxy.outbound_port,
-                s->proxy.dns_capture, SV_ARG(s->proxy.region), SV_ARG(s->proxy.zone),
-                SV_ARG(s->proxy.sub_zone), SV_ARG(s->proxy.network));
-    for (uint32_t i = 0; i < s->proxy.labels.n; i++)
-        strbuf_addf(&scope, ",%.*s=%.*s", SV_ARG(s->proxy.labels.v[i].key),
-                    SV_ARG(s->proxy.labels.v[i].value));
-    s->scope = arena_sv(&s->arena, strbuf_sv(&scope));
-    strbuf_fini(&scope);
     return check_identity(s, err);
 }

@@ -9,66 +9,35 @@
 LOG_COMPONENT(push);
 
 #define WINDOW_MS 10
-#define BIT(t)    (1u << (t))
 
 /* ---- the source of the sessions ---- */
-
-struct adding {
-    void (*add)(void *arg, struct xds_blob *b);
-    void *arg;
-    enum xds_type type;
-};
-
-/* What belongs to one proxy alone is made for it and not kept. */
-static void add_own(void *arg, sv name, sv packed)
-{
-    struct adding *a = arg;
-    struct xds_blob *b = xds_blob_new(a->type, name, packed);
-    a->add(a->arg, b);
-    xds_blob_unref(b);
-}
 
 static void list(void *self, struct ads_session *session, enum xds_type t,
                  void (*add)(void *arg, struct xds_blob *b), void *arg)
 {
     struct push_stream *s = ads_session_user(session);
-    struct push *p = self;
-    const struct blob_list *l = push_cache_list(p, s, t);
-    struct adding own = {add, arg, t};
-    struct arena a;
 
-    for (uint32_t i = 0; i < l->n; i++)
-        add(arg, l->v[i]);
-    arena_init(&a);
-    if (t == XDS_CDS)
-        translate_clusters_inbound(p->t, p->m, &s->proxy, &a, add_own, &own);
-    else if (t == XDS_LDS)
-        translate_listeners_inbound(p->t, p->m, &s->proxy, &a, add_own, &own);
-    arena_free(&a);
+    push_scope_list(s->scope, t, add, arg);
+    push_own_list(s, t, add, arg);
 }
 
-static struct xds_blob *find(void *self, struct ads_session *session, enum xds_type t, sv name)
+static struct xds_blob *find(void *self, struct ads_session *session, enum xds_type t, uint32_t id,
+                             sv name)
 {
     struct push_stream *s = ads_session_user(session);
-    const struct blob_list *l;
+    struct xds_blob *b = push_own_find(s, t, id);
 
-    if (t == XDS_EDS || t == XDS_RDS)
-        return push_cache_find(self, s, t, name);
-    l = push_cache_list(self, s, t);
-    for (uint32_t i = 0; i < l->n; i++) {
-        if (sv_eq(l->v[i]->name, name))
-            return l->v[i];
-    }
-    return NULL;
+    return b ? b : push_scope_find(s->scope, t, id, name);
 }
 
 /* ---- make before break ---- */
 
-#define CLUSTER_TYPES (BIT(XDS_CDS) | BIT(XDS_EDS) | BIT(XDS_SDS) | BIT(XDS_NDS))
-#define ROUTE_TYPES   (BIT(XDS_LDS) | BIT(XDS_RDS))
-#define STEP_MAX_MS   1000
-#define LINGER_MS     10000
-#define HELD_MAX_MS   60000
+#define CLUSTER_TYPES                                                                              \
+    (TYPE_BIT(XDS_CDS) | TYPE_BIT(XDS_EDS) | TYPE_BIT(XDS_SDS) | TYPE_BIT(XDS_NDS))
+#define ROUTE_TYPES (TYPE_BIT(XDS_LDS) | TYPE_BIT(XDS_RDS))
+#define STEP_MAX_MS 1000
+#define LINGER_MS   10000
+#define HELD_MAX_MS 60000
 
 struct unasked {
     struct push_stream *s;
@@ -79,27 +48,34 @@ struct unasked {
 static void look_unasked(void *arg, sv name)
 {
     struct unasked *u = arg;
-    if (!u->any && sv_starts(name, SV("outbound|")) &&
-        !ads_session_subscribed(u->s->session, XDS_EDS, name) &&
-        push_cache_find(u->s->push, u->s, XDS_EDS, name))
-        u->any = true;
+    struct push_stream *s = u->s;
+
+    if (u->any || !sv_starts(name, SV("outbound|")) ||
+        ads_session_subscribed(s->session, XDS_EDS, name))
+        return;
+    uint32_t id = xds_names_get(s->push->names, XDS_EDS, name);
+    u->any = push_scope_find(s->scope, XDS_EDS, id, name) != NULL;
+    xds_names_unref(s->push->names, XDS_EDS, id);
+}
+
+static bool clusters_are_there(struct push_stream *s)
+{
+    struct unasked u = {.s = s};
+
+    if (!ads_session_settled(s->session, CLUSTER_TYPES))
+        return false;
+    if (s->clusters_sent)
+        ads_session_each_sent(s->session, XDS_CDS, look_unasked, &u);
+    return !u.any;
 }
 
 static void advance(struct push_stream *s, bool by_time)
 {
-    struct unasked u = {.s = s};
-
-    if (s->step == STEP_CLUSTERS) {
-        if (!by_time) {
-            if (!ads_session_settled(s->session, CLUSTER_TYPES))
-                return;
-            ads_session_each_sent(s->session, XDS_CDS, look_unasked, &u);
-            if (u.any)
-                return;
-        }
+    if (s->step == STEP_CLUSTERS && (by_time || clusters_are_there(s))) {
         s->step = STEP_ROUTES;
         timer_set(&s->step_timer, STEP_MAX_MS);
-        ads_session_changed(s->session, ROUTE_TYPES);
+        ads_session_hold(s->session, 0);
+        ads_session_push(s->session, ROUTE_TYPES);
         by_time = false;
     }
     if (s->step == STEP_ROUTES && (by_time || ads_session_settled(s->session, ROUTE_TYPES))) {
@@ -111,8 +87,7 @@ static void advance(struct push_stream *s, bool by_time)
         s->step = STEP_NONE;
         s->held_since_ms = 0;
         timer_cancel(&s->step_timer);
-        ads_session_hold_removals(s->session, false);
-        ads_session_changed(s->session, BIT(XDS_CDS) | BIT(XDS_EDS));
+        ads_session_changed(s->session, ads_session_hold_removals(s->session, false));
     }
 }
 
@@ -121,14 +96,19 @@ static void step_over(struct timer *t)
     advance(container_of(t, struct push_stream, step_timer), true);
 }
 
+/* Sends what was noted for the session, in order. */
 static void begin_change(struct push_stream *s)
 {
+    if (!ads_session_marked(s->session))
+        return;
     s->step = STEP_CLUSTERS;
     if (!s->held_since_ms)
         s->held_since_ms = loop_now_ms(s->push->loop);
     ads_session_hold_removals(s->session, true);
+    ads_session_hold(s->session, ROUTE_TYPES);
     timer_set(&s->step_timer, STEP_MAX_MS);
-    ads_session_changed(s->session, CLUSTER_TYPES);
+    ads_session_push(s->session, CLUSTER_TYPES);
+    s->clusters_sent = !ads_session_settled(s->session, TYPE_BIT(XDS_CDS));
     advance(s, false);
 }
 
@@ -145,6 +125,7 @@ static int hello(void *self, struct ads_session *session, const struct envoy_Nod
                  SV_ARG(s->address), err->msg);
         return rc;
     }
+    push_scope_enter(s);
     s->greeted = true;
     p->counters.proxies++;
     p->counters.connects++;
@@ -212,19 +193,6 @@ static void run_checks(struct push *p)
     arena_free(&old_arena);
 }
 
-static bool hosts_ip(const struct model *m, sv host, sv ip)
-{
-    const struct model_service *svc = m ? model_service_find(m, host) : NULL;
-    for (uint32_t k = 0; svc && k < svc->spec->n_ports; k++) {
-        const struct model_endpoints *eps = model_endpoints_find(m, host, svc->spec->ports[k].port);
-        for (uint32_t i = 0; eps && i < eps->n; i++) {
-            if (sv_eq(eps->v[i].address, ip))
-                return true;
-        }
-    }
-    return false;
-}
-
 /* The set of accounts behind a host is part of its clusters (who may answer), and whether all of
  * them speak mTLS. */
 static bool accounts_same(const struct model *a, const struct model *b, sv host)
@@ -253,36 +221,112 @@ static bool accounts_same(const struct model *a, const struct model *b, sv host)
     return sum[0] == sum[1] && plain[0] == plain[1];
 }
 
-static void apply_endpoint_delta(struct push *p, const struct model *prev,
+/* ---- what a change concerns ---- */
+
+#define ALL_TYPES (CLUSTER_TYPES | ROUTE_TYPES)
+
+struct concern {
+    uint32_t types;   /* of shared resources to be made anew */
+    bool all_proxies; /* their own resources may differ, whoever they are */
+    struct map ips;   /* or those of the proxies at these addresses */
+    const sv *hosts;  /* whose endpoints changed, when only theirs did */
+    uint32_t n_hosts;
+};
+
+/* Inputs of translation by kind, as translate.h declares them. */
+static void concern_of_objects(struct concern *c, const struct model_delta *d)
+{
+    for (uint32_t i = 0; i < d->n_objects; i++) {
+        switch (d->objects[i]->kind) {
+        case MODEL_VIRTUAL_SERVICE:
+            c->types |= ROUTE_TYPES;
+            break;
+        case MODEL_DESTINATION_RULE:
+            c->types |= ALL_TYPES & ~TYPE_BIT(XDS_NDS);
+            break;
+        default:
+            c->types |= ALL_TYPES;
+            c->all_proxies = true;
+        }
+    }
+    if (d->n_hosts || (d->config && !d->n_objects)) {
+        c->types |= ALL_TYPES;
+        c->all_proxies = true;
+    }
+}
+
+static void note_ips(struct concern *c, const struct model *m, sv host)
+{
+    const struct model_service *svc = m ? model_service_find(m, host) : NULL;
+
+    for (uint32_t k = 0; svc && k < svc->spec->n_ports; k++) {
+        const struct model_endpoints *eps = model_endpoints_find(m, host, svc->spec->ports[k].port);
+        for (uint32_t i = 0; eps && i < eps->n; i++)
+            map_put(&c->ips, eps->v[i].address, c);
+    }
+}
+
+static void concern_of_endpoints(struct concern *c, const struct push *p, const struct model *prev,
                                  const struct model_delta *d)
 {
-    bool accounts = true;
+    for (uint32_t i = 0; i < d->n_endpoint_hosts; i++) {
+        sv host = d->endpoint_hosts[i];
+        const struct model_service *svc = model_service_find(p->m, host);
+        if (!accounts_same(prev, p->m, host))
+            c->types |= TYPE_BIT(XDS_CDS);
+        if (svc && !svc->vip.n)
+            c->types |= TYPE_BIT(XDS_NDS); /* headless: its names are its endpoints */
+        note_ips(c, prev, host);
+        note_ips(c, p->m, host);
+    }
+    if (!d->n_endpoint_hosts)
+        return;
+    if (!(c->types & TYPE_BIT(XDS_EDS))) {
+        c->hosts = d->endpoint_hosts;
+        c->n_hosts = d->n_endpoint_hosts;
+    }
+    c->types |= TYPE_BIT(XDS_EDS);
+}
 
-    push_cache_clear_endpoints(p, d->endpoint_hosts, d->n_endpoint_hosts);
-    for (uint32_t i = 0; i < d->n_endpoint_hosts; i++)
-        accounts &= accounts_same(prev, p->m, d->endpoint_hosts[i]);
-    if (!accounts)
-        push_cache_clear_type(p, XDS_CDS);
-    push_cache_clear_type(p, XDS_NDS);
+static void tell(struct push_stream *s, const struct concern *c)
+{
+    for (int t = 0; t < XDS_TYPES; t++) {
+        const struct id_list *changed = &s->scope->changed[t];
+        ads_session_mark(s->session, (enum xds_type)t, changed->v, changed->n);
+        if (c->types & TYPE_BIT(t))
+            ads_session_mark_absent(s->session, (enum xds_type)t);
+    }
+    if (c->all_proxies || map_has(&c->ips, s->proxy.ip))
+        push_own_refresh(s);
+    begin_change(s);
+}
+
+static void apply(struct push *p, const struct model *prev, const struct model_delta *d)
+{
+    struct concern c = {0};
+
+    map_init_borrow(&c.ips);
+    concern_of_objects(&c, d);
+    concern_of_endpoints(&c, p, prev, d);
+    map_each (e, &p->scopes)
+        push_scope_refresh(e->val, c.types, c.hosts, c.n_hosts);
     list_each_safe (it, &p->streams) {
         struct push_stream *s = container_of(it, struct push_stream, link);
-        /* EDS: the session asks for its own names; those of other hosts come from the cache. */
-        uint32_t types = BIT(XDS_NDS) | BIT(XDS_EDS);
-        bool own = false; /* what the proxy itself serves changes */
+        if (s->greeted)
+            tell(s, &c);
+    }
+    map_fini(&c.ips);
+}
+
+/* Other labels than before decide who shares with whom. */
+static void enter_anew(struct push *p)
+{
+    list_each_safe (it, &p->streams) {
+        struct push_stream *s = container_of(it, struct push_stream, link);
         if (!s->greeted)
             continue;
-        for (uint32_t i = 0; i < d->n_endpoint_hosts; i++) {
-            if (hosts_ip(p->m, d->endpoint_hosts[i], s->proxy.ip) ||
-                hosts_ip(prev, d->endpoint_hosts[i], s->proxy.ip))
-                own = true;
-        }
-        if (own) {
-            begin_change(s);
-            continue;
-        }
-        if (!accounts)
-            types |= BIT(XDS_CDS);
-        ads_session_changed(s->session, types);
+        push_scope_enter(s);
+        ads_session_mark_all(s->session, ALL_TYPES);
     }
 }
 
@@ -295,16 +339,10 @@ static void build(struct push *p)
     p->m = model_store_build(p->store, prev, &d);
     p->counters.builds++;
     run_checks(p);
-    if (d->config) {
-        push_cache_clear(p);
-        list_each_safe (it, &p->streams) {
-            struct push_stream *s = container_of(it, struct push_stream, link);
-            if (s->greeted)
-                begin_change(s);
-        }
-        p->counters.pushes++;
-    } else if (d->n_endpoint_hosts) {
-        apply_endpoint_delta(p, prev, d);
+    if (d->config && push_scope_keys_changed(p))
+        enter_anew(p);
+    if (d->config || d->n_endpoint_hosts) {
+        apply(p, prev, d);
         p->counters.pushes++;
     }
     p->counters.last_build_us = (loop_clock_ns(p->loop) - start) / 1000;
@@ -347,12 +385,14 @@ struct push *push_new(struct loop *l, struct model_store *store, const struct tr
     p->store = store;
     p->t = t;
     list_init(&p->streams);
-    map_init(&p->lists);
-    map_init(&p->blobs);
+    p->names = xds_names_new();
+    map_init_borrow(&p->scopes);
     arena_init(&p->check_arena);
+    arena_init(&p->keys_arena);
     timer_init(&p->window, l, window_over);
     p->m = model_store_build(store, NULL, NULL);
     run_checks(p);
+    push_scope_keys_changed(p);
     return p;
 }
 
@@ -361,9 +401,9 @@ void push_free(struct push *p)
     if (!p)
         return;
     timer_cancel(&p->window);
-    push_cache_clear(p);
-    map_fini(&p->lists);
-    map_fini(&p->blobs);
+    map_fini(&p->scopes); /* empty: streams are gone */
+    xds_names_free(p->names);
+    arena_free(&p->keys_arena);
     free(p->checks);
     arena_free(&p->check_arena);
     model_unref(p->m);
@@ -390,7 +430,7 @@ const struct push_counters *push_counters(const struct push *p)
 }
 
 struct push_stream *push_stream_open(struct push *p, bool delta, const struct push_peer *peer,
-                                     void (*send)(void *arg, sv message), void *arg)
+                                     void (*send)(void *arg, struct buf *message), void *arg)
 {
     struct stream_and_source {
         struct push_stream s;
@@ -406,6 +446,7 @@ struct push_stream *push_stream_open(struct push *p, bool delta, const struct pu
     s->address = arena_sv(&s->arena, peer->address);
     s->session = ads_session_new(&(struct ads_session_opts){.delta = delta,
                                                             .source = &x->source,
+                                                            .names = p->names,
                                                             .send = send,
                                                             .arg = arg,
                                                             .control_plane = SV("weft")});
@@ -434,6 +475,8 @@ void push_stream_close(struct push_stream *s)
     timer_cancel(&s->step_timer);
     list_del(&s->link);
     ads_session_free(s->session);
+    push_own_free(s);
+    push_scope_leave(s);
     arena_free(&s->arena);
     free(s);
 }

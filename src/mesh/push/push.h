@@ -4,9 +4,10 @@
  * messages
  *
  * The first change of a quiet period is built at once; what follows within the window (default 10
- * ms) is merged into one build. Resources are made once for each distinct scope and shared.
- * Endpoint churn touches endpoint resources only. Transport-free: control.c runs it over gRPC.
- * Thread: main. */
+ * ms) is merged into one build. Resources are made once for each scope (namespace, and the labels
+ * by which configuration selects clients) and shared; after a change the kinds of what changed
+ * decide which types are made anew, and proxies hear of the names that differ, no others.
+ * Transport-free: control.c runs it over gRPC. Thread: main. */
 #ifndef WEFT_MESH_PUSH_PUSH_H
 #define WEFT_MESH_PUSH_PUSH_H
 
@@ -37,7 +38,7 @@ struct push_peer {
     sv address; /* text, for status */
 };
 struct push_stream *push_stream_open(struct push *p, bool delta, const struct push_peer *peer,
-                                     void (*send)(void *arg, sv message), void *arg);
+                                     void (*send)(void *arg, struct buf *message), void *arg);
 int push_stream_receive(struct push_stream *s, sv message, struct error *err) MUST_CHECK;
 void push_stream_close(struct push_stream *s);
 

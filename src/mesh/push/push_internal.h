@@ -1,8 +1,42 @@
-/* Shared by the files of push/. */
+/* Shared by the files of push/.
+ *
+ *   stream --- proxy's own resources (inbound)          made for it alone
+ *     |
+ *   scope ---- outbound resources, shared by all        made once for each scope, on first use;
+ *              proxies that see the mesh alike          after a change only what it may concern is
+ *                                                       made anew, and what differs is named
+ */
 #ifndef WEFT_MESH_PUSH_INTERNAL_H
 #define WEFT_MESH_PUSH_INTERNAL_H
 
 #include "mesh/push/push.h"
+
+#define TYPE_BIT(t) (1u << (t))
+
+/* Numbers of names of one type, each with a reference. */
+struct id_list {
+    uint32_t *v;
+    uint32_t n, cap;
+};
+
+/* Resources of one type, by the number of their name. */
+struct blob_table {
+    struct xds_blob **v; /* NULL: not made, or there is none */
+    uint32_t cap;
+    struct id_list asked; /* EDS, RDS: names that were looked for */
+    bool listed;          /* the complete types: everything is there */
+};
+
+struct push_scope {
+    struct push *push;
+    unsigned streams;
+    struct arena arena;
+    sv key; /* "ns,port,dns,locality,network,label=value,..." */
+    /* What translation of shared resources may look at; of the labels those that matter. */
+    struct translate_proxy view;
+    struct blob_table t[XDS_TYPES];
+    struct id_list changed[XDS_TYPES]; /* by the last push_scope_refresh */
+};
 
 struct push_stream {
     struct list link;
@@ -10,9 +44,11 @@ struct push_stream {
     struct ads_session *session;
     struct arena arena; /* of what the node said */
     struct translate_proxy proxy;
-    sv scope; /* "ns|labels": what shared resources depend on */
+    struct push_scope *scope;         /* NULL until greeted */
+    struct blob_table own[XDS_TYPES]; /* inbound clusters and listeners */
     sv node_id, identity, address;
     bool greeted;
+    bool clusters_sent; /* in this step */
     /* A configuration change on its way: clusters and endpoints first, then listeners and routes;
      * what is no longer named goes last, when connections that began under the old listeners had
      * time to drain. Changes that follow one another put that off, but not for ever. */
@@ -26,33 +62,42 @@ struct push {
     struct model_store *store;
     const struct translate *t;
     struct model *m;
+    struct xds_names *names;
     struct arena check_arena;
     const struct model_problem **checks; /* between objects */
     uint32_t n_checks, cap_checks;
     struct list streams;
-    struct map lists; /* "type|scope" -> struct blob_list */
-    struct map blobs; /* "type|scope|name" -> struct xds_blob, or the absent mark */
+    struct map scopes; /* key -> struct push_scope */
+    struct arena keys_arena;
+    const sv *label_keys; /* that scopes depend on */
+    uint32_t n_label_keys;
     struct timer window;
     bool in_window, again;
     struct push_counters counters;
 };
 
-/* A complete set of one type for one scope. */
-struct blob_list {
-    struct xds_blob **v;
-    uint32_t n, cap;
-};
+/* ---- scopes ---- */
+/* The scope of a greeted stream; leaves the one it is in. */
+void push_scope_enter(struct push_stream *s);
+void push_scope_leave(struct push_stream *s);
+/* True when other labels than before decide about scopes: streams must enter anew. */
+bool push_scope_keys_changed(struct push *p);
+/* Calls add with every shared resource of a complete type. */
+void push_scope_list(struct push_scope *c, enum xds_type t,
+                     void (*add)(void *arg, struct xds_blob *b), void *arg);
+/* One resource, NULL when there is none. */
+struct xds_blob *push_scope_find(struct push_scope *c, enum xds_type t, uint32_t id, sv name);
+/* Makes anew what there is of these types, and what names only hosts (n_hosts > 0) of EDS; fills
+ * `changed`. */
+void push_scope_refresh(struct push_scope *c, uint32_t types, const sv *hosts, uint32_t n_hosts);
 
-/* The resources of a type that the proxy shares with others of its scope. */
-const struct blob_list *push_cache_list(struct push *p, const struct push_stream *s,
-                                        enum xds_type t);
-/* One EDS or RDS resource, NULL when there is none. */
-struct xds_blob *push_cache_find(struct push *p, const struct push_stream *s, enum xds_type t,
-                                 sv name);
-/* Everything is stale / only endpoints of these hosts are. */
-void push_cache_clear(struct push *p);
-void push_cache_clear_endpoints(struct push *p, const sv *hosts, uint32_t n);
-void push_cache_clear_type(struct push *p, enum xds_type t);
+/* ---- a proxy's own resources ---- */
+void push_own_list(struct push_stream *s, enum xds_type t,
+                   void (*add)(void *arg, struct xds_blob *b), void *arg);
+struct xds_blob *push_own_find(struct push_stream *s, enum xds_type t, uint32_t id);
+/* Makes them anew; tells the session which differ. */
+void push_own_refresh(struct push_stream *s);
+void push_own_free(struct push_stream *s);
 
 /* What a node says of itself, into the stream. Refusals name the field. */
 int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct error *err);

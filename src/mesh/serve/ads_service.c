@@ -31,10 +31,10 @@ struct ca_caller service_caller(const struct grpc_call *c)
     return who;
 }
 
-static void send_message(void *arg, sv message)
+static void send_message(void *arg, struct buf *message)
 {
     struct stream *st = arg;
-    grpc_send(st->call, message);
+    grpc_send_buf(st->call, message);
 }
 
 static void on_message(void *user, struct buf *msg, sv bytes)

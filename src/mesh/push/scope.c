@@ -1,0 +1,248 @@
+/* Outbound resources, made once for each scope and shared by the proxies of it. */
+#include <stdlib.h>
+#include "base/mem.h"
+#include "mesh/push/blob_table.h"
+
+/* ---- making ---- */
+
+struct making {
+    struct push_scope *c;
+    enum xds_type type;
+};
+
+static void make_complete(void *arg, struct arena *a, translate_emit emit, void *to)
+{
+    const struct making *k = arg;
+    const struct push *p = k->c->push;
+
+    switch (k->type) {
+    case XDS_CDS:
+        translate_clusters_outbound(p->t, p->m, &k->c->view, a, emit, to);
+        break;
+    case XDS_LDS:
+        translate_listeners_outbound(p->t, p->m, &k->c->view, a, emit, to);
+        break;
+    case XDS_NDS:
+        emit(to, (sv){NULL, 0}, translate_names(p->t, p->m, &k->c->view, a));
+        break;
+    default:
+        break;
+    }
+}
+
+static void replace(struct push_scope *c, enum xds_type t, struct id_list *changed)
+{
+    struct making k = {c, t};
+    blob_table_replace(&c->t[t], c->push->names, t, make_complete, &k, changed);
+}
+
+/* An EDS or RDS resource as it is now; the caller's reference, or NULL. */
+static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, sv name)
+{
+    const struct push *p = c->push;
+    struct xds_blob *b = NULL;
+    struct arena a;
+    sv packed;
+    bool ok = false;
+
+    arena_init(&a);
+    if (t == XDS_EDS)
+        ok = translate_endpoints(p->t, p->m, &c->view, name, &a, &packed);
+    else if (t == XDS_RDS)
+        ok = translate_routes(p->t, p->m, &c->view, name, &a, &packed);
+    if (ok)
+        b = xds_blob_new(p->names, t, name, packed);
+    arena_free(&a);
+    return b;
+}
+
+/* ---- asking ---- */
+
+void push_scope_list(struct push_scope *c, enum xds_type t,
+                     void (*add)(void *arg, struct xds_blob *b), void *arg)
+{
+    if (!c->t[t].listed)
+        replace(c, t, NULL);
+    blob_table_each(&c->t[t], add, arg);
+}
+
+struct xds_blob *push_scope_find(struct push_scope *c, enum xds_type t, uint32_t id, sv name)
+{
+    struct xds_blob *b = blob_table_get(&c->t[t], id);
+
+    if (b || (t != XDS_EDS && t != XDS_RDS))
+        return b;
+    /* Names come from proxies: what does not exist is asked for again each time, and not kept. */
+    b = make_named(c, t, name);
+    if (!b)
+        return NULL;
+    blob_table_set(&c->t[t], id, b);
+    id_list_add(&c->t[t].asked, c->push->names, t, id);
+    return b;
+}
+
+/* ---- changes ---- */
+
+/* "outbound|80|v1|host": endpoints of one of the hosts. */
+static bool concerns(sv name, const struct map *hosts)
+{
+    return map_has(hosts, sv_from(name, (size_t)(sv_rfind(name, '|') + 1)));
+}
+
+static void refresh_named(struct push_scope *c, enum xds_type t, const struct map *hosts)
+{
+    struct xds_names *names = c->push->names;
+    struct blob_table *table = &c->t[t];
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < table->asked.n; i++) {
+        uint32_t id = table->asked.v[i];
+        sv name = xds_names_text(names, t, id);
+        if (hosts && !concerns(name, hosts)) {
+            table->asked.v[kept++] = id;
+            continue;
+        }
+        struct xds_blob *b = make_named(c, t, name);
+        if (blob_table_set(table, id, b))
+            id_list_add(&c->changed[t], names, t, id);
+        if (b)
+            table->asked.v[kept++] = id;
+        else
+            xds_names_unref(names, t, id);
+    }
+    table->asked.n = kept;
+}
+
+void push_scope_refresh(struct push_scope *c, uint32_t types, const sv *hosts, uint32_t n_hosts)
+{
+    struct map only;
+
+    map_init_borrow(&only);
+    for (uint32_t i = 0; i < n_hosts; i++)
+        map_put(&only, hosts[i], c);
+    for (int t = 0; t < XDS_TYPES; t++) {
+        id_list_reset(&c->changed[t], c->push->names, (enum xds_type)t);
+        if (!(types & TYPE_BIT(t)))
+            continue;
+        if (t == XDS_EDS || t == XDS_RDS)
+            refresh_named(c, (enum xds_type)t, t == XDS_EDS && n_hosts ? &only : NULL);
+        else if (c->t[t].listed)
+            replace(c, (enum xds_type)t, &c->changed[t]);
+    }
+    map_fini(&only);
+}
+
+/* ---- entering and leaving ---- */
+
+static bool matters(const struct push *p, sv key)
+{
+    for (uint32_t i = 0; i < p->n_label_keys; i++) {
+        if (sv_eq(p->label_keys[i], key))
+            return true;
+    }
+    return false;
+}
+
+static sv key_of(const struct push_stream *s, struct strbuf *out)
+{
+    const struct translate_proxy *p = &s->proxy;
+
+    strbuf_addf(out, "%.*s,%u,%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
+                p->dns_capture, SV_ARG(p->region), SV_ARG(p->zone), SV_ARG(p->sub_zone),
+                SV_ARG(p->network));
+    for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
+        const struct model_label *l = &s->proxy.labels.v[i];
+        if (matters(s->push, l->key))
+            strbuf_addf(out, ",%.*s=%.*s", SV_ARG(l->key), SV_ARG(l->value));
+    }
+    return strbuf_sv(out);
+}
+
+static struct push_scope *scope_new(const struct push_stream *s, sv key)
+{
+    struct push_scope *c = mem_new(struct push_scope);
+    struct model_label *labels;
+
+    c->push = s->push;
+    arena_init(&c->arena);
+    c->key = arena_sv(&c->arena, key);
+    c->view = (struct translate_proxy){.ns = arena_sv(&c->arena, s->proxy.ns),
+                                       .outbound_port = s->proxy.outbound_port,
+                                       .inbound_port = s->proxy.inbound_port,
+                                       .region = arena_sv(&c->arena, s->proxy.region),
+                                       .zone = arena_sv(&c->arena, s->proxy.zone),
+                                       .sub_zone = arena_sv(&c->arena, s->proxy.sub_zone),
+                                       .network = arena_sv(&c->arena, s->proxy.network),
+                                       .dns_capture = s->proxy.dns_capture};
+    labels = arena_array(&c->arena, struct model_label, s->proxy.labels.n + 1);
+    for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
+        const struct model_label *l = &s->proxy.labels.v[i];
+        if (matters(s->push, l->key))
+            labels[c->view.labels.n++] =
+                (struct model_label){arena_sv(&c->arena, l->key), arena_sv(&c->arena, l->value)};
+    }
+    c->view.labels.v = labels;
+    return c;
+}
+
+static void scope_free(struct push_scope *c)
+{
+    for (int t = 0; t < XDS_TYPES; t++) {
+        id_list_reset(&c->changed[t], c->push->names, (enum xds_type)t);
+        blob_table_free(&c->t[t], c->push->names, (enum xds_type)t);
+    }
+    map_del(&c->push->scopes, c->key);
+    arena_free(&c->arena);
+    free(c);
+}
+
+void push_scope_enter(struct push_stream *s)
+{
+    struct push_scope *c;
+    struct strbuf text;
+    sv key;
+
+    strbuf_init(&text, 65536);
+    key = key_of(s, &text);
+    c = map_get(&s->push->scopes, key);
+    if (!c) {
+        c = scope_new(s, key);
+        map_put(&s->push->scopes, c->key, c);
+    }
+    strbuf_fini(&text);
+    c->streams++;
+    push_scope_leave(s);
+    s->scope = c;
+}
+
+void push_scope_leave(struct push_stream *s)
+{
+    struct push_scope *c = s->scope;
+
+    s->scope = NULL;
+    if (c && --c->streams == 0)
+        scope_free(c);
+}
+
+bool push_scope_keys_changed(struct push *p)
+{
+    struct arena a;
+    const sv *keys;
+    uint32_t n;
+    bool same;
+
+    arena_init(&a);
+    n = translate_label_keys(p->m, &a, &keys);
+    same = n == p->n_label_keys;
+    for (uint32_t i = 0; i < n && same; i++)
+        same = matters(p, keys[i]);
+    if (same) {
+        arena_free(&a);
+        return false;
+    }
+    arena_free(&p->keys_arena);
+    p->keys_arena = a;
+    p->label_keys = keys;
+    p->n_label_keys = n;
+    return true;
+}
