@@ -274,8 +274,8 @@ static void concern_of_endpoints(struct concern *c, const struct push *p, const 
         const struct model_service *svc = model_service_find(p->m, host);
         if (!accounts_same(prev, p->m, host))
             c->types |= TYPE_BIT(XDS_CDS);
-        if (svc && !svc->vip.n)
-            c->types |= TYPE_BIT(XDS_NDS); /* headless: its names are its endpoints */
+        if (svc && svc->spec->headless)
+            c->types |= ALL_TYPES; /* its names, listeners and routes are its endpoints */
         note_ips(c, prev, host);
         note_ips(c, p->m, host);
     }
