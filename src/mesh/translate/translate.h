@@ -71,8 +71,8 @@ bool translate_routes(const struct translate *t, const struct model *m,
 sv translate_names(const struct translate *t, const struct model *m,
                    const struct translate_proxy *p, struct arena *a);
 
-/* Keys of the proxy's labels that its outbound resources depend on, as configuration selects clients
- * by labels (sourceLabels, workloadSelector, failoverPriority). Strings live in a. */
+/* Keys of the proxy's labels that its outbound resources depend on, as configuration selects
+ * clients by labels (sourceLabels, workloadSelector, failoverPriority). Strings live in a. */
 uint32_t translate_label_keys(const struct model *m, struct arena *a, const sv **out);
 
 /* ---- names ---- */
