@@ -23,7 +23,7 @@ static void sub_group(struct stat_group *g, const struct stat_group_def *def,
 
 void cluster_stats_init(struct cluster_stats *s, struct stats *registry, sv name)
 {
-    static const char *const origins[CLUSTER_ORIGINS] = {NULL, "internal.", "external."};
+    static const char *const origins[CLUSTER_ORIGINS] = {NULL, "internal.", "external.", "retry."};
     *s = (struct cluster_stats){.scope = stats_scope_cluster(registry, name)};
     stat_group_init(&s->g, &cluster_stat_def, s->scope);
     sub_group(&s->tls, &cluster_tls_stat_def, s->scope, SV("ssl."));
@@ -54,16 +54,26 @@ void cluster_stats_fini(struct cluster_stats *s)
     s->scope = NULL;
 }
 
+static void count_status(struct cluster_stats *s, enum cluster_origin o, uint16_t status)
+{
+    unsigned class = status / 100u;
+    stat_inc(&s->rq[o].g, cluster_rq_stat_upstream_rq_completed);
+    if (class >= 1 && class <= 5)
+        stat_inc(&s->rq[o].g, cluster_rq_stat_upstream_rq_1xx + class - 1);
+    stat_codes_inc(&s->rq[o].codes, status);
+}
+
+void cluster_stats_retried(struct cluster_stats *s, uint16_t status)
+{
+    count_status(s, CLUSTER_RETRIED, status);
+}
+
 void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t time_us,
                             bool internal)
 {
     const enum cluster_origin to[2] = {CLUSTER_ALL, internal ? CLUSTER_INTERNAL : CLUSTER_EXTERNAL};
-    unsigned class = status / 100u;
     for (int i = 0; i < 2; i++) {
-        stat_inc(&s->rq[to[i]].g, cluster_rq_stat_upstream_rq_completed);
-        if (class >= 1 && class <= 5)
-            stat_inc(&s->rq[to[i]].g, cluster_rq_stat_upstream_rq_1xx + class - 1);
-        stat_codes_inc(&s->rq[to[i]].codes, status);
+        count_status(s, to[i], status);
         if (time_us != UINT64_MAX) /* UPSTREAM_NO_TIME */
             stat_record(&s->rq[to[i]].g, cluster_rq_stat_upstream_rq_time, time_us / 1000);
     }

@@ -95,7 +95,7 @@
     GAUGE(P, warming_state)
 STAT_GROUP_DECLARE(cluster_stat, CLUSTER_STATS);
 
-/* Answers by origin; also under "internal." and "external.". */
+/* Answers by origin; also under "internal." and "external.", or under "retry.". */
 #define CLUSTER_RQ_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                       \
     COUNTER(P, upstream_rq_1xx)                                                                    \
     COUNTER(P, upstream_rq_2xx)                                                                    \
@@ -118,7 +118,14 @@ STAT_GROUP_DECLARE(cluster_rq_stat, CLUSTER_RQ_STATS);
     COUNTER(P, upstream_context_secrets_not_ready)
 STAT_GROUP_DECLARE(cluster_tls_stat, CLUSTER_TLS_STATS);
 
-enum cluster_origin { CLUSTER_ALL, CLUSTER_INTERNAL, CLUSTER_EXTERNAL, CLUSTER_ORIGINS };
+/* CLUSTER_RETRIED: answers that were not passed on because the request was sent again. */
+enum cluster_origin {
+    CLUSTER_ALL,
+    CLUSTER_INTERNAL,
+    CLUSTER_EXTERNAL,
+    CLUSTER_RETRIED,
+    CLUSTER_ORIGINS
+};
 
 struct cluster_stats {
     struct stats_scope *scope;
@@ -136,6 +143,8 @@ void cluster_stats_fini(struct cluster_stats *s);
 /* upstream_rq_completed, upstream_rq_2xx, upstream_rq_200, upstream_rq_time. */
 void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t time_us,
                             bool internal);
+/* The same of an answer after which the request is sent again: under "retry." alone. */
+void cluster_stats_retried(struct cluster_stats *s, uint16_t status);
 /* Moves what a codec counted into http1.* or http2.*, and zeroes it. */
 void cluster_stats_codec(struct cluster_stats *s, bool http2, struct http_codec_stats *c);
 

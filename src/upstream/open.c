@@ -87,3 +87,8 @@ void upstream_count_response(struct upstream_cluster *h, uint16_t status, uint64
 {
     cluster_stats_response(&h->core->rt->stats, status, time_us, internal);
 }
+
+void upstream_count_retried(struct upstream_cluster *h, uint16_t status)
+{
+    cluster_stats_retried(&h->core->rt->stats, status);
+}

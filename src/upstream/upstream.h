@@ -213,6 +213,8 @@ void upstream_retry_give(struct upstream_cluster *c, enum upstream_priority p);
     X(upstream_rq_per_try_timeout)                                                                 \
     X(upstream_rq_retry)                                                                           \
     X(upstream_rq_replay)                                                                          \
+    X(upstream_rq_retry_backoff_exponential)                                                       \
+    X(upstream_rq_retry_backoff_ratelimited)                                                       \
     X(upstream_rq_retry_success)                                                                   \
     X(upstream_rq_retry_overflow)                                                                  \
     X(upstream_rq_retry_limit_exceeded)                                                            \
@@ -237,5 +239,7 @@ void upstream_count(struct upstream_cluster *c, enum upstream_rq_counter which);
  * under "canary."/"internal."/"external." as Envoy does it: internal = x-envoy-internal. */
 void upstream_count_response(struct upstream_cluster *c, uint16_t status, uint64_t time_us,
                              bool internal);
+/* An answer that is not passed on: the request is sent again. retry.upstream_rq_503 and so on. */
+void upstream_count_retried(struct upstream_cluster *c, uint16_t status);
 
 #endif

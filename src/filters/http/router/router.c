@@ -112,7 +112,7 @@ static void answer_no_cluster(struct router *r)
 static void answer_redirect(struct router *r)
 {
     struct reply_fields x = {.by_route = true};
-    stat_inc(stats(r), router_stats_rq_redirect);
+    stat_inc(stats(r), router_stats_rq_direct_response); /* as Envoy counts */
     uint16_t status = r->route ? r->route->status : 0;
     x.location = route_match_redirect(r->m, r->req, router_host(r)->arena);
     reply(r, status ? status : 301, SV(""), 0, STREAM_RCD_DIRECT_RESPONSE, &x);

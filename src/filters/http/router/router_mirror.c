@@ -21,6 +21,7 @@ struct shadow {
     struct addr original_dst, client;
     struct timer timer;
     struct deferred freeing;
+    uint64_t start_ns;
     bool over;
 };
 
@@ -66,7 +67,15 @@ static void on_close(void *user)
     end(user);
 }
 
-static const struct http_stream_events events = {.on_close = on_close};
+/* The answer is thrown away, but counted. */
+static void on_head(void *user, struct http_head *head, bool last)
+{
+    struct shadow *sh = user;
+    upstream_count_response(sh->cluster, head->status,
+                            (loop_clock_ns(sh->loop) - sh->start_ns) / 1000u, true);
+}
+
+static const struct http_stream_events events = {.on_head = on_head, .on_close = on_close};
 static const struct http_stream_events no_events;
 
 static void on_ready(void *user, struct http_stream *s, struct upstream_host *host,
@@ -145,6 +154,7 @@ static void start_one(struct router *r, const struct route_mirror *p)
     struct shadow *sh = arena_new(&a, struct shadow);
     arena_take(&sh->arena, &a);
     sh->loop = r->w->loop;
+    sh->start_ns = loop_clock_ns(sh->loop);
     sh->cluster = c;
     copy_head(sh, r, p);
     buf_init(&sh->body);

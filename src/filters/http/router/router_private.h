@@ -65,6 +65,7 @@ struct router_try {
     bool whole_in_head;  /* the request has neither body nor trailers */
     bool paused_request; /* its on_high, outstanding */
     bool counted;
+    bool retried; /* its answer is not passed on: another attempt is made */
     uint16_t status;
     uint64_t start_ns;
 };
@@ -74,6 +75,7 @@ struct router_retry {
     uint32_t left;
     bool taken;                              /* of the cluster's retry limit */
     bool retried;                            /* at least one retry was made */
+    bool pending;                            /* one was made, and how it ended is not counted yet */
     uint32_t n;                              /* retries made */
     const struct route_retry_policy *policy; /* or NULL */
     uint16_t *codes;                         /* x-envoy-retriable-status-codes */

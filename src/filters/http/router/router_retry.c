@@ -236,9 +236,11 @@ static void give_back(struct router *r)
 
 void router_retry_settled(struct router *r)
 {
-    if (r->retry.retried && !r->done)
+    if (r->retry.pending && !r->done) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_success);
-    router_count_route(r, "upstream_rq_retry_success");
+        router_count_route(r, "upstream_rq_retry_success");
+    }
+    r->retry.pending = false;
     give_back(r);
 }
 
@@ -256,6 +258,7 @@ bool router_retry_go(struct router *r, bool wanted, const struct http_head *head
         return false;
     }
     give_back(r);
+    r->retry.pending = false;
     if (!r->retry.left) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_limit_exceeded);
         router_count_route(r, "upstream_rq_retry_limit_exceeded");
@@ -269,13 +272,17 @@ bool router_retry_go(struct router *r, bool wanted, const struct http_head *head
         stream_info_fail(r->si, STREAM_FLAG_UO, (sv){NULL, 0});
         return false;
     }
-    r->retry.taken = r->retry.retried = true;
+    r->retry.taken = r->retry.retried = r->retry.pending = true;
     upstream_count(r->cluster, UPSTREAM_upstream_rq_retry);
     router_count_route(r, "upstream_rq_retry");
     uint64_t wait = asked_delay(r, head);
+    upstream_count(r->cluster, wait ? UPSTREAM_upstream_rq_retry_backoff_ratelimited
+                                    : UPSTREAM_upstream_rq_retry_backoff_exponential);
     if (!wait)
         wait = backoff_ms(r);
     r->retry.n++;
+    if (r->cur)
+        r->cur->retried = true;
     router_try_drop(r, ROUTER_END_OK);
     timer_set(&r->backoff, wait);
     return true;

@@ -27,6 +27,10 @@ static void count_end(struct router_try *t, enum router_end how)
     if (t->got_head && r->cfg->dynamic_stats && !r->si->health_check) {
         uint64_t now = loop_clock_ns(r->w->loop);
         uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
+        if (t->retried) {
+            upstream_count_retried(r->cluster, st);
+            return;
+        }
         upstream_count_response(r->cluster, st, (now - from) / 1000u, r->si->internal);
         router_count_route_status(r, st);
     }
@@ -96,7 +100,8 @@ void router_try_drop(struct router *r, enum router_end how)
     detach(t);
     if (whole)
         return;
-    upstream_count(r->cluster, UPSTREAM_upstream_rq_tx_reset);
+    if (s->codec->protocol == HTTP_2) /* HTTP/1 has no resets: the connection is closed */
+        upstream_count(r->cluster, UPSTREAM_upstream_rq_tx_reset);
     s->ops->reset(s, HTTP_RESET_LOCAL);
 }
 
@@ -287,7 +292,8 @@ static void on_reset(void *user, enum http_reset why, const char *details)
 {
     struct router_try *t = user;
     struct router *r = t->r;
-    upstream_count(r->cluster, UPSTREAM_upstream_rq_rx_reset);
+    if (t->s->codec->protocol == HTTP_2)
+        upstream_count(r->cluster, UPSTREAM_upstream_rq_rx_reset);
     unpause_request(t);
     if (t->got_end) { /* only the request's half: the response is whole */
         count_end(t, ROUTER_END_RESET);
