@@ -11,11 +11,16 @@
  * a name.
  *
  * What one resource depends on, for caches and pushes:
- *   CDS outbound    services, DestinationRules, service accounts of endpoints; namespace of the
- * proxy EDS             the endpoints of that host, the subset's labels RDS             services,
- * VirtualServices, DestinationRules; namespace and labels of the proxy LDS             services
- * (ports), options; addresses, labels and namespace of the proxy NDS             services;
- * namespace of the proxy Thread: main. */
+ *
+ * - CDS outbound: services, DestinationRules, service accounts of endpoints; the proxy's namespace
+ *   and labels
+ * - EDS: the endpoints of that host, the subset's labels
+ * - RDS: services, VirtualServices, DestinationRules; the proxy's namespace and labels
+ * - LDS: services (ports), VirtualServices (tcp, tls), DestinationRules, options; the proxy's
+ *   addresses, namespace and labels
+ * - NDS: services; the proxy's namespace
+ *
+ * Thread: main. */
 #ifndef WEFT_MESH_TRANSLATE_TRANSLATE_H
 #define WEFT_MESH_TRANSLATE_TRANSLATE_H
 
