@@ -9,6 +9,7 @@
  *
  * A chain's criteria are looked at in this order, so that the more special one wins. */
 #include <string.h>
+#include "base/strbuf.h"
 #include "mesh/translate/listener.h"
 
 static const struct envoy_ConfigSource *ads(struct build *b)
@@ -88,12 +89,20 @@ static void add_match(struct build *b, struct chain_list *l, sv name, const sv *
 /* What each pair of a range and a server name is called; false when another chain has it. */
 static bool take(struct build *b, struct chain_list *l, sv cidr, sv source, sv sni)
 {
-    sv key = arena_printf(b->a, "%.*s|%.*s|%.*s", SV_ARG(cidr), SV_ARG(source), SV_ARG(sni));
+    const sv parts[] = {cidr, source, sni};
+    struct strbuf key;
+    bool mine;
 
-    if (map_has(&l->taken, key))
-        return false;
-    map_put(&l->taken, key, l);
-    return true;
+    strbuf_init(&key, 1024);
+    for (size_t i = 0; i < 3; i++) {
+        strbuf_add_sv(&key, parts[i]);
+        strbuf_add_ch(&key, '|');
+    }
+    mine = !map_has(&l->taken, strbuf_sv(&key));
+    if (mine)
+        map_put(&l->taken, arena_sv(b->a, strbuf_sv(&key)), l);
+    strbuf_fini(&key);
+    return mine;
 }
 
 /* One chain, or, where others have part of what it would take, one for each pair that is left. */
