@@ -135,6 +135,25 @@ static void test_selected(void **state)
     assert_int_equal(f->delta->n_endpoint_hosts, 2);
 }
 
+/* One address several times, and what is outside of the mesh, at the proxy's own address. */
+static void test_own_address(void **state)
+{
+    struct fixture *f = *state;
+    f->proxy.ip = SV("192.0.2.9");
+    entries(f,
+            ENTRY("many", "{hosts: [m.test], location: MESH_INTERNAL, ports: [" HTTP
+                          "], resolution: STATIC, endpoints: [{address: 192.0.2.9, ports: {http: "
+                          "1}}, {address: 192.0.2.9, ports: {http: 2}}, {address: 192.0.2.9, "
+                          "ports: {http: 3}}, {address: 192.0.2.9, ports: {http: 3}}]}")
+                ENTRY("out", "{hosts: [o.test], ports: [" HTTP "], resolution: STATIC, "
+                             "endpoints: [{address: 192.0.2.9, ports: {http: 9}}]}"));
+    line_of(f, "inbound|1||");
+    line_of(f, "inbound|2||");
+    line_of(f, "inbound|3||");
+    assert_false(has(f, "inbound|9||"));
+    listeners(f);
+}
+
 static void test_unix(void **state)
 {
     struct fixture *f = *state;
@@ -433,13 +452,11 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_resolutions),   T(test_locations),
-        T(test_selected),      T(test_unix),
-        T(test_tls_names),     T(test_addresses),
-        T(test_host_twice),    T(test_automatic_addresses),
-        T(test_shared_port),   T(test_ports_shared),
-        T(test_external_name), T(test_export),
-        T(test_headless),      T(test_refusals),
+        T(test_resolutions), T(test_locations),    T(test_selected),
+        T(test_unix),        T(test_own_address),  T(test_tls_names),
+        T(test_addresses),   T(test_host_twice),   T(test_automatic_addresses),
+        T(test_shared_port), T(test_ports_shared), T(test_external_name),
+        T(test_export),      T(test_headless),     T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,8 +107,9 @@ struct inbound_port {
     enum model_protocol protocol;
     const struct model_service *svc;
     uint16_t service_port;
+    uint32_t order; /* in the service */
 };
-/* In the arena, by ascending port, each port once (the first service by host name wins). */
+/* In the arena, by ascending port, each port once: the older service's, then by host name. */
 uint32_t build_inbound_ports(struct build *b, struct inbound_port **out);
 
 /* ---- virtual services ---- */

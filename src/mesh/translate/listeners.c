@@ -8,7 +8,36 @@
 static int by_port(const void *pa, const void *pb)
 {
     const struct inbound_port *a = pa, *b = pb;
-    return a->port != b->port ? (int)a->port - (int)b->port : sv_cmp(a->svc->host, b->svc->host);
+    uint64_t old_a = a->svc->object->created_ns, old_b = b->svc->object->created_ns;
+    int rc;
+
+    if (a->port != b->port)
+        return (int)a->port - (int)b->port;
+    if (old_a != old_b)
+        return old_a < old_b ? -1 : 1;
+    rc = sv_cmp(a->svc->host, b->svc->host);
+    return rc ? rc : (a->order < b->order ? -1 : 1);
+}
+
+/* Ports of a service at the proxy's own address; only counted when v is NULL. */
+static uint32_t own_ports(struct build *b, const struct model_service *svc, struct inbound_port *v)
+{
+    uint32_t n = 0;
+
+    if (!sv_eq(svc->ns, b->p->ns) || svc->mesh_external)
+        return 0;
+    for (uint32_t k = 0; k < svc->spec->n_ports; k++) {
+        const struct model_port *port = &svc->spec->ports[k];
+        const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
+        for (uint32_t e = 0; eps && e < eps->n && port->protocol != MODEL_UDP; e++) {
+            if (!sv_eq(eps->v[e].address, b->p->ip))
+                continue;
+            if (v)
+                v[n] = (struct inbound_port){eps->v[e].port, port->protocol, svc, port->port, k};
+            n++;
+        }
+    }
+    return n;
 }
 
 uint32_t build_inbound_ports(struct build *b, struct inbound_port **out)
@@ -17,22 +46,11 @@ uint32_t build_inbound_ports(struct build *b, struct inbound_port **out)
     uint32_t n = 0, kept = 0;
 
     for (uint32_t i = 0; i < b->m->n_services; i++)
-        n += b->m->service_list[i]->spec->n_ports;
+        n += own_ports(b, b->m->service_list[i], NULL);
     v = arena_array(b->a, struct inbound_port, n + 1);
     n = 0;
-    for (uint32_t i = 0; i < b->m->n_services; i++) {
-        const struct model_service *svc = b->m->service_list[i];
-        if (!sv_eq(svc->ns, b->p->ns))
-            continue;
-        for (uint32_t k = 0; k < svc->spec->n_ports; k++) {
-            const struct model_port *port = &svc->spec->ports[k];
-            const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);
-            for (uint32_t e = 0; eps && e < eps->n && port->protocol != MODEL_UDP; e++) {
-                if (sv_eq(eps->v[e].address, b->p->ip))
-                    v[n++] = (struct inbound_port){eps->v[e].port, port->protocol, svc, port->port};
-            }
-        }
-    }
+    for (uint32_t i = 0; i < b->m->n_services; i++)
+        n += own_ports(b, b->m->service_list[i], v + n);
     if (n > 1)
         qsort(v, n, sizeof *v, by_port);
     for (uint32_t i = 0; i < n; i++) {
