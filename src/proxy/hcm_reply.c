@@ -318,7 +318,7 @@ void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *lr)
     stream_info_fail(&s->si, lr->flags, lr->details);
     if (!s->chain_made)
         hcm_chain_make(s, s->cfg->filters, s->cfg->n_filters);
-    bool grpc = s->si.req && http_head_is_grpc(s->si.req);
+    bool grpc = s->si.is_grpc; /* as it was received: a filter may have changed its type */
     s->dec_done = true;
     s->si.local_reply = true;
     name_cluster(s);

@@ -103,8 +103,12 @@ class Backend:
                 status = 503
         size = want("x-want-size")
         body = b"x" * int(size[0]) if size else json.dumps(dict(request, backend=self.name)).encode()
+        if want("x-grpc"):  # one message that says what came
+            body = "|".join([*(",".join(want(n)) for n in ("content-type", "te", "grpc-accept-encoding")),
+                             request["body"]]).encode("latin1")
+            body = b"\0" + len(body).to_bytes(4, "big") + body
         split = lambda h: tuple(x.strip() for x in h.split(":", 1))
-        headers = [("content-type", "application/json"), ("x-backend", self.name), *map(split, want("x-want-header"))]
+        headers = [("content-type", "application/grpc" if want("x-grpc") else "application/json"), ("x-backend", self.name), *map(split, want("x-want-header"))]
         return status, headers, body, [split(t) for t in want("x-want-trailer")], want
 
     async def proxy_header(self, reader, line):
