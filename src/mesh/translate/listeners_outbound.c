@@ -252,7 +252,7 @@ static void add_pods(struct build *b, struct wildcard *w, const struct model_ser
     for (uint32_t i = 0; eps && i < eps->n; i++) {
         const struct model_endpoint *e = &eps->v[i];
         if ((any && e->tls) == mtls && e->port == port->port &&
-            take(b, &w->chains, e->address, (sv){NULL, 0}, (sv){NULL, 0}))
+            take(b, &w->chains, e->address, SV(""), SV("")))
             list[m->prefix_ranges.n++] = range(b, e->address);
     }
     if (!m->prefix_ranges.n)
