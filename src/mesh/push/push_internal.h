@@ -27,6 +27,13 @@ struct blob_table {
     bool listed;          /* the complete types: everything is there */
 };
 
+/* A few resources of one type. */
+struct own_list {
+    struct xds_blob **v;
+    uint32_t n;
+    bool made;
+};
+
 struct push_scope {
     struct push *push;
     unsigned streams;
@@ -44,8 +51,8 @@ struct push_stream {
     struct ads_session *session;
     struct arena arena; /* of what the node said */
     struct translate_proxy proxy;
-    struct push_scope *scope;         /* NULL until greeted */
-    struct blob_table own[XDS_TYPES]; /* inbound clusters and listeners */
+    struct push_scope *scope;       /* NULL until greeted */
+    struct own_list own[XDS_TYPES]; /* inbound clusters and listeners */
     sv node_id, identity, address;
     bool greeted;
     bool clusters_sent; /* in this step */
