@@ -51,6 +51,9 @@ static void cluster_free(struct mail *m)
     struct cluster *c = container_of(m, struct cluster, gone);
     struct cluster_env *env = c->env;
     rt_free(atomic_load_explicit(&c->rt, memory_order_acquire));
+    if (c->kept)
+        cluster_stats_fini(c->kept);
+    free(c->kept);
     pthread_mutex_destroy(&c->lock);
     free(c);
     cluster_env_unref(env);
@@ -64,6 +67,14 @@ void cluster_unref(struct cluster *c)
     c->gone.run = c->gone.drop = cluster_free;
     mailbox_send(main, &c->gone);
     mailbox_unref(main);
+}
+
+void cluster_keep_stats(struct cluster *c, const struct cluster *before, sv stat_name)
+{
+    if (c->kept || !before || !(before->kept || cluster_rt_if_used(before)))
+        return;
+    c->kept = mem_new(struct cluster_stats); /* values live as long as their scopes */
+    cluster_stats_init(c->kept, c->env->stats, stat_name);
 }
 
 /* ---- runtime form ---- */

@@ -69,6 +69,7 @@ struct cluster {
     bool is_static;
     pthread_mutex_t lock;
     _Atomic(struct cluster_rt *) rt;
+    struct cluster_stats *kept; /* NULL: nothing was counted before */
     _Atomic uint32_t updates[CLUSTER_UPDATES];
     char bytes[];
 };
@@ -77,6 +78,9 @@ struct cluster {
 struct cluster *cluster_new(struct cluster_env *env, sv packed, bool is_static);
 struct cluster *cluster_ref(struct cluster *c);
 void cluster_unref(struct cluster *c); /* NULL is fine */
+/* Main, before anybody uses c: what was counted of `before`, a version that c replaces (or NULL),
+ * goes on under c's stat name: counters do not start again because a cluster was changed. */
+void cluster_keep_stats(struct cluster *c, const struct cluster *before, sv stat_name);
 /* The runtime form, made now if need be. Never NULL; lives as long as the cluster. */
 struct cluster_rt *cluster_rt(struct cluster *c);
 /* The same only if somebody has used the cluster. */

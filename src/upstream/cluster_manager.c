@@ -322,6 +322,8 @@ static void start_version(struct cluster_manager *cm, struct cluster_entry *e, s
                               .eds = &cm->eds,
                               .secrets = cm->opts.secrets,
                               .resolver = cm->resolver};
+    cluster_keep_stats(c, e->active ? e->active->cluster : NULL, cfg->stat_name);
+    cluster_keep_stats(c, old ? old->cluster : NULL, cfg->stat_name);
     cluster_unref(c);
     v->on_warm = on_warm;
     v->on_endpoints = on_endpoints;

@@ -233,6 +233,15 @@ static void the_old_one_serves_while_the_new_one_warms(void **state)
     assert_int_equal(b1->open_conns, 0);
     assert_string_equal(rig.wanted, " +a +b -a");
     /* A new version that needs the same endpoints has them at once. */
+    /* What was counted goes on, although the new version was used by nobody at first. */
+    uint64_t total = rig_stat(&rig, "cluster.c.upstream_rq_total");
+    assert_int_not_equal(total, 0);
+    rig_put_ok(&rig, EDS("c", ", service_name: b}, lb_policy: RANDOM, metadata: {"));
+    rig_run_ms(&rig, 1000);
+    assert_int_equal(rig_stat(&rig, "cluster.c.upstream_rq_total"), total);
+    rig_put_ok(&rig, EDS("c", ", service_name: b}, lb_policy: LEAST_REQUEST, metadata: {"));
+    rig_run_ms(&rig, 1000);
+    assert_int_equal(rig_stat(&rig, "cluster.c.upstream_rq_total"), total);
     rig_put_ok(&rig, EDS("c", ", service_name: b}, alt_stat_name: other, metadata: {"));
     assert_true(cluster_manager_warm(rig.cm, SV("c")));
     get("c", &q, 200);
