@@ -1,0 +1,329 @@
+/* Push with proxies at the other end, in memory and on simulated time: who shares what, and that a
+ * change is told to those it concerns, in order, and nothing else. */
+#include "api/google.pb.h"
+#include "base/mem.h"
+#include "mesh/mesh_testlib.h"
+#include "mesh/push/push_internal.h"
+#include "net/sim.h"
+#include "xds/ads_client.h"
+
+#define QUEUE 256
+
+struct seat { /* a proxy */
+    struct push_stream *stream;
+    struct ads_client *client;
+    struct buf down[QUEUE];
+    int n_down, n_up;
+    char *up[QUEUE];
+    size_t up_n[QUEUE];
+    int changed[XDS_TYPES], removed[XDS_TYPES]; /* resources since `forget` */
+    char order[64];                             /* a letter a response that told something: CELRN */
+    sv route_bytes;
+    struct arena a;
+};
+
+struct world {
+    struct fixture *f;
+    struct sim *sim;
+    struct loop *loop;
+    struct push *push;
+    struct seat *seats[4];
+    int n;
+};
+
+static void to_proxy(void *arg, struct buf *message)
+{
+    struct seat *s = arg;
+    assert_true(s->n_down < QUEUE);
+    buf_init(&s->down[s->n_down]);
+    buf_move(&s->down[s->n_down++], message);
+}
+
+static void to_plane(void *arg, sv message)
+{
+    struct seat *s = arg;
+    assert_true(s->n_up < QUEUE);
+    s->up[s->n_up] = sv_dup(message);
+    s->up_n[s->n_up++] = message.n;
+}
+
+static void on_update(void *self, struct ads_update *u)
+{
+    struct seat *s = self;
+    size_t len = strlen(s->order);
+
+    s->changed[u->type] += (int)u->n_changed;
+    s->removed[u->type] += (int)u->n_removed;
+    if ((u->n_changed || u->n_removed) && len + 1 < sizeof s->order)
+        s->order[len] = "CESLRN"[u->type];
+    for (uint32_t i = 0; i < u->n_changed; i++) {
+        sv name = u->changed[i].name;
+        if (u->type == XDS_CDS && sv_starts(name, SV("outbound|")))
+            ads_client_subscribe(s->client, XDS_EDS, name);
+        if (u->type == XDS_LDS && sv_eq_c(name, "0.0.0.0_80"))
+            ads_client_subscribe(s->client, XDS_RDS, SV("80"));
+        if (u->type == XDS_RDS)
+            s->route_bytes = arena_sv(&s->a, u->changed[i].packed);
+    }
+    for (uint32_t i = 0; i < u->n_removed; i++) {
+        if (u->type == XDS_CDS)
+            ads_client_unsubscribe(s->client, XDS_EDS, u->removed[i]);
+    }
+}
+
+/* Messages go both ways until none is left. */
+static void settle(struct world *w)
+{
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int i = 0; i < w->n; i++) {
+            struct seat *s = w->seats[i];
+            struct error err = {0};
+            ads_client_flush(s->client);
+            int n_up = s->n_up;
+            for (int k = 0; k < n_up; k++) {
+                assert_int_equal(
+                    push_stream_receive(s->stream, sv_make(s->up[k], s->up_n[k]), &err), 0);
+                free(s->up[k]);
+            }
+            assert_int_equal(s->n_up, n_up);
+            s->n_up = 0;
+            int n_down = s->n_down;
+            for (int k = 0; k < n_down; k++) {
+                struct buf *b = &s->down[k];
+                assert_int_equal(ads_client_receive(s->client, buf_pullup(b, b->len), &err), 0);
+                buf_reset(b);
+            }
+            assert_int_equal(s->n_down, n_down);
+            s->n_down = 0;
+            moved |= n_up || n_down;
+        }
+    }
+}
+
+static void forget(struct world *w)
+{
+    for (int i = 0; i < w->n; i++) {
+        struct seat *s = w->seats[i];
+        memset(s->changed, 0, sizeof s->changed);
+        memset(s->removed, 0, sizeof s->removed);
+        memset(s->order, 0, sizeof s->order);
+    }
+}
+
+static const struct google_Struct_FieldsEntry *text_entry(struct arena *a, const char *key,
+                                                          const char *text)
+{
+    struct google_Value *v = arena_new(a, struct google_Value);
+    struct google_Struct_FieldsEntry *e = arena_new(a, struct google_Struct_FieldsEntry);
+    v->which_kind = google_Value_string_value_tag;
+    v->string_value = sv_of(text);
+    e->key = sv_of(key);
+    e->value = v;
+    return e;
+}
+
+static struct seat *join(struct world *w, const char *ip, const char *ns, const char *app)
+{
+    struct seat *s = mem_new(struct seat);
+    arena_init(&s->a);
+    const struct google_Struct_FieldsEntry *label = text_entry(&s->a, "app", app);
+    struct google_Struct labels = {.fields = {.v = &label, .n = 1}};
+    struct google_Value value = {.which_kind = google_Value_struct_value_tag,
+                                 .struct_value = &labels};
+    struct google_Struct_FieldsEntry entry = {.key = SV("LABELS"), .value = &value};
+    const struct google_Struct_FieldsEntry *fields[] = {text_entry(&s->a, "NAMESPACE", ns), &entry};
+    struct google_Struct metadata = {.fields = {.v = fields, .n = 2}};
+    struct envoy_Node node = {
+        .id = arena_printf(&s->a, "sidecar~%s~%s.%s~%s.svc.cluster.local", ip, app, ns, ns),
+        .metadata = &metadata};
+    struct ads_client_opts o = {
+        .delta = true, .node = &node, .handler = {.update = on_update, .self = s}};
+
+    s->client = ads_client_new(&o);
+    s->stream = push_stream_open(w->push, true, &(struct push_peer){0}, to_proxy, s);
+    ads_client_subscribe(s->client, XDS_CDS, (sv){NULL, 0});
+    ads_client_subscribe(s->client, XDS_LDS, (sv){NULL, 0});
+    ads_client_subscribe(s->client, XDS_NDS, (sv){NULL, 0});
+    ads_client_stream_open(s->client, to_plane, s);
+    w->seats[w->n++] = s;
+    settle(w);
+    return s;
+}
+
+static void leave(struct seat *s)
+{
+    push_stream_close(s->stream);
+    ads_client_free(s->client);
+    arena_free(&s->a);
+    free(s);
+}
+
+static struct world *begin(void **state)
+{
+    struct world *w = mem_new(struct world);
+    w->f = *state;
+    w->sim = sim_new(1);
+    w->loop = loop_new(sim_host(w->sim, "10.0.0.1"));
+    w->push = push_new(w->loop, w->f->store, w->f->t);
+    return w;
+}
+
+static void end(struct world *w)
+{
+    for (int i = 0; i < w->n; i++)
+        leave(w->seats[i]);
+    assert_int_equal(map_len(&w->push->scopes), 0);
+    for (int t = 0; t < XDS_TYPES; t++) {
+        for (uint32_t id = 0; id < xds_names_end(w->push->names, (enum xds_type)t); id++)
+            assert_null(xds_names_text(w->push->names, (enum xds_type)t, id).p);
+    }
+    push_free(w->push);
+    loop_free(w->loop);
+    sim_free(w->sim);
+    free(w);
+}
+
+static void change(struct world *w, const char *file, const char *text)
+{
+    write_file(w->f, file, text);
+    file_source_refresh(w->f->files);
+    push_changed(w->push);
+    settle(w);
+    sim_run_for(w->sim, 20 * SIM_MS); /* the window within which changes are merged */
+    settle(w);
+}
+
+#define RULE(spec)                                                                                 \
+    "apiVersion: networking.istio.io/v1\nkind: VirtualService\n"                                   \
+    "metadata: {name: flaskapp-policy, namespace: books}\n"                                        \
+    "spec:\n  hosts: [" FLASK "]\n  http:\n" spec
+#define TO(subset) "  - route: [{destination: {host: " FLASK ", subset: " subset "}}]\n"
+
+static void test_shared(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a = join(w, "10.0.1.1", "books", "a"), *b = join(w, "10.0.1.2", "books", "b");
+    struct seat *c = join(w, "10.0.1.3", "elsewhere", "c");
+
+    assert_int_equal(map_len(&w->push->scopes), 2);
+    assert_ptr_equal(a->stream->scope, b->stream->scope);
+    assert_ptr_not_equal(a->stream->scope, c->stream->scope);
+    assert_true(a->changed[XDS_CDS] > 0 && a->changed[XDS_EDS] > 0 && a->changed[XDS_RDS] == 1);
+    assert_int_equal(a->changed[XDS_CDS], b->changed[XDS_CDS]);
+    end(w);
+}
+
+static void test_rule_changes_routes_alone(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a = join(w, "10.0.1.1", "books", "a"), *b = join(w, "10.0.1.2", "books", "b");
+
+    remove_file(w->f, "rule.yaml");
+    forget(w);
+    change(w, "books.yaml", books());
+    assert_string_equal(a->order, ""); /* the same content: nothing is sent */
+    only_services(w->f);
+    change(w, "rule.yaml", RULE(TO("subset-v1")));
+    forget(w);
+    change(w, "rule.yaml",
+           RULE("  - fault: {abort: {httpStatus: 418, percentage: {value: 1}}}\n"
+                "    route: [{destination: {host: " FLASK "}}]\n"));
+    assert_string_equal(a->order, "R");
+    assert_string_equal(b->order, "R");
+    assert_int_equal(a->changed[XDS_RDS], 1);
+    end(w);
+}
+
+static void test_endpoint_is_told_alone(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a = join(w, "10.0.1.1", "books", "a");
+
+    forget(w);
+    change(w, "pod.yaml",
+           "apiVersion: v1\nkind: Pod\n"
+           "metadata: {name: more, namespace: books, labels: {app: flaskapp, version: v1}}\n"
+           "spec: {serviceAccountName: flaskapp-v1}\nstatus: {podIP: 10.0.0.77}\n");
+    assert_null(strchr(a->order, 'L'));
+    assert_null(strchr(a->order, 'R'));
+    assert_non_null(strchr(a->order, 'E'));
+    end(w);
+}
+
+/* A rule for clients with a label splits the scope by that label, and joins it again. */
+static void test_labels_that_matter(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a, *b;
+
+    only_services(w->f);
+    change(w, "rule.yaml", RULE("  - route: [{destination: {host: " FLASK "}}]\n"));
+    a = join(w, "10.0.1.1", "books", "a");
+    b = join(w, "10.0.1.2", "books", "b");
+    assert_ptr_equal(a->stream->scope, b->stream->scope);
+    change(w, "rule.yaml",
+           RULE("  - match: [{sourceLabels: {app: a}}]\n"
+                "    directResponse: {status: 418}\n"
+                "  - route: [{destination: {host: " FLASK "}}]\n"));
+    assert_ptr_not_equal(a->stream->scope, b->stream->scope);
+    assert_false(sv_eq(a->route_bytes, b->route_bytes));
+    change(w, "rule.yaml", RULE("  - route: [{destination: {host: " FLASK "}}]\n"));
+    assert_ptr_equal(a->stream->scope, b->stream->scope);
+    assert_true(sv_eq(a->route_bytes, b->route_bytes));
+    end(w);
+}
+
+/* A service that goes: what names it goes first, its clusters when connections had time to end. */
+static void test_removal_is_last(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a;
+
+    change(w, "extra.yaml",
+           "apiVersion: v1\nkind: Service\nmetadata: {name: extra, namespace: books}\n"
+           "spec: {clusterIP: 10.1.9.9, ports: [{name: tcp, port: 999}]}\n");
+    a = join(w, "10.0.1.1", "books", "a");
+    forget(w);
+    remove_file(w->f, "extra.yaml");
+    file_source_refresh(w->f->files);
+    push_changed(w->push);
+    settle(w);
+    assert_int_equal(a->removed[XDS_CDS], 0);
+    assert_int_equal(a->removed[XDS_LDS], 1);
+    sim_run_for(w->sim, 30 * SIM_SECOND);
+    settle(w);
+    assert_int_equal(a->removed[XDS_CDS], 1);
+    end(w);
+}
+
+/* A name that was asked for in vain is told when it comes to be. */
+static void test_late_name(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a = join(w, "10.0.1.1", "books", "a");
+
+    ads_client_subscribe(a->client, XDS_RDS, SV("8123"));
+    settle(w);
+    forget(w);
+    change(w, "late.yaml",
+           "apiVersion: v1\nkind: Service\nmetadata: {name: late, namespace: books}\n"
+           "spec: {clusterIP: 10.1.9.8, ports: [{name: http, port: 8123}]}\n");
+    assert_int_equal(a->changed[XDS_RDS], 1);
+    assert_non_null(strchr(a->order, 'C'));
+    assert_true(strchr(a->order, 'C') < strchr(a->order, 'R'));
+    end(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_shared),
+        T(test_rule_changes_routes_alone),
+        T(test_endpoint_is_told_alone),
+        T(test_labels_that_matter),
+        T(test_removal_is_last),
+        T(test_late_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
