@@ -168,6 +168,18 @@ int validate_port(struct validating *c, const char *path, uint32_t port)
                : validate_bad(c, path, "InvalidPort", "%s: must be 1 to 65535", path);
 }
 
+int validate_duration(struct validating *c, const char *path, const struct google_Duration *d,
+                      bool zero)
+{
+    if (!d || (zero && !d->seconds && !d->nanos))
+        return 0;
+    if (d->seconds < 0 || d->nanos < 0 || (!d->seconds && d->nanos < 1000000))
+        return validate_bad(c, path, "InvalidDuration", "%s: must be at least 1ms", path);
+    return d->nanos % 1000000
+               ? validate_bad(c, path, "InvalidDuration", "%s: whole milliseconds only", path)
+               : 0;
+}
+
 int model_validate(const struct model_object *o, const struct node *doc, struct arena *a,
                    struct model_problem *problem)
 {

@@ -21,15 +21,6 @@ static const struct validate_refusal refused[] = {
 
 /* ---- values ---- */
 
-static int check_duration(struct validating *c, const char *path, const struct google_Duration *d,
-                          bool zero)
-{
-    if (!d || (d->seconds >= 0 && d->nanos >= 0 && (zero || d->seconds || d->nanos >= 1000000)))
-        return 0;
-    return validate_bad(c, path, "InvalidDuration", "%s: must be %s", path,
-                        zero ? "0 or more" : "at least 1ms");
-}
-
 struct number {
     const char *field;
     int64_t value;
@@ -78,7 +69,7 @@ static int check_cookie(struct validating *c, const char *path,
         if (!k->attributes.v[i]->name.n)
             return validate_bad(c, sub, "Required", "%s: an attribute needs one", sub);
     }
-    return check_duration(c, PATH(sub, "%s.ttl", path), k->ttl, true);
+    return validate_duration(c, PATH(sub, "%s.ttl", path), k->ttl, true);
 }
 
 static int check_hash(struct validating *c, const char *path,
@@ -160,7 +151,7 @@ static int check_warmup(struct validating *c, const char *path,
     PATH(sub, "%s.duration", path);
     if (!w->duration)
         return validate_bad(c, sub, "Required", "%s: is needed", sub);
-    rc = check_duration(c, sub, w->duration, false);
+    rc = validate_duration(c, sub, w->duration, false);
     if (!rc && w->minimum_percent)
         rc = check_percent(c, PATH(sub, "%s.minimumPercent", path), w->minimum_percent->value);
     PATH(sub, "%s.aggression", path);
@@ -190,8 +181,8 @@ static int check_balancer(struct validating *c, const char *path,
     if (!rc && lb->locality_lb_setting)
         rc = check_locality(c, PATH(sub, "%s.localityLbSetting", path), lb->locality_lb_setting);
     if (!rc)
-        rc = check_duration(c, PATH(sub, "%s.warmupDurationSecs", path), lb->warmup_duration_secs,
-                            false);
+        rc = validate_duration(c, PATH(sub, "%s.warmupDurationSecs", path),
+                               lb->warmup_duration_secs, false);
     if (!rc && lb->warmup)
         rc = check_warmup(c, PATH(sub, "%s.warmup", path), lb->warmup);
     return rc;
@@ -206,18 +197,18 @@ static int check_tcp(struct validating *c, const char *path,
     int rc = check_not_negative(c, path, &(struct number){"maxConnections", t->max_connections}, 1);
 
     if (!rc)
-        rc = check_duration(c, PATH(sub, "%s.connectTimeout", path), t->connect_timeout, false);
+        rc = validate_duration(c, PATH(sub, "%s.connectTimeout", path), t->connect_timeout, false);
     if (!rc)
-        rc = check_duration(c, PATH(sub, "%s.maxConnectionDuration", path),
-                            t->max_connection_duration, false);
+        rc = validate_duration(c, PATH(sub, "%s.maxConnectionDuration", path),
+                               t->max_connection_duration, false);
     if (!rc)
-        rc = check_duration(c, PATH(sub, "%s.idleTimeout", path), t->idle_timeout, true);
+        rc = validate_duration(c, PATH(sub, "%s.idleTimeout", path), t->idle_timeout, true);
     if (!rc && t->tcp_keepalive)
-        rc = check_duration(c, PATH(sub, "%s.tcpKeepalive.time", path), t->tcp_keepalive->time,
-                            false);
+        rc = validate_duration(c, PATH(sub, "%s.tcpKeepalive.time", path), t->tcp_keepalive->time,
+                               false);
     if (!rc && t->tcp_keepalive)
-        rc = check_duration(c, PATH(sub, "%s.tcpKeepalive.interval", path),
-                            t->tcp_keepalive->interval, false);
+        rc = validate_duration(c, PATH(sub, "%s.tcpKeepalive.interval", path),
+                               t->tcp_keepalive->interval, false);
     return rc;
 }
 
@@ -231,8 +222,8 @@ check_keepalive(struct validating *c, const char *path,
     PATH(sub, "%s.timeout", path);
     if (!k->timeout)
         return validate_bad(c, sub, "Required", "%s: how long an answer may take is needed", sub);
-    rc = check_duration(c, sub, k->timeout, false);
-    return rc ? rc : check_duration(c, PATH(sub, "%s.interval", path), k->interval, false);
+    rc = validate_duration(c, sub, k->timeout, false);
+    return rc ? rc : validate_duration(c, PATH(sub, "%s.interval", path), k->interval, false);
 }
 
 static int check_http(struct validating *c, const char *path,
@@ -247,7 +238,7 @@ static int check_http(struct validating *c, const char *path,
     int rc = check_not_negative(c, path, numbers, sizeof numbers / sizeof *numbers);
 
     if (!rc)
-        rc = check_duration(c, PATH(sub, "%s.idleTimeout", path), h->idle_timeout, true);
+        rc = validate_duration(c, PATH(sub, "%s.idleTimeout", path), h->idle_timeout, true);
     PATH(sub, "%s.h2UpgradePolicy", path);
     if (!rc && h->use_client_protocol &&
         h->h2_upgrade_policy == istio_ConnectionPoolSettings_HTTPSettings_UPGRADE)
@@ -273,11 +264,11 @@ static int check_outliers(struct validating *c, const char *path,
                           const struct istio_OutlierDetection *o)
 {
     char sub[VALIDATE_PATH_BYTES];
-    int rc = check_duration(c, PATH(sub, "%s.interval", path), o->interval, false);
+    int rc = validate_duration(c, PATH(sub, "%s.interval", path), o->interval, false);
 
     if (!rc)
-        rc =
-            check_duration(c, PATH(sub, "%s.baseEjectionTime", path), o->base_ejection_time, false);
+        rc = validate_duration(c, PATH(sub, "%s.baseEjectionTime", path), o->base_ejection_time,
+                               false);
     if (!rc)
         rc = check_percent(c, PATH(sub, "%s.maxEjectionPercent", path), o->max_ejection_percent);
     if (!rc)

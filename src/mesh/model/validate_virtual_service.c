@@ -13,18 +13,6 @@ static const struct validate_refusal refused[] = {
 
 /* ---- what several rules have ---- */
 
-int validate_duration(struct validating *c, const char *path, const struct google_Duration *d,
-                      bool zero)
-{
-    if (!d || (zero && !d->seconds && !d->nanos))
-        return 0;
-    if (d->seconds < 0 || d->nanos < 0 || (!d->seconds && d->nanos < 1000000))
-        return validate_bad(c, path, "InvalidDuration", "%s: must be 1 ms or more", path);
-    return d->nanos % 1000000
-               ? validate_bad(c, path, "InvalidDuration", "%s: whole milliseconds only", path)
-               : 0;
-}
-
 int validate_percent(struct validating *c, const char *path, const struct istio_Percent *p)
 {
     bool ok = !p || (p->value >= 0 && p->value <= 100 && (p->value == 0 || p->value >= 0.0001));
