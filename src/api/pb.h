@@ -136,6 +136,11 @@ sv pb_any_type(sv type_url);
 /* Packs msg as an Any in `a` with "type.googleapis.com/" + full name. */
 const struct google_Any *pb_any_pack(const struct pb_message *m, const void *msg, struct arena *a);
 
+/* ---- base64 ---- */
+/* Standard or URL alphabet, padded or not; the result is in `a`. */
+int pb_base64_parse(sv text, struct arena *a, sv *out);
+void pb_base64_print(sv bytes, struct strbuf *out);
+
 /* ---- JSON and YAML (see node.h for the tree) ---- */
 struct node;
 /* By descriptor: camelCase and snake_case names, enums by name or number, well-known types as the

@@ -105,9 +105,6 @@ int pb_duration_parse(sv text, int64_t *seconds, int32_t *nanos);
 void pb_duration_print(int64_t seconds, int32_t nanos, struct strbuf *out);
 int pb_timestamp_parse(sv text, int64_t *seconds, int32_t *nanos);
 void pb_timestamp_print(int64_t seconds, int32_t nanos, struct strbuf *out);
-/* Standard or URL alphabet, padded or not; the result is in `a`. */
-int pb_base64_parse(sv text, struct arena *a, sv *out);
-void pb_base64_print(sv bytes, struct strbuf *out);
 /* Shortest text that reads back as the same value; NaN and infinities by name, quoted. */
 void pb_double_print(double v, struct strbuf *out);
 void pb_float_print(float v, struct strbuf *out);

@@ -25,6 +25,12 @@ struct filter_hcm_glue {
     void (*start)(const void *config, struct network_conn *nc);
 };
 
+enum filter_direction {
+    FILTER_DIRECTION_UNSPECIFIED,
+    FILTER_DIRECTION_INBOUND,
+    FILTER_DIRECTION_OUTBOUND
+};
+
 struct filter_ctx {
     struct arena *arena;   /* results live here; chunks any thread may free */
     struct arena *scratch; /* decoded messages, paths: gone when the configuration is built. Views
@@ -37,6 +43,7 @@ struct filter_ctx {
     const struct filter_hcm_glue *hcm;
     const struct filter_node *node;
     struct access_log_sinks *log_sinks;
+    enum filter_direction direction; /* the listener's traffic_direction */
     sv stat_prefix;   /* HTTP filters: stat_prefix of their manager, else "" */
     const char *path; /* where in the object: "filter_chains[0].filters[1]" */
     void *proxy;      /* struct proxy_server and struct listener_conf, */

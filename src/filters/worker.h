@@ -13,11 +13,14 @@
 struct upstream_worker; /* upstream/upstream.h */
 struct stats;           /* telemetry/stats.h */
 struct stats_cache;
+struct google_Struct;
+struct istio_worker;
 
 /* The node that this proxy is, for headers and logs. Views live as long as the process. */
 struct filter_node {
     sv id, cluster, region, zone, sub_zone;
     sv local_ip; /* first address of this machine that is not loopback, or empty */
+    const struct google_Struct *metadata; /* of the bootstrap's node, or NULL */
 };
 
 struct filter_worker {
@@ -30,6 +33,7 @@ struct filter_worker {
     uint64_t next_stream_id;           /* private: filter_worker_stream_id */
     struct access_log_writer *logs;    /* this worker's buffers of log lines */
     const _Atomic bool *health_failed; /* POST /healthcheck/fail; may be NULL */
+    struct istio_worker *istio;        /* peers and their metrics; made by the first who asks */
 };
 
 /* A number no other stream of the process has. */

@@ -105,6 +105,11 @@ struct http_filter_ops {
     enum http_filter_status (*decode_data)(struct http_filter *f, struct buf *data, bool end);
     enum http_filter_status (*decode_trailers)(struct http_filter *f, struct http_headers *t);
 
+    /* An attempt of the terminal filter got its connection (info->up, info->upstream_endpoint):
+     * the last look at the head before it is sent there. Comes once an attempt. The stream may not
+     * be ended from here. */
+    void (*on_upstream)(struct http_filter *f, struct http_head *head);
+
     /* The response: the final head; informational (1xx) heads come to encode_info. */
     enum http_filter_status (*encode_head)(struct http_filter *f, struct http_head *head, bool end);
     enum http_filter_status (*encode_data)(struct http_filter *f, struct buf *data, bool end);
@@ -210,6 +215,8 @@ struct http_filter_host_ops {
     /* The stream may not be retried or go on upstream: answers of terminal filters that want the
      * downstream connection gone after this response. */
     void (*close_after_response)(struct http_filter_host *h);
+    /* Terminal filter: tells all filters (on_upstream). */
+    void (*upstream_ready)(struct http_filter_host *h, struct http_head *head);
 };
 
 /* One per filter and stream, owned by the manager; fields are read-only for filters. */

@@ -207,6 +207,7 @@ static void tls_event(struct conn *c, unsigned events, void *user)
         return;
     timer_cancel(&d->handshake);
     d->nc.sc.tls = c->tls;
+    upstream_conn_ids(c, &d->nc.sc.local_id, &d->nc.sc.peer_id);
     if (c->tls->sni.n)
         d->nc.sc.sni = c->tls->sni;
     d->nc.sc.handshake_done_ns = loop_clock_ns(c->loop);

@@ -249,6 +249,16 @@ static void host_close_after_response(struct http_filter_host *h)
     filter_of(h)->s->close_after = true;
 }
 
+static void host_upstream_ready(struct http_filter_host *h, struct http_head *head)
+{
+    struct hcm_stream *s = filter_of(h)->s;
+    for (uint32_t i = 0; i < s->n_filters; i++) {
+        struct http_filter *f = s->filters[i].f;
+        if (f->ops->on_upstream)
+            f->ops->on_upstream(f, head);
+    }
+}
+
 const struct http_filter_host_ops hcm_host_ops = {
     .continue_decoding = host_continue_decoding,
     .continue_encoding = host_continue_encoding,
@@ -275,4 +285,5 @@ const struct http_filter_host_ops hcm_host_ops = {
     .route_configs = host_route_configs,
     .route_config_bytes = host_route_config_bytes,
     .close_after_response = host_close_after_response,
+    .upstream_ready = host_upstream_ready,
 };

@@ -134,6 +134,8 @@ static const struct envoy_Metadata *metadata_of(const struct stream_info *si,
         return r ? r->metadata : NULL;
     case SUBSTITUTION_META_VIRTUAL_HOST:
         return r && r->vhost ? r->vhost->metadata : NULL;
+    case SUBSTITUTION_META_CLUSTER:
+        return si->cluster ? upstream_cluster_metadata(si->cluster) : NULL;
     case SUBSTITUTION_META_UPSTREAM_HOST:
         return si->upstream_endpoint ? upstream_host_info(si->upstream_endpoint)->metadata : NULL;
     default:

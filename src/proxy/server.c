@@ -67,6 +67,7 @@ static void fill_node(struct proxy_server *s)
     s->node.region = l ? l->region : none;
     s->node.sub_zone = l ? l->sub_zone : none;
     s->node.local_ip = find_local_ip(s);
+    s->node.metadata = n ? n->metadata : NULL;
 }
 
 const struct envoy_Node *proxy_server_node_message(struct proxy_server *s)

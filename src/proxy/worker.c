@@ -326,6 +326,8 @@ void worker_free(struct worker *w)
     hcm_codec_counters_fini(&w->codec[0]);
     hcm_codec_counters_fini(&w->codec[1]);
     stats_cache_free(w->f.series);
+    if (w->f.istio)
+        istio_worker_free(w->f.istio);
     access_log_writer_free(w->f.logs);
     map_fini(&w->by_addr);
     free(w);

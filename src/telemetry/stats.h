@@ -217,6 +217,18 @@ void stat_series_gauge_add(struct stat_series *s, int64_t delta);
 void stat_series_gauge_set(struct stat_series *s, uint64_t value);
 void stat_series_record(struct stat_series *s, uint64_t value); /* histogram */
 
+/* The same without a cache, for owners that have a look-up of their own: one reference, given back
+ * with stat_series_release. A dead one (evicted, or its scope is gone) counts for nobody: get it
+ * anew; likewise now and then when it is the overflow's. Thread: any; takes a lock. */
+struct stat_series *stats_series_hold(struct stats *s, struct stats_scope *scope, sv name,
+                                      enum stat_kind kind, const struct stat_label *labels,
+                                      uint32_t n_labels);
+bool stat_series_dead(const struct stat_series *s);
+bool stat_series_overflow(const struct stat_series *s);
+void stat_series_release(struct stat_series *s); /* NULL is fine */
+
+/* Idle time of one scope's series instead of the registry's. */
+void stats_scope_set_idle_ms(struct stats_scope *sc, uint64_t idle_ms);
 /* Budget of dynamic series (default 10000) and idle time (default 0: never evicted). */
 void stats_set_budget(struct stats *s, uint32_t max_series);
 void stats_set_idle_ms(struct stats *s, uint64_t idle_ms);

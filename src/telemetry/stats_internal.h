@@ -47,6 +47,7 @@ struct stats_scope {
     _Atomic(struct stat_block *) blocks;
     _Atomic(struct stat_code_list *) codes;
     struct list series;
+    _Atomic uint64_t idle_ms; /* of its series; 0: the registry's */
 };
 
 struct stat_series {

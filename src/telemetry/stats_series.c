@@ -196,6 +196,39 @@ struct stat_series *stats_cache_get(struct stats_cache *c, struct stats_scope *s
     return e;
 }
 
+struct stat_series *stats_series_hold(struct stats *s, struct stats_scope *scope, sv name,
+                                      enum stat_kind kind, const struct stat_label *labels,
+                                      uint32_t n_labels)
+{
+    char buf[KEY_MAX];
+    sv key = {buf, 0};
+    bool refused;
+    if (!series_key(buf, &key.n, scope, name, kind, labels, n_labels))
+        key.n = 0;
+    return series_find(s, scope, key, name, kind, labels, n_labels, &refused);
+}
+
+bool stat_series_dead(const struct stat_series *s)
+{
+    return atomic_load_explicit(&s->dead, memory_order_acquire);
+}
+
+bool stat_series_overflow(const struct stat_series *s)
+{
+    return s->overflow;
+}
+
+void stat_series_release(struct stat_series *s)
+{
+    if (s)
+        stats_series_unref(s);
+}
+
+void stats_scope_set_idle_ms(struct stats_scope *sc, uint64_t idle_ms)
+{
+    atomic_store_explicit(&sc->idle_ms, idle_ms, memory_order_relaxed);
+}
+
 void stat_series_add(struct stat_series *s, uint64_t n)
 {
     atomic_fetch_add_explicit(&s->v, n, memory_order_relaxed);
@@ -242,10 +275,13 @@ static void sweep_series(struct stats *s, uint64_t now_ms)
         }
         bool in_use;
         uint64_t v = activity(e, &in_use);
+        uint64_t idle = atomic_load_explicit(&e->scope->idle_ms, memory_order_relaxed);
+        if (!idle)
+            idle = s->idle_ms;
         if (v != e->swept_value || in_use || e->swept_ms == 0) {
             e->swept_value = v;
             e->swept_ms = now_ms ? now_ms : 1;
-        } else if (s->idle_ms && now_ms - e->swept_ms >= s->idle_ms) {
+        } else if (idle && now_ms - e->swept_ms >= idle) {
             stats_series_kill(s, e);
             evicted++;
         }

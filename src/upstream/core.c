@@ -1,6 +1,7 @@
 /* The core of a cluster on a worker: its balancer and hosts through updates, and the handles on it.
  */
 #include "base/mem.h"
+#include "tls/tls_info.h"
 #include "upstream/http_pool.h"
 #include "upstream/outlier.h"
 #include "upstream/worker.h"
@@ -47,6 +48,18 @@ sv upstream_cluster_name(const struct upstream_cluster *h)
 sv upstream_cluster_stat_name(const struct upstream_cluster *h)
 {
     return h->core->cfg->stat_name;
+}
+
+const void *upstream_cluster_metadata(const struct upstream_cluster *h)
+{
+    return h->core->cfg->pb->metadata;
+}
+
+void upstream_conn_ids(const struct conn *c, sv *local, sv *peer)
+{
+    const struct tls_info *t = c->tls;
+    *local = t && t->local ? tls_cert_info_san(t->local, TLS_SAN_URI, 0) : (sv){NULL, 0};
+    *peer = t && t->peer ? tls_cert_info_san(t->peer, TLS_SAN_URI, 0) : (sv){NULL, 0};
 }
 
 bool upstream_cluster_is_h2(const struct upstream_cluster *h)

@@ -161,6 +161,13 @@ struct upstream_host_info {
 };
 const struct upstream_host_info *upstream_host_info(const struct upstream_host *h);
 
+/* The first URI name (SPIFFE identity) in the certificates of both ends, empty where there is none;
+ * views live as long as the connection. */
+void upstream_conn_ids(const struct conn *c, sv *local, sv *peer);
+/* The cluster's own metadata (const struct envoy_Metadata *), or NULL; lives as long as the handle.
+ */
+const void *upstream_cluster_metadata(const struct upstream_cluster *c);
+
 /* Outcome of a request at a host: feeds outlier detection, rq_success/rq_error and least-request
  * counts. Called by the router once per try that got a stream; failures to connect are counted
  * here. */

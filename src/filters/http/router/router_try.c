@@ -403,6 +403,7 @@ static void note_connection(struct router_try *t, const struct conn *conn)
     t->up.remote_addr = t->up.direct_remote_addr = &conn->remote;
     t->up.remote = t->up.direct_remote = info->addr_text;
     t->up.tls = conn->tls;
+    upstream_conn_ids(conn, &t->up.local_id, &t->up.peer_id);
     char text[ADDR_TEXT_MAX];
     t->up.local = arena_sv(router_host(r)->arena, addr_text(t->up.local_addr, text));
     si->up = &t->up;
@@ -447,6 +448,7 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     if (r->route->auto_host_rewrite && r->si->upstream_host_name.n)
         route_set_authority(r->req, r->si->upstream_host_name, r->route->append_x_forwarded_host,
                             router_host(r)->arena);
+    router_host(r)->ops->upstream_ready(router_host(r), r->req);
     if (r->down_high)
         s->ops->pause(s, true);
     t->end_sent = r->req_end && !r->body.len && !r->trailers;

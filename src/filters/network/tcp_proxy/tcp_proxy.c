@@ -315,6 +315,7 @@ static void on_ready(void *user, struct conn *c, struct upstream_host *host)
     s->up_conn.local = addr_text(s->up_conn.local_addr, s->up_local);
     s->up_conn.remote = s->up_conn.direct_remote = upstream_host_info(host)->addr_text;
     s->up_conn.tls = c->tls;
+    upstream_conn_ids(c, &s->up_conn.local_id, &s->up_conn.peer_id);
     if (s->cfg->log_on_connected)
         write_log(s, "TcpUpstreamConnected");
     run(s, false);
