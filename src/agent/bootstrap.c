@@ -31,6 +31,8 @@ static void node(const struct bootstrap *b, struct strbuf *out)
     strbuf_addf(out, "\"cluster\":\"%.*s.%.*s\",\"metadata\":{", SV_ARG(b->name), SV_ARG(b->ns));
     text(out, "NAME", b->name);
     strbuf_add_ch(out, ',');
+    text(out, "WORKLOAD_NAME", b->name);
+    strbuf_add_ch(out, ',');
     text(out, "NAMESPACE", b->ns);
     strbuf_add_ch(out, ',');
     text(out, "SERVICE_ACCOUNT", b->service_account);

@@ -1,5 +1,8 @@
 #include "filters/context.h"
 
+#include "filters/worker.h"
+#include "telemetry/istio_metrics.h"
+
 #include <stdio.h>
 
 #include "telemetry/access_log.h"
@@ -54,4 +57,11 @@ int filter_access_logs(const struct filter_ctx *x, const struct envoy_AccessLog 
     if (!x->log_sinks)
         return access_log_check(v, n, path, err);
     return access_log_build(v, n, x->log_sinks, path, x->arena, out, err);
+}
+
+struct istio_worker *filter_worker_istio(struct filter_worker *w)
+{
+    if (!w->istio)
+        w->istio = istio_worker_new();
+    return w->istio;
 }

@@ -44,10 +44,10 @@ struct filter_ctx {
     const struct filter_node *node;
     struct access_log_sinks *log_sinks;
     enum filter_direction direction; /* the listener's traffic_direction */
-    sv stat_prefix;   /* HTTP filters: stat_prefix of their manager, else "" */
-    const char *path; /* where in the object: "filter_chains[0].filters[1]" */
-    void *proxy;      /* struct proxy_server and struct listener_conf, */
-    void *listener;   /* for src/proxy only */
+    sv stat_prefix;                  /* HTTP filters: stat_prefix of their manager, else "" */
+    const char *path;                /* where in the object: "filter_chains[0].filters[1]" */
+    void *proxy;                     /* struct proxy_server and struct listener_conf, */
+    void *listener;                  /* for src/proxy only */
 };
 
 /* Decodes the message `want` out of packed bytes into x->scratch, with x's strictness and path. */

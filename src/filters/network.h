@@ -31,6 +31,9 @@ struct network_owner_ops {
     void (*abort)(void *owner);
     /* Nothing is under way: closing would disturb nobody. */
     bool (*idle)(const void *owner);
+    /* How the connection stands, in `a`. NULL: cannot be said (the owner has streams of its own).
+     */
+    const struct stream_info *(*describe)(void *owner, struct arena *a);
 };
 
 struct network_conn_ops {
@@ -38,6 +41,16 @@ struct network_conn_ops {
     void (*refuse)(struct network_conn *nc, uint64_t flags, sv details);
     void (*done)(struct network_conn *nc);
     bool (*drain_close)(struct network_conn *nc);
+};
+
+/* Who wants to know what becomes of a connection without standing in its way (metrics). The
+ * terminal filter tells: that it has its upstream, how things stand when asked
+ * (network_owner_ops.describe), and, before it closes anything, the end. */
+struct network_observer {
+    struct network_observer *next;
+    void (*on_connected)(struct network_observer *o, const struct stream_info *si);
+    /* Exactly once, last; si is NULL when no terminal filter had the connection. */
+    void (*on_end)(struct network_observer *o, const struct stream_info *si);
 };
 
 struct network_conn {
@@ -50,8 +63,29 @@ struct network_conn {
     uint64_t flags;         /* STREAM_FLAG_* that concern the connection */
     sv termination_details; /* why it ended; static or living as long as nc */
     uint32_t buffer_limit;  /* the listener's per_connection_buffer_limit_bytes */
-    struct list link;       /* private: connections of one listener on this worker */
+    struct network_observer *observers;
+    struct list link; /* private: connections of one listener on this worker */
 };
+
+static inline void network_observe(struct network_conn *nc, struct network_observer *o)
+{
+    o->next = nc->observers;
+    nc->observers = o;
+}
+static inline void network_tell_connected(struct network_conn *nc, const struct stream_info *si)
+{
+    for (struct network_observer *o = nc->observers; o; o = o->next)
+        o->on_connected(o, si);
+}
+static inline void network_tell_end(struct network_conn *nc, const struct stream_info *si)
+{
+    struct network_observer *o = nc->observers, *next;
+    nc->observers = NULL;
+    for (; o; o = next) {
+        next = o->next;
+        o->on_end(o, si);
+    }
+}
 
 /* The filter lets the connection pass; the next one starts, possibly inside this call. */
 static inline void network_next(struct network_conn *nc)

@@ -6,22 +6,26 @@
 #include "filters/http/fault/fault.h"
 #include "filters/http/grpc_web/grpc_web.h"
 #include "filters/http/health_check/health_check.h"
+#include "filters/http/istio_stats/istio_stats.h"
+#include "filters/http/peer_metadata/peer_metadata.h"
 #include "filters/listener/http_inspector/http_inspector.h"
 #include "filters/listener/original_dst/original_dst.h"
 #include "filters/listener/proxy_protocol/proxy_protocol.h"
 #include "filters/listener/tls_inspector/tls_inspector.h"
 #include "filters/network/http_connection_manager/http_connection_manager.h"
+#include "filters/network/istio_stats/istio_stats.h"
 #include "filters/network/tcp_proxy/tcp_proxy.h"
 
 /* ================ the table ================ */
 
 static const struct http_filter_type *const http_filters[] = {
-    &http_cors_type,         &http_fault_type,  &http_grpc_web_type,
-    &http_health_check_type, &http_router_type,
+    &http_cors_type,        &http_fault_type,         &http_grpc_web_type, &http_health_check_type,
+    &http_istio_stats_type, &http_peer_metadata_type, &http_router_type,
 };
 
 static const struct network_filter_type *const network_filters[] = {
     &network_http_connection_manager_type,
+    &network_istio_stats_type,
     &network_tcp_proxy_type,
 };
 

@@ -42,4 +42,7 @@ static inline uint64_t filter_worker_stream_id(struct filter_worker *w)
     return w->next_stream_id += w->count ? w->count : 1;
 }
 
+/* This worker's peers and rows of Istio's metrics. */
+struct istio_worker *filter_worker_istio(struct filter_worker *w);
+
 #endif

@@ -164,7 +164,7 @@ struct stream_conn {
     sv direct_remote; /* the socket's peer */
     const struct addr *local_addr, *remote_addr, *direct_remote_addr;
     const struct tls_info *tls; /* NULL: plain text. Verified once, at the handshake (rule 11) */
-    sv local_id, peer_id; /* first URI name of each end's certificate (SPIFFE), or empty */
+    sv local_id, peer_id;       /* first URI name of each end's certificate (SPIFFE), or empty */
     sv sni;                     /* requested server name */
     sv transport_failure;       /* %…_TRANSPORT_FAILURE_REASON% */
     uint64_t handshake_done_ns;

@@ -10,6 +10,7 @@
 #include "telemetry/stats.h"
 #include "tls/tls_conn.h"
 #include "tls/tls_inspect.h"
+#include "upstream/upstream.h"
 
 struct accepting {
     struct listener_accept a;
@@ -91,6 +92,7 @@ static void end(struct accepted *d)
     if (d->done)
         return;
     d->done = true;
+    network_tell_end(&d->nc, NULL);
     struct worker_listener *wl = d->wl;
     struct listener_conf *c = d->conf;
     timer_cancel(&d->handshake);

@@ -329,6 +329,10 @@ static int build(struct build *b)
     build_plain(b);
     build_stats(b);
     b->x.scope = b->c->scope;
+    b->x.direction = b->c->direction == envoy_TrafficDirection_INBOUND ? FILTER_DIRECTION_INBOUND
+                     : b->c->direction == envoy_TrafficDirection_OUTBOUND
+                         ? FILTER_DIRECTION_OUTBOUND
+                         : FILTER_DIRECTION_UNSPECIFIED;
     rc = build_listener_filters(b);
     if (rc == 0)
         rc = filter_access_logs(&b->x, b->m->access_log.v, b->m->access_log.n, &b->c->logs, b->err);

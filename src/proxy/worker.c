@@ -11,6 +11,7 @@
 #include "net/loop.h"
 #include "proxy/conn_accept.h"
 #include "telemetry/access_log_file.h"
+#include "telemetry/istio_metrics.h"
 #include "telemetry/stats.h"
 
 #define SERIES_MAX 4096

@@ -216,8 +216,8 @@ int istio_metrics_build(const struct stats_PluginConfig *m, enum istio_reporter 
         rc = build_changes(m, c, path, a, err);
     if (rc < 0)
         return rc;
-    c->scope = stats_scope_get(s, &(struct stats_scope_spec){.prefix = SV("istiocustom."),
-                                                             .bare = true});
+    c->scope =
+        stats_scope_get(s, &(struct stats_scope_spec){.prefix = SV("istiocustom."), .bare = true});
     arena_on_free(a, drop_scope, c->scope);
     stats_scope_set_idle_ms(c->scope, idle ? idle : UINT64_MAX);
     show_version(c, node);
@@ -419,15 +419,14 @@ static void fill(const struct istio_metrics *c, const struct istio_parties *p, s
     stream_flags_text(p->flags, false, flags);
     v[L_response_flags] = strbuf_sv(flags);
     v[L_connection_security_policy] = policies[p->security];
-    v[L_response_code] =
-        sv_make(code, (size_t)snprintf(code, 8, "%u", (unsigned)p->status));
+    v[L_response_code] = sv_make(code, (size_t)snprintf(code, 8, "%u", (unsigned)p->status));
     v[L_grpc_response_status] =
         p->grpc_status < 0 ? (sv){"", 0}
                            : sv_make(grpc, (size_t)snprintf(grpc, 12, "%d", p->grpc_status));
 }
 
-static struct stat_series *make_series(const struct istio_metrics *c,
-                                       const struct istio_parties *p, enum metric m)
+static struct stat_series *make_series(const struct istio_metrics *c, const struct istio_parties *p,
+                                       enum metric m)
 {
     const struct change *ch = &c->change[m];
     uint32_t n = 0, of = p->protocol == ISTIO_TCP ? TCP_LABELS : L_COUNT;

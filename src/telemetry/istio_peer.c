@@ -149,9 +149,9 @@ void istio_book_unref(struct istio_book *b)
 
 bool istio_book_full(const struct istio_book *b)
 {
-    return b->arena.used >= BOOK_BYTES || map_len(&b->names) + map_len(&b->peers) +
-                                                  map_len(&b->ends) + map_len(&b->rows) >=
-                                              BOOK_MAX;
+    return b->arena.used >= BOOK_BYTES ||
+           map_len(&b->names) + map_len(&b->peers) + map_len(&b->ends) + map_len(&b->rows) >=
+               BOOK_MAX;
 }
 
 /* A copy that may stand in a label. */
@@ -190,10 +190,9 @@ static const struct istio_peer *keep(struct istio_book *b, struct map *m, sv sou
     if (p) {
         struct arena *a = &b->arena;
         mine = arena_new(a, struct istio_peer);
-        *mine = (struct istio_peer){++b->last_id,          clean(a, p->workload),
-                                    clean(a, p->ns),       clean(a, p->service),
-                                    clean(a, p->revision), clean(a, p->app),
-                                    clean(a, p->version),  clean(a, p->cluster)};
+        *mine = (struct istio_peer){++b->last_id,         clean(a, p->workload), clean(a, p->ns),
+                                    clean(a, p->service), clean(a, p->revision), clean(a, p->app),
+                                    clean(a, p->version), clean(a, p->cluster)};
     }
     map_put(m, arena_sv(&b->arena, source), mine);
     return p ? mine : NULL;

@@ -23,7 +23,7 @@ struct google_Struct;
 struct envoy_Metadata;
 
 #define ISTIO_TEXT_MAX   253
-#define ISTIO_HEADER_MAX 4096  /* a longer header is no peer's */
+#define ISTIO_HEADER_MAX 4096 /* a longer header is no peer's */
 
 #define ISTIO_PEER_HEADER    "x-envoy-peer-metadata"
 #define ISTIO_PEER_ID_HEADER "x-envoy-peer-metadata-id"

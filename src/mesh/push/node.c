@@ -121,6 +121,7 @@ int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct 
         .ns = ns, .workload = workload, .ip = ip, .outbound_port = 15001, .inbound_port = 15006};
     s->proxy.service_account = meta_text(s, node, "SERVICE_ACCOUNT");
     s->proxy.dns_capture = sv_eq_c(meta_text(s, node, "DNS_CAPTURE"), "true");
+    s->proxy.weft = sv_eq_c(node->user_agent_name, "weft");
     uint64_t port;
     if (sv_to_u64(meta_text(s, node, "ENVOY_OUTBOUND_PORT"), &port) == 0 && port < 65536)
         s->proxy.outbound_port = (uint16_t)port;

@@ -147,8 +147,8 @@ static sv key_of(const struct push_stream *s, struct strbuf *out)
 {
     const struct translate_proxy *p = &s->proxy;
 
-    strbuf_addf(out, "%.*s,%u,%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
-                p->dns_capture, SV_ARG(p->region), SV_ARG(p->zone), SV_ARG(p->sub_zone),
+    strbuf_addf(out, "%.*s,%u,%d%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
+                p->dns_capture, p->weft, SV_ARG(p->region), SV_ARG(p->zone), SV_ARG(p->sub_zone),
                 SV_ARG(p->network));
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
         const struct model_label *l = &s->proxy.labels.v[i];
@@ -173,7 +173,8 @@ static struct push_scope *scope_new(const struct push_stream *s, sv key)
                                        .zone = arena_sv(&c->arena, s->proxy.zone),
                                        .sub_zone = arena_sv(&c->arena, s->proxy.sub_zone),
                                        .network = arena_sv(&c->arena, s->proxy.network),
-                                       .dns_capture = s->proxy.dns_capture};
+                                       .dns_capture = s->proxy.dns_capture,
+                                       .weft = s->proxy.weft};
     labels = arena_array(&c->arena, struct model_label, s->proxy.labels.n + 1);
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
         const struct model_label *l = &s->proxy.labels.v[i];

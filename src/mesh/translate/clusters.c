@@ -4,6 +4,31 @@
 
 /* ---- outbound ---- */
 
+/* The service behind the cluster, for whoever names it in metrics: Istio's form. */
+static const struct envoy_Metadata *service_metadata(struct build *b,
+                                                     const struct model_service *svc)
+{
+    const struct google_Struct_FieldsEntry **f =
+        arena_array(b->a, const struct google_Struct_FieldsEntry *, 3);
+    const sv v[] = {SV("host"), svc->host, SV("name"), svc->name, SV("namespace"), svc->ns};
+
+    for (int i = 0; i < 3; i++)
+        f[i] = MAKE(b, google_Struct_FieldsEntry, .key = v[2 * i],
+                    .value = MAKE(b, google_Value, .which_kind = google_Value_string_value_tag,
+                                  .string_value = v[2 * i + 1]));
+    struct google_Value *one = MAKE(b, google_Value, .which_kind = google_Value_struct_value_tag,
+                                    .struct_value = MAKE(b, google_Struct, .fields = {f, 3}));
+    struct google_Value *list =
+        MAKE(b, google_Value, .which_kind = google_Value_list_value_tag,
+             .list_value = MAKE(b, google_ListValue, .values = {build_one(b, one), 1}));
+    struct google_Struct_FieldsEntry *services =
+        MAKE(b, google_Struct_FieldsEntry, .key = SV("services"), .value = list);
+    struct google_Struct *s = MAKE(b, google_Struct, .fields = {build_one(b, services), 1});
+    struct envoy_Metadata_FilterMetadataEntry *e =
+        MAKE(b, envoy_Metadata_FilterMetadataEntry, .key = SV("istio"), .value = s);
+    return MAKE(b, envoy_Metadata, .filter_metadata = {build_one(b, e), 1});
+}
+
 /* How endpoints are found. */
 static void apply_discovery(struct outbound *o)
 {
@@ -40,6 +65,7 @@ static void emit_outbound(struct build *b, const struct model_service *svc,
     o.policy = build_policy(b, svc, port->port, subset);
     o.c = build_copy(b, b->t->cluster_outbound, sizeof *o.c);
     o.c->name = translate_cluster_name(b->a, "outbound", port->port, subset, svc->host);
+    o.c->metadata = service_metadata(b, svc);
     apply_discovery(&o);
     cluster_init_http(&o);
     cluster_apply_pool(&o);
@@ -61,6 +87,7 @@ static void emit_pods(struct build *b, const struct model_service *svc,
     o.policy = build_policy(b, svc, port->port, (sv){NULL, 0});
     o.c = build_copy(b, b->t->cluster_outbound, sizeof *o.c);
     o.c->name = build_pods_cluster(b, svc, port->port);
+    o.c->metadata = service_metadata(b, svc);
     build_original_dst(o.c);
     cluster_init_http(&o);
     cluster_apply_pool(&o);
@@ -128,6 +155,7 @@ void translate_clusters_inbound(const struct translate *t, const struct model *m
         if (s)
             o.policy.connection_pool = s->inbound_connection_pool;
         c->name = translate_cluster_name(a, "inbound", ports[i].port, (sv){NULL, 0}, (sv){NULL, 0});
+        c->metadata = service_metadata(&b, ports[i].svc);
         cluster_init_http(&o);
         cluster_apply_pool(&o);
         cluster_finish_http(&o);

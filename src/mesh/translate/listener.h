@@ -11,8 +11,8 @@ const struct envoy_FilterChain *listener_chain(struct build *b, sv name,
                                                const struct envoy_FilterChainMatch *match,
                                                const struct envoy_TransportSocket *socket,
                                                const struct envoy_Filter *filter);
-const struct envoy_Filter *listener_hcm(struct build *b,
-                                        const struct envoy_HttpConnectionManager *h);
+const struct envoy_Filter *
+listener_hcm(struct build *b, const struct envoy_HttpConnectionManager *config, bool inbound);
 /* Plain text that is HTTP, on a port (0: any). The caller may add criteria. */
 struct envoy_FilterChainMatch *listener_match_http(struct build *b, uint16_t port);
 const struct envoy_ListenerFilter *listener_http_inspector(struct build *b);

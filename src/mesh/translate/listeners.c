@@ -78,12 +78,17 @@ static const struct envoy_Filter *inbound_http(struct build *b, const struct inb
         MAKE(b, envoy_VirtualHost, .name = arena_printf(b->a, "inbound|http|%u", p->service_port),
              .domains = {.v = star, .n = 1}, .routes = {.v = build_one(b, route), .n = 1});
     star[0] = SV("*");
+    /* Between sidecars only: a proxy that does not read them must not pass them on either. */
+    sv *peer_headers = arena_array(b->a, sv, 2);
+    peer_headers[0] = SV("x-envoy-peer-metadata");
+    peer_headers[1] = SV("x-envoy-peer-metadata-id");
     h->stat_prefix = arena_printf(b->a, "inbound_0.0.0.0_%u", p->port);
     h->which_route_specifier = envoy_HttpConnectionManager_route_config_tag;
     h->route_config = MAKE(b, envoy_RouteConfiguration, .name = cluster,
                            .validate_clusters = build_bool(b, false),
-                           .virtual_hosts = {.v = build_one(b, vh), .n = 1});
-    return listener_hcm(b, h);
+                           .virtual_hosts = {.v = build_one(b, vh), .n = 1},
+                           .request_headers_to_remove = {peer_headers, 2});
+    return listener_hcm(b, h, true);
 }
 
 struct chains {

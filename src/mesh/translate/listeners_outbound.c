@@ -27,7 +27,7 @@ static const struct envoy_Filter *outbound_http(struct build *b, sv stat_prefix,
     h->stat_prefix = stat_prefix;
     h->which_route_specifier = envoy_HttpConnectionManager_rds_tag;
     h->rds = MAKE(b, envoy_Rds, .config_source = ads(b), .route_config_name = route_name);
-    return listener_hcm(b, h);
+    return listener_hcm(b, h, false);
 }
 
 static const struct envoy_CidrRange *range(struct build *b, sv cidr)

@@ -35,6 +35,7 @@ struct translate_proxy {
     struct model_labels labels;
     uint16_t outbound_port, inbound_port; /* 15001, 15006 */
     bool dns_capture;
+    bool weft; /* a weft-proxy: it has Istio's own filters, which a stock Envoy lacks */
 };
 
 /* Mesh-wide settings. */

@@ -82,6 +82,7 @@ static struct stream_info *describe(struct tcp_session *s, struct arena *a)
     si->upstream_failure = s->failure;
     si->termination_details = s->nc->termination_details;
     if (s->cluster) {
+        si->cluster = s->cluster;
         si->upstream_cluster = upstream_cluster_name(s->cluster);
         si->upstream_cluster_alt = upstream_cluster_stat_name(s->cluster);
     }
@@ -110,6 +111,17 @@ static void write_log(struct tcp_session *s, const char *type)
     const struct stream_info *si = describe(s, &a);
     struct substitution_ctx c = {.si = si, .log_type = type};
     access_log_write(s->cfg->logs, w->logs, &c, rand_u64(loop_rand(w->loop)));
+    arena_free(&a);
+}
+
+static void tell(struct tcp_session *s,
+                 void (*what)(struct network_conn *nc, const struct stream_info *si))
+{
+    struct arena a;
+    if (!s->nc->observers)
+        return;
+    arena_init(&a);
+    what(s->nc, describe(s, &a));
     arena_free(&a);
 }
 
@@ -157,6 +169,7 @@ static void finish(struct tcp_session *s, bool by_remote, bool reset_down)
     stat_add(stats(s), tcp_stats_downstream_cx_tx_bytes_total, s->down.c->bytes_written);
     s->nc->flags |= s->flags;
     write_log(s, "TcpConnectionEnd");
+    tell(s, network_tell_end);
     close_up(s, by_remote, reset_down);
     conn_set_owner(s->down.c, NULL, NULL);
     if (reset_down)
@@ -316,6 +329,7 @@ static void on_ready(void *user, struct conn *c, struct upstream_host *host)
     s->up_conn.remote = s->up_conn.direct_remote = upstream_host_info(host)->addr_text;
     s->up_conn.tls = c->tls;
     upstream_conn_ids(c, &s->up_conn.local_id, &s->up_conn.peer_id);
+    tell(s, network_tell_connected);
     if (s->cfg->log_on_connected)
         write_log(s, "TcpUpstreamConnected");
     run(s, false);
@@ -468,7 +482,13 @@ static bool owner_idle(const void *owner)
     return false;
 }
 
-static const struct network_owner_ops owner_ops = {owner_drain, owner_abort, owner_idle};
+static const struct stream_info *owner_describe(void *owner, struct arena *a)
+{
+    return describe(owner, a);
+}
+
+static const struct network_owner_ops owner_ops = {owner_drain, owner_abort, owner_idle,
+                                                   owner_describe};
 
 static void start(const void *config, struct network_conn *nc)
 {
