@@ -7,7 +7,11 @@ import struct
 import threading
 import time
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
+from meshtest.backend import Backend
 from meshtest.proxy import Proxy
 
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -160,3 +164,33 @@ def test_nobody_at_the_end(spawn, tmp_path):
             except ConnectionResetError:
                 pass
     nothing_left(p)
+
+
+@pytest.mark.parametrize("kind", ["weft", "envoy"])
+def test_websocket_over_http2_to_an_http1_server(spawn, tmp_path, kind):
+    """Extended CONNECT (RFC 8441) becomes an upgrade, and its 101 a 200."""
+    with Backend("b1") as b1:
+        p = Proxy(spawn, tmp_path, {"hcm": {"upgrade_configs": [{"upgrade_type": "websocket"}], "http2_protocol_options": {"allow_connect": True}}},
+                  {"b1": b1.port}, kind=kind)
+        conn = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="latin1", validate_outbound_headers=False))
+        conn.initiate_connection()
+        got, events = b"", []
+        with socket.create_connection(("127.0.0.1", p.port), timeout=20) as s:
+            conn.send_headers(1, [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/chat"),
+                                  (":authority", "a"), ("sec-websocket-version", "13")])
+            s.sendall(conn.data_to_send())
+            asked = False
+            while not got.endswith(b"echo:hello"):
+                data = s.recv(65536)
+                assert data, events
+                for e in conn.receive_data(data):
+                    events.append(e)
+                    if isinstance(e, h2.events.ResponseReceived):
+                        assert dict(e.headers)[":status"] == "200"
+                        assert conn.remote_settings.enable_connect_protocol == 1
+                        conn.send_data(1, b"hello")
+                        asked = True
+                    if isinstance(e, h2.events.DataReceived):
+                        got += e.data
+                s.sendall(conn.data_to_send())
+            assert asked and got == b"echo:hello"
