@@ -353,6 +353,10 @@ void hcm_stream_refused(struct hcm_conn *hc)
     sv why = sv_of(hc->codec->error_text);
     /* A request without a Host is well formed HTTP/1: no protocol error, as Envoy has it. */
     stream_info_fail(&s->si, sv_eq(why, STREAM_RCD_MISSING_HOST) ? 0 : STREAM_FLAG_DPE, why);
+    if (s->si.flags & STREAM_FLAG_DPE) { /* as Envoy counts them */
+        stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rx_reset);
+        stat_inc(s->cfg->stats, hcm_stats_downstream_rq_response_before_rq_complete);
+    }
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_total);
     stat_inc(s->cfg->stats, hc->codec->protocol == HTTP_2 ? hcm_stats_downstream_rq_http2_total
                                                           : hcm_stats_downstream_rq_http1_total);

@@ -46,14 +46,28 @@ static void rt_free(struct cluster_rt *rt)
     free(rt);
 }
 
+/* Values live as long as their scopes. */
+struct kept_stats {
+    struct cluster_stats own;
+    struct stats_scope *outlier, *health;
+};
+
+static void kept_free(struct kept_stats *k)
+{
+    if (!k)
+        return;
+    stats_scope_unref(k->outlier);
+    stats_scope_unref(k->health);
+    cluster_stats_fini(&k->own);
+    free(k);
+}
+
 static void cluster_free(struct mail *m)
 {
     struct cluster *c = container_of(m, struct cluster, gone);
     struct cluster_env *env = c->env;
     rt_free(atomic_load_explicit(&c->rt, memory_order_acquire));
-    if (c->kept)
-        cluster_stats_fini(c->kept);
-    free(c->kept);
+    kept_free(c->kept);
     pthread_mutex_destroy(&c->lock);
     free(c);
     cluster_env_unref(env);
@@ -73,8 +87,11 @@ void cluster_keep_stats(struct cluster *c, const struct cluster *before, sv stat
 {
     if (c->kept || !before || !(before->kept || cluster_rt_if_used(before)))
         return;
-    c->kept = mem_new(struct cluster_stats); /* values live as long as their scopes */
-    cluster_stats_init(c->kept, c->env->stats, stat_name);
+    c->kept = mem_new(struct kept_stats);
+    cluster_stats_init(&c->kept->own, c->env->stats, stat_name);
+    c->kept->outlier =
+        stats_scope_sub(c->kept->own.scope, SV("outlier_detection."), (sv){0}, NULL, 0);
+    c->kept->health = stats_scope_sub(c->kept->own.scope, SV("health_check."), (sv){0}, NULL, 0);
 }
 
 /* ---- runtime form ---- */

@@ -69,7 +69,7 @@ struct cluster {
     bool is_static;
     pthread_mutex_t lock;
     _Atomic(struct cluster_rt *) rt;
-    struct cluster_stats *kept; /* NULL: nothing was counted before */
+    struct kept_stats *kept; /* NULL: nothing was counted before */
     _Atomic uint32_t updates[CLUSTER_UPDATES];
     char bytes[];
 };

@@ -444,6 +444,7 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     http_stream_set_user(s, &events, t);
     note_connection(t, conn);
     remember_host(r, host);
+    router_count_route(r, "upstream_rq_total");
     r->si->upstream_failure = (sv){NULL, 0};
     if (r->route->auto_host_rewrite && r->si->upstream_host_name.n)
         route_set_authority(r->req, r->si->upstream_host_name, r->route->append_x_forwarded_host,
