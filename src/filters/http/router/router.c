@@ -189,6 +189,25 @@ static void after_end(struct router *r)
         router_mirror_go(r);
 }
 
+/* A WebSocket that began over HTTP/2 has no key (RFC 8441 section 5); a host that is spoken to over
+ * HTTP/1 refuses it without one (RFC 6455 section 4.2.1). 16 random bytes in base64 are 22 letters,
+ * the last one of four, and two signs of padding. */
+static void add_websocket_key(struct router *r, struct arena *a)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct rand_state *rnd = loop_rand(r->w->loop);
+    char key[24];
+
+    if (!r->req->upgrade || !sv_eq_icase(r->req->connect_protocol, SV("websocket")) ||
+        http_headers_get_sv(&r->req->h, SV("sec-websocket-key")).p)
+        return;
+    for (int i = 0; i < 22; i++)
+        key[i] = letters[i < 21 ? rand_below(rnd, 64) : rand_below(rnd, 4) * 16];
+    key[22] = key[23] = '=';
+    http_headers_add(&r->req->h, SV("sec-websocket-key"), arena_sv(a, sv_make(key, 24)));
+}
+
 static void forward(struct router *r, bool end)
 {
     struct arena *a = router_host(r)->arena;
@@ -211,6 +230,7 @@ static void forward(struct router *r, bool end)
         r->si->original_path = r->req->path;
     r->si->attempts = 1; /* the first is being made: headers may say so */
     route_match_request(r->m, r->req, r->si, !r->cfg->suppress_envoy_headers, a);
+    add_websocket_key(r, a);
     r->ctx.sni_override = r->req->authority;
     if (r->route->n_mirrors)
         router_mirror_init(r);
