@@ -1,6 +1,7 @@
 """Istio's standard metrics of a real mesh: who asked whom, with both ends' names, and what stays between proxies."""
 import json
 import re
+import sys
 
 from meshtest.mesh import destination_rule, service, to, until, virtual_service
 
@@ -103,3 +104,23 @@ def test_connections_are_counted(mesh):
         assert one(who, "istio_tcp_connections_closed_total", reporter=reporter)[1] == 1
         assert one(who, "istio_tcp_received_bytes_total", reporter=reporter)[1] > 30
         assert one(who, "istio_tcp_sent_bytes_total", reporter=reporter)[1] > 30
+
+
+def test_grpc_messages_are_counted(mesh):
+    m = mesh()
+    m.write("service.yaml", service("grpc", "books", {"app": "grpc"}, 80, 50051, port_name="grpc"))
+    server = m.run("server", [sys.executable, "-m", "meshtest.grpcapp", "--port", "50051", "--name", "server"],
+                   labels={"app": "grpc"}, ports=[50051])
+    c = m.client("client")
+    m.settle()
+    target = "grpc.books.svc.cluster.local:80"
+    r = c.call("meshtest.grpcapp:call_upload", target=target, n=50, size=20000)
+    assert r["code"] == 0 and r["result"]["n"] == 50
+    until(lambda: series(c, "istio_requests_total") and series(server, "istio_requests_total"), "the call is counted")
+    for who, reporter in ((c, "source"), (server, "destination")):
+        labels, value = one(who, "istio_request_messages_total", reporter=reporter)
+        assert value == 50 and labels["request_protocol"] == "grpc" and labels["grpc_response_status"] == "0"
+        assert one(who, "istio_response_messages_total", reporter=reporter)[1] == 1
+    r = c.call("meshtest.grpcapp:call_unary", target=target, message={"abort": [7, "no"]})
+    assert r["code"] == 7
+    until(lambda: [1 for l, _ in series(c, "istio_requests_total") if l["grpc_response_status"] == "7"], "its status is a label")
