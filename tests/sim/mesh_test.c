@@ -1,6 +1,6 @@
-/* sim_mesh_test calm|stormy: whole meshes under many seeds: a control plane, clients and backends
- * with sidecars between them (certificates, discovery, mTLS and all), on simulated time and
- * networks.
+/* sim_mesh_test calm|stormy|repeats: whole meshes under many seeds: a control plane, clients and
+ * backends with sidecars between them (certificates, discovery, mTLS and all), on simulated time
+ * and networks.
  *
  * Calm: rules and endpoints change, the control plane crashes, proxies lose sight of
  * it, and no request may fail. Stormy: backends are slow, reset, refuse, hang,
@@ -136,6 +136,10 @@ static void judge_rules(struct town *t, struct request *r)
     if (r->backend >= 0 && !(version & allowed))
         world_wrong(t->w, r, "an answer of v%u while rules %d to %d allow %u", r->backend % 2 + 1,
                     first, last, allowed);
+    /* Each proxy on the way may send a GET once more whose connection, used before, was closed
+     * without an answer: "keep-alive race" in docs/differences.md. */
+    if (!r->post && (r->trace & TRACE_RESET || r->sent_ns <= t->troubled_ns))
+        tries = (tries + 1) * 2;
     if (r->arrivals > tries)
         world_wrong(t->w, r, "reached backends %u times, %u tries are allowed", r->arrivals, tries);
     if (first == last && r->backend >= 0 && !r->jason && t->rules[first].v2_percent) {
@@ -764,6 +768,25 @@ static unsigned one(uint64_t seed)
     return a.violations;
 }
 
+/* Two runs of one seed leave the same trace, in both weathers; another seed leaves another. */
+static int repeats(void)
+{
+    int bad = 0;
+    for (int i = 0; i < 2; i++) {
+        stormy = i == 1;
+        struct life a = run(1), b = run(1), other = run(2);
+        if (a.hash != b.hash || a.requests != b.requests || a.violations != b.violations) {
+            fprintf(stderr, "%s: a second run did something else\n", stormy ? "stormy" : "calm");
+            bad = 1;
+        }
+        if (a.hash == other.hash) {
+            fprintf(stderr, "another seed did the same\n");
+            bad = 1;
+        }
+    }
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     char again[96];
@@ -775,6 +798,8 @@ int main(int argc, char **argv)
     struct world *w = world_new(1); /* makes the CA, which all seeds share */
     plane_free(plane_new(w));
     world_free(w);
+    if (argc > 1 && !strcmp(argv[1], "repeats"))
+        return repeats();
     unsigned bad = world_each_seed(25, again, one);
     double off = split_var > 0 ? fabs(split_got - split_want) / sqrt(split_var) : 0;
     fprintf(stderr, "weights: %.0f requests, %.0f of v2 wanted, %.0f came, %.2f deviations\n",
