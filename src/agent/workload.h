@@ -1,9 +1,9 @@
 /* `weft run`: any command becomes a workload of the mesh, unchanged.
  *
- *   join mesh network -> register -> own namespaces, rules, resolv.conf -> sidecar -> ready ->
- * command
+ *   join mesh network -> register -> own namespaces, rules, resolv.conf -> sidecar -> ready
+ *     -> command
  *   ... a signal: not ready -> every proxy has heard it -> inbound drains, requests under way end
- * -> the command is told -> it ends -> sidecar drains -> everything is gone
+ *     -> the command is told -> it ends -> sidecar drains -> everything is gone
  *
  * A second signal does not wait. Requests under way have drain_s.
  *

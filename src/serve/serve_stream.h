@@ -3,8 +3,8 @@
  * can tell HTTP/1 from HTTP/2, a socket from a pool of the proxy's clusters, or a test.
  *
  *   server:  connection -> head arrives -> serve_accept_fn takes the stream (or 404)
- *   client:  serve_channel.open -> connect, wait, reuse ... -> serve_open.fn gets a stream (or why
- * not)
+ *   client:  serve_channel.open -> connect, wait, reuse ... -> serve_open.fn gets a stream, or why
+ *            not
  *
  * Implementations of serve_channel: src/serve (its own connections), src/upstream (a cluster of the
  * proxy), tests (in memory). Thread: the loop of the peer or channel. */

@@ -2,8 +2,8 @@
  *
  *   bytes    tag 2, length, Resource { version, Any, name }        field `resources` of
  *                           |------- any -------|                  DeltaDiscoveryResponse
- *            of these, the part `any` (tag 2, length, Any) is field `resources` of
- * DiscoveryResponse
+ *            the part `any` of it (tag 2, length, Any) is      field `resources` of
+ *                                                              DiscoveryResponse
  *
  * so a response of either variant is put together from references, without a copy.
  * Making a blob with the content that the name's latest one has gives that one: after a rebuild,

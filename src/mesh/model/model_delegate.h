@@ -1,9 +1,11 @@
 /* Delegation between VirtualServices, by Istio's rules: a rule of a root names another
  * VirtualService, whose rules take its place, each merged with the root's.
  *
- *   match     each match of the delegate with each of the root's that it does not contradict: it
- * must ask for the same or less; what it leaves open is the root's the rest  the delegate's where
- * it says something, else the root's, each part whole name      ROOT-DELEGATE where both have one
+ * - match: each match of the delegate with each of the root's that it does not contradict: it must
+ *   ask for the same or less; what it leaves open is the root's
+ * - the rest: the delegate's where it says something, else the root's, each part whole
+ * - name: ROOT-DELEGATE where both have one
+ *
  * A rule of the delegate that contradicts every match of the root is left out, and reported.
  * Pure. Thread: main. */
 #ifndef WEFT_MESH_MODEL_DELEGATE_H

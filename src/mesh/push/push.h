@@ -1,7 +1,6 @@
 /* Push: a session for each proxy, the resources it should have, and what it said of them.
  *
- *   store changed -> push_changed() -> [merge window] -> snapshot + delta -> sessions -> ADS
- * messages
+ *   store changed -> push_changed() -> [merge window] -> snapshot, what differs -> sessions -> ADS
  *
  * The first change of a quiet period is built at once; what follows within the window (default 10
  * ms) is merged into one build. Resources are made once for each scope (namespace, and the labels

@@ -14,11 +14,16 @@
  *
  * - CDS outbound: services, DestinationRules, service accounts of endpoints; the proxy's namespace
  *   and labels
- * - EDS: the endpoints of that host, the subset's labels
+ * - EDS: the endpoints of that host, DestinationRules (subsets, localities); the proxy's namespace,
+ *   labels, locality and network
  * - RDS: services, VirtualServices, DestinationRules; the proxy's namespace and labels
- * - LDS: services (ports), VirtualServices (tcp, tls), DestinationRules, options; the proxy's
- *   addresses, namespace and labels
- * - NDS: services; the proxy's namespace
+ * - LDS outbound: services (ports), VirtualServices (tcp, tls), DestinationRules, options; the
+ *   proxy's namespace and labels
+ * - NDS: services; the proxy's namespace and labels
+ * - CDS and LDS inbound: services and endpoints at the proxy's address
+ *
+ * Sidecars decide what a proxy sees at all. Of labels those matter that translate_label_keys()
+ * names.
  *
  * Thread: main. */
 #ifndef WEFT_MESH_TRANSLATE_TRANSLATE_H
