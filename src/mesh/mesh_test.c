@@ -68,6 +68,35 @@ static void test_endpoints(void **state)
     assert_false(endpoints(f, "nonsense"));
 }
 
+/* A pod that terminates gets nothing new while another is ready; the last one is used. */
+static void test_draining(void **state)
+{
+    struct fixture *f = *state;
+    const char *slice = "apiVersion: v1\nkind: Service\n"
+                        "metadata: {name: slow, namespace: books}\n"
+                        "spec: {clusterIP: 10.1.3.3, ports: [{name: http, port: 80}]}\n---\n"
+                        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+                        "metadata: {name: slow-a, namespace: books,\n"
+                        "  labels: {kubernetes.io/service-name: slow}}\n"
+                        "addressType: IPv4\nports: [{name: http, port: 80}]\nendpoints:\n"
+                        "- {addresses: [10.0.9.1],\n"
+                        "   conditions: {ready: false, serving: true, terminating: true}}\n"
+                        "- {addresses: [10.0.9.2], conditions: {ready: %s}}\n";
+    char text[2000];
+
+    snprintf(text, sizeof text, slice, "true");
+    write_file(f, "slow.yaml", text);
+    rebuild(f);
+    assert_true(endpoints(f, "outbound|80||slow.books.svc.cluster.local"));
+    assert_true(has(f, "\"DRAINING\""));
+    snprintf(text, sizeof text, slice, "false");
+    write_file(f, "slow.yaml", text);
+    rebuild(f);
+    assert_true(endpoints(f, "outbound|80||slow.books.svc.cluster.local"));
+    assert_true(has(f, "10.0.9.1"));
+    assert_false(has(f, "\"DRAINING\""));
+}
+
 static void test_listeners(void **state)
 {
     struct fixture *f = *state;
@@ -263,19 +292,13 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_model),
-        T(test_clusters),
-        T(test_endpoints),
-        T(test_listeners),
-        T(test_routes),
-        T(test_weights_change),
-        T(test_bad_input),
-        T(test_refused_fields),
-        T(test_checks),
-        T(test_one_name_twice),
-        T(test_endpoint_change_is_only_that),
-        T(test_names),
-        cmocka_unit_test(test_protocols),
+        T(test_model),          T(test_clusters),
+        T(test_endpoints),      T(test_draining),
+        T(test_listeners),      T(test_routes),
+        T(test_weights_change), T(test_bad_input),
+        T(test_refused_fields), T(test_checks),
+        T(test_one_name_twice), T(test_endpoint_change_is_only_that),
+        T(test_names),          cmocka_unit_test(test_protocols),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

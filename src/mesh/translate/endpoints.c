@@ -34,19 +34,39 @@ static const struct envoy_Address *address_of(struct build *b, const struct mode
                 .pipe = MAKE(b, envoy_Pipe, .path = sv_from(e->address, unix_.n)));
 }
 
-static const struct envoy_LbEndpoint *lb_endpoint(struct build *b, const struct model_endpoint *e)
+/* One that terminates but still serves gets no new work as long as another one is ready; as the
+ * last one it is better than nobody (as kube-proxy has it, KEP-1669). */
+static int32_t status_of(const struct model_endpoint *e, bool any_ready)
+{
+    if (e->draining)
+        return any_ready ? envoy_HealthStatus_DRAINING : envoy_HealthStatus_HEALTHY;
+    return e->healthy ? envoy_HealthStatus_HEALTHY : envoy_HealthStatus_UNHEALTHY;
+}
+
+static bool any_ready(const struct locality_group *g, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < g[i].n; k++) {
+            if (g[i].v[k]->healthy && !g[i].v[k]->draining)
+                return true;
+        }
+    }
+    return false;
+}
+
+static const struct envoy_LbEndpoint *lb_endpoint(struct build *b, const struct model_endpoint *e,
+                                                  bool any_ready)
 {
     struct envoy_Endpoint *ep = MAKE(b, envoy_Endpoint, .address = address_of(b, e));
     return MAKE(b, envoy_LbEndpoint, .which_host_identifier = envoy_LbEndpoint_endpoint_tag,
-                .endpoint = ep,
-                .health_status = e->draining  ? envoy_HealthStatus_DRAINING
-                                 : e->healthy ? envoy_HealthStatus_HEALTHY
-                                              : envoy_HealthStatus_UNHEALTHY,
+                .endpoint = ep, .health_status = status_of(e, any_ready),
                 .metadata = metadata(b, e), .load_balancing_weight = build_u32(b, e->weight));
 }
 
-static const struct envoy_LocalityLbEndpoints *
-locality(struct build *b, const struct model_service *svc, const struct locality_group *g)
+static const struct envoy_LocalityLbEndpoints *locality(struct build *b,
+                                                        const struct model_service *svc,
+                                                        const struct locality_group *g,
+                                                        bool any_ready)
 {
     struct envoy_LocalityLbEndpoints *l =
         MAKE(b, envoy_LocalityLbEndpoints, .load_balancing_weight = build_u32(b, g->weight),
@@ -58,7 +78,7 @@ locality(struct build *b, const struct model_service *svc, const struct locality
     l->lb_endpoints.v = list;
     l->lb_endpoints.n = svc->resolution == MODEL_RESOLVE_DNS_ONE ? 1 : g->n;
     for (uint32_t i = 0; i < l->lb_endpoints.n; i++)
-        list[i] = lb_endpoint(b, g->v[i]);
+        list[i] = lb_endpoint(b, g->v[i], any_ready);
     return l;
 }
 
@@ -79,9 +99,10 @@ const struct envoy_ClusterLoadAssignment *build_assignment(struct build *b,
         return cla;
     g = locality_groups(b, &policy, eps, s, &n);
     list = arena_array(b->a, const struct envoy_LocalityLbEndpoints *, n + 1);
+    bool ready = any_ready(g, n);
     for (uint32_t i = 0; i < n; i++) {
         if (g[i].n)
-            list[cla->endpoints.n++] = locality(b, svc, &g[i]);
+            list[cla->endpoints.n++] = locality(b, svc, &g[i], ready);
         /* A logical name is one endpoint. */
         if (svc->resolution == MODEL_RESOLVE_DNS_ONE && cla->endpoints.n)
             break;

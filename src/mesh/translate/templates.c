@@ -49,6 +49,7 @@ static const char retry_priority[] =
     "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig\", "
     "update_frequency: 2}}\n";
 
+/* No panic: endpoints that drain or are not ready are in EDS, and would get work in it. */
 static const char cluster_outbound[] =
     "type: EDS\n"
     "connect_timeout: 10s\n"
@@ -57,7 +58,7 @@ static const char cluster_outbound[] =
     "V3}}\n"
     "circuit_breakers: {thresholds: [{max_connections: 4294967295, max_pending_requests: "
     "4294967295, max_requests: 4294967295, max_retries: 4294967295, track_remaining: true}]}\n"
-    "common_lb_config: {}\n";
+    "common_lb_config: {healthy_panic_threshold: {}}\n";
 
 static const char cluster_inbound[] =
     "type: ORIGINAL_DST\n"
