@@ -3,4 +3,8 @@
 // Package peers pins the Go programs that the conformance tests run.
 package peers
 
-import _ "github.com/summerwind/h2spec/cmd/h2spec"
+import (
+	_ "github.com/summerwind/h2spec/cmd/h2spec"
+	_ "google.golang.org/grpc/interop/client"
+	_ "google.golang.org/grpc/interop/server"
+)
