@@ -354,6 +354,31 @@ enum node_scalar node_scalar_type(const struct node *n)
     return node_text_bool(n->text, &b) == 0 ? SCALAR_BOOL : SCALAR_STRING;
 }
 
+struct node *node_outline(const struct node *n, struct arena *a)
+{
+    struct node *out = arena_zalloc(a, sizeof *out);
+
+    out->kind = n->kind;
+    out->line = n->line;
+    out->column = n->column;
+    out->n = n->kind == NODE_MAP || n->kind == NODE_SEQ ? n->n : 0;
+    if (!out->n)
+        return out;
+    out->v = arena_array(a, struct node *, out->n);
+    if (n->kind == NODE_MAP) {
+        out->keys = arena_array(a, sv, out->n);
+        out->key_lines = arena_array(a, uint32_t, out->n);
+    }
+    for (uint32_t i = 0; i < out->n; i++) {
+        if (n->kind == NODE_MAP) {
+            out->keys[i] = arena_sv(a, n->keys[i]);
+            out->key_lines[i] = n->key_lines[i];
+        }
+        out->v[i] = node_outline(n->v[i], a);
+    }
+    return out;
+}
+
 static void scalar_to_json(const struct node *n, struct strbuf *out)
 {
     bool b = false;

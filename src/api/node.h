@@ -43,6 +43,8 @@ const struct node *node_path(const struct node *n, const char *dotted);
 sv node_str(const struct node *n, const char *key);
 bool node_bool(const struct node *n, const char *key, bool dflt);
 int64_t node_int(const struct node *n, const char *key, int64_t dflt);
+/* A copy of the shape without the texts of scalars: it still says where each value stood. */
+struct node *node_outline(const struct node *n, struct arena *a);
 void node_to_json(const struct node *n, struct strbuf *out);
 
 #endif

@@ -14,6 +14,7 @@ static const struct {
     {"exec", cmd_exec, "run a command inside a running workload"},
     {"proxy-status", cmd_proxy_status, "which proxies have what, and what they refused"},
     {"proxy-config", cmd_proxy_config, "what a proxy runs with"},
+    {"analyze", cmd_analyze, "what is wrong with configuration, before it is applied"},
     {"agent", cmd_agent, "the agent beside another proxy (weft run starts it)"},
 };
 

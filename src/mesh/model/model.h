@@ -55,6 +55,9 @@ struct model_labels {
 bool model_labels_match(struct model_labels labels, struct model_labels selector);
 sv model_labels_get(struct model_labels labels, sv key); /* p == NULL when absent */
 
+/* Those of a WorkloadEntry, or of an inline endpoint. */
+struct model_labels model_entry_labels(struct arena *a, const struct istio_WorkloadEntry *w);
+
 /* "region/zone/sub-zone" (or with another separator) into its parts; what is left out is empty. */
 void model_locality_parse(sv text, char separator, sv *region, sv *zone, sv *sub_zone);
 /* From the label istio-locality ("region.zone.sub-zone"), else from topology.kubernetes.io/region,
@@ -137,7 +140,8 @@ struct model_object {
     sv file;             /* where it came from, for messages; empty when from elsewhere */
     uint32_t line;
     const void *spec; /* by kind: model_*_spec, or the istio_* message */
-    /* Lines of the fields, so that a message about a value can name its place. */
+    /* Lines of the fields (node_outline), so that a message about a value can name its place; NULL
+     * for pods and slices. */
     const struct node *tree;
 };
 struct model_object *model_object_new(enum model_kind kind);
@@ -145,7 +149,7 @@ struct model_object *model_object_ref(struct model_object *o);
 void model_object_unref(struct model_object *o);
 
 /* ---- problems: what a person should know, per object and field ---- */
-enum model_severity { MODEL_ERROR, MODEL_WARNING };
+enum model_severity { MODEL_ERROR, MODEL_WARNING, MODEL_HINT };
 struct model_problem {
     enum model_severity severity;
     enum model_kind kind;

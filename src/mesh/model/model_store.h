@@ -33,8 +33,6 @@ struct model_service *model_entry_service(struct arena *a, const struct model_ob
  * caller's. */
 void model_entry_endpoint(const struct istio_WorkloadEntry *w, const struct model_port *port,
                           struct model_endpoint *e);
-/* Sorted labels of an inline endpoint. */
-struct model_labels model_entry_labels(struct arena *a, const struct istio_WorkloadEntry *w);
 /* The VirtualServices of a snapshot whose objects and services are there: see model.h. */
 void model_virtual_build(struct model *m);
 

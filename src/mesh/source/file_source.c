@@ -52,6 +52,7 @@ struct file_source {
     struct map files; /* path -> struct source_file */
     struct watched *watches;
     struct timer rescan; /* a directory that appeared is read once more after its watch stands */
+    bool single;         /* `dir` is a file */
     bool dirty;
     bool freed; /* a name became free that a shadowed file may claim */
 };
@@ -331,7 +332,10 @@ static void read_all(struct file_source *f)
         ((struct source_file *)e->val)->seen = false;
     for (struct watched *w = f->watches; w; w = w->next)
         w->seen = false;
-    scan(f, f->dir, 0);
+    if (f->single)
+        read_file(f, f->dir);
+    else
+        scan(f, f->dir, 0);
     for (uint32_t i = 0; i < f->files.n;) {
         struct source_file *sf = f->files.entries[i].val;
         if (sf->seen) {
@@ -395,11 +399,12 @@ struct file_source *file_source_new(struct loop *l, const char *dir, sv default_
     struct file_source *f;
     struct stat st;
 
-    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
+    if (stat(dir, &st) != 0 || !(S_ISDIR(st.st_mode) || (!l && S_ISREG(st.st_mode)))) {
         error_set(err, E_NOT_FOUND, "configuration directory '%s' does not exist", dir);
         return NULL;
     }
     f = mem_new(struct file_source);
+    f->single = S_ISREG(st.st_mode);
     f->loop = l;
     f->dir = sv_dup(sv_of(dir));
     f->default_ns = sv_dup(default_ns);

@@ -16,7 +16,8 @@ struct file_source;
 
 /* Reads everything once, before it returns, then watches. `changed` runs after each reading that
  * changed an object or a problem. Objects that name no namespace are in
- * default_ns. loop NULL: read once, no watch (checks offline). */
+ * default_ns. loop NULL: read once, no watch (checks offline);
+ * then `dir` may also be a file of any name. */
 struct file_source *file_source_new(struct loop *l, const char *dir, sv default_ns,
                                     struct model_store *store, void (*changed)(void *arg),
                                     void *arg, struct error *err);

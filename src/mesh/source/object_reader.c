@@ -553,6 +553,9 @@ int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
         model_object_unref(r.o);
         return rc;
     }
+    /* There are few of these; pods and their slices come by the thousand. */
+    if (model != MODEL_POD && model != MODEL_ENDPOINT_SLICE)
+        r.o->tree = node_outline(doc, r.a);
     *out = r.o;
     return 0;
 }

@@ -1,7 +1,14 @@
 /* What only shows between objects. Each problem names object, field and remedy. */
 #include <stdio.h>
+#include "api/node.h"
 #include "base/strbuf.h"
+#include "mesh/model/validate.h"
 #include "mesh/translate/check.h"
+
+static uint32_t check_line(const struct model_object *o, sv field, struct arena *a)
+{
+    return o->tree ? model_node_at(o->tree, arena_cstr(a, field))->line : o->line;
+}
 
 void check_report(struct checking *c, enum model_severity severity, const char *code, sv field,
                   sv text)
@@ -12,7 +19,7 @@ void check_report(struct checking *c, enum model_severity severity, const char *
                               .ns = c->o->ns,
                               .name = c->o->name,
                               .file = c->o->file,
-                              .line = c->o->line,
+                              .line = check_line(c->o, field, c->a),
                               .field = field,
                               .text = text,
                               .code = sv_of(code)};

@@ -16,6 +16,12 @@ struct checking {
 void check_report(struct checking *c, enum model_severity severity, const char *code, sv field,
                   sv text);
 
+/* ---- workloads: check_hints.c ---- */
+enum check_selected { CHECK_SELECTS_SOME, CHECK_SELECTS_NONE, CHECK_NO_WORKLOADS };
+/* Whether the labels of a subset select one of the service's endpoints, ready or not. */
+enum check_selected check_selected(const struct model *m, const struct model_service *svc,
+                                   const struct istio_Subset *s);
+
 /* ---- VirtualServices: check_virtual.c ---- */
 /* Destinations of one; rules that are never reached; faults without a share. */
 void check_virtual_service(struct checking *c);

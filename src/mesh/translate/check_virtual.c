@@ -12,6 +12,29 @@ static bool subset_defined(const struct model_list *rules, sv subset)
     return false;
 }
 
+/* Labels that none of the service's workloads has. A service without any is another matter. */
+static void check_subset_workloads(struct checking *c, sv field, sv host,
+                                   const struct model_service *svc, sv subset)
+{
+    const struct model_list *rules = map_get(&c->m->rules_by_host, host);
+
+    for (uint32_t i = 0; i < rules->n; i++) {
+        const struct istio_Subset *s = build_subset(rules->v[i]->spec, subset);
+        if (s && check_selected(c->m, svc, s) == CHECK_SELECTS_NONE) {
+            check_report(
+                c, MODEL_WARNING, "SubsetEmpty",
+                arena_printf(c->a, "%.*s.destination.subset", SV_ARG(field)),
+                arena_printf(c->a,
+                             "%.*s.destination.subset: no workload of '%.*s' has the labels of "
+                             "subset '%.*s' of DestinationRule %.*s/%.*s; requests that take this "
+                             "route get 503. Label the workloads, or correct the subset",
+                             SV_ARG(field), SV_ARG(host), SV_ARG(subset), SV_ARG(rules->v[i]->ns),
+                             SV_ARG(rules->v[i]->name)));
+            return;
+        }
+    }
+}
+
 static void check_destination(struct checking *c, sv field, const struct istio_Destination *d)
 {
     sv host = model_host_resolve(c->m, d->host, c->o->ns, c->a);
@@ -28,11 +51,17 @@ static void check_destination(struct checking *c, sv field, const struct istio_D
         return;
     }
     if (d->port && !build_port(svc, (uint16_t)d->port->number))
-        check_report(c, MODEL_ERROR, "PortNotFound",
-                     arena_printf(c->a, "%.*s.destination.port", SV_ARG(field)),
-                     arena_printf(c->a, "%.*s.destination.port: service '%.*s' has no port %u",
-                                  SV_ARG(field), SV_ARG(host), d->port->number));
-    if (d->subset.n && !subset_defined(map_get(&c->m->rules_by_host, host), d->subset))
+        check_report(
+            c, MODEL_ERROR, "PortNotFound",
+            arena_printf(c->a, "%.*s.destination.port", SV_ARG(field)),
+            arena_printf(
+                c->a,
+                "%.*s.destination.port: service '%.*s' has no port %u; "
+                "requests that take this route get 503. Correct the port, or add it to the Service",
+                SV_ARG(field), SV_ARG(host), d->port->number));
+    if (d->subset.n && subset_defined(map_get(&c->m->rules_by_host, host), d->subset))
+        check_subset_workloads(c, field, host, svc, d->subset);
+    else if (d->subset.n)
         check_report(
             c, MODEL_ERROR, "SubsetNotFound",
             arena_printf(c->a, "%.*s.destination.subset", SV_ARG(field)),
@@ -185,6 +214,26 @@ static void check_fault(struct checking *c, uint32_t i, const struct istio_HTTPF
                                   i, part));
 }
 
+/* There are no gateways here: only sidecars ("mesh") take rules. */
+static void check_gateways(struct checking *c, const struct istio_VirtualService *vs)
+{
+    bool mesh = build_gateways_match(vs->gateways.v, vs->gateways.n);
+
+    for (uint32_t i = 0; i < vs->gateways.n; i++) {
+        if (sv_eq_c(vs->gateways.v[i], "mesh"))
+            continue;
+        check_report(
+            c, MODEL_WARNING, "GatewayNotFound", arena_printf(c->a, "spec.gateways[%u]", i),
+            arena_printf(c->a,
+                         "spec.gateways[%u]: no gateway '%.*s' is there, weft has sidecars only; "
+                         "%s",
+                         i, SV_ARG(vs->gateways.v[i]),
+                         mesh ? "the rules hold for sidecars alone: remove the entry"
+                              : "the rules hold nowhere: add 'mesh' for sidecars, or remove "
+                                "gateways"));
+    }
+}
+
 void check_virtual_service(struct checking *c)
 {
     const struct istio_VirtualService *vs = c->o->spec;
@@ -198,6 +247,7 @@ void check_virtual_service(struct checking *c)
         check_l4_destinations(c, "tcp", i, vs->tcp.v[i]->route.v, vs->tcp.v[i]->route.n);
     for (uint32_t i = 0; i < vs->tls.n; i++)
         check_l4_destinations(c, "tls", i, vs->tls.v[i]->route.v, vs->tls.v[i]->route.n);
+    check_gateways(c, vs);
     check_http_order(c, vs);
     check_tcp_order(c, vs);
 }

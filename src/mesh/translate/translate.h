@@ -101,4 +101,11 @@ sv translate_sni(struct arena *a, uint16_t port, sv subset, sv host);
 void translate_check(const struct model *m, struct arena *a,
                      void (*emit)(void *arg, const struct model_problem *p), void *arg);
 
+/* What is worth knowing of configuration that is complete, as `weft analyze` reads it: selectors
+ * that select no workload, ports whose protocol is sniffed, weights that do not add up to 100. The
+ * control plane does not say these: there workloads come and go. Nothing is said about selectors
+ * when the snapshot has no workload at all. */
+void translate_hints(const struct model *m, struct arena *a,
+                     void (*emit)(void *arg, const struct model_problem *p), void *arg);
+
 #endif
