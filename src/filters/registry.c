@@ -145,14 +145,3 @@ int registry_route_config(const struct filter_ctx *x, sv filter, const struct go
                      "typed_per_filter_config['%.*s']: the type %.*s is not supported",
                      SV_ARG(filter), SV_ARG(type));
 }
-
-void registry_each(void (*fn)(void *arg, const char *category, const char *name, const char *type),
-                   void *arg)
-{
-    for (size_t i = 0; i < COUNT(http_filters); i++)
-        fn(arg, "http", http_filters[i]->name, http_filters[i]->config_type);
-    for (size_t i = 0; i < COUNT(network_filters); i++)
-        fn(arg, "network", network_filters[i]->name, network_filters[i]->config_type);
-    for (size_t i = 0; i < COUNT(listener_filters); i++)
-        fn(arg, "listener", listener_filters[i]->name, listener_filters[i]->config_type);
-}

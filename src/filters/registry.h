@@ -40,9 +40,4 @@ int registry_listener(const struct filter_ctx *x, sv name, const struct google_A
 int registry_route_config(const struct filter_ctx *x, sv filter, const struct google_Any *any,
                           const void **out, struct error *err) MUST_CHECK;
 
-/* Everything that is here, for --help, /help and the manual: category ("http", "network",
- * "listener"), name, type. */
-void registry_each(void (*fn)(void *arg, const char *category, const char *name, const char *type),
-                   void *arg);
-
 #endif

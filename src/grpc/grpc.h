@@ -79,7 +79,6 @@ bool grpc_writable(const struct grpc_call *c);
 void grpc_pause(struct grpc_call *c, bool on);
 /* Ends the call at once, resets its stream; no event comes any more, the pointer is dead. */
 void grpc_cancel(struct grpc_call *c);
-void *grpc_call_user(const struct grpc_call *c);
 
 /* ---- server ---- */
 /* default_max_message_bytes: 0 for 4 MiB. */

@@ -402,11 +402,6 @@ void grpc_pause(struct grpc_call *c, bool on)
         call_later(c); /* what was held is delivered from there */
 }
 
-void *grpc_call_user(const struct grpc_call *c)
-{
-    return c->user;
-}
-
 void grpc_call_set_events(struct grpc_call *c, const struct grpc_call_events *ev, void *user)
 {
     c->ev = ev;

@@ -13,16 +13,6 @@ static const sv flag_long[] = {
 #undef X
 };
 
-sv stream_flag_short(enum stream_flag_bit b)
-{
-    return (unsigned)b < STREAM_FLAG_COUNT ? flag_short[b] : SV("-");
-}
-
-sv stream_flag_long(enum stream_flag_bit b)
-{
-    return (unsigned)b < STREAM_FLAG_COUNT ? flag_long[b] : SV("-");
-}
-
 int stream_flag_find(sv name)
 {
     for (int b = 0; b < STREAM_FLAG_COUNT; b++)

@@ -70,9 +70,6 @@ enum stream_flag {
 #undef X
 };
 
-/* Names of one flag. Static storage. */
-sv stream_flag_short(enum stream_flag_bit b);
-sv stream_flag_long(enum stream_flag_bit b);
 /* The bit of a short name, or -1 (access-log filters name flags). */
 int stream_flag_find(sv short_name);
 /* "URX,UF" (or the long names), "-" when the set is empty. */

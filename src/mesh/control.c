@@ -338,18 +338,3 @@ void control_free(struct control *c)
     ca_close(c->ca);
     free(c);
 }
-
-const struct addr *control_plain_addr(const struct control *c)
-{
-    return serve_server_addr(c->plain, 0);
-}
-
-const struct addr *control_tls_addr(const struct control *c)
-{
-    return serve_server_addr(c->tls, 0);
-}
-
-const struct addr *control_monitoring_addr(const struct control *c)
-{
-    return serve_server_addr(c->http, 0);
-}

@@ -38,9 +38,5 @@ struct control_opts {
 struct control *control_new(const struct control_opts *o, struct error *err);
 /* Ends every stream; proxies reconnect elsewhere or later. */
 void control_free(struct control *c);
-/* What was bound, for messages and tests: n-th address of plain / TLS / monitoring, or NULL. */
-const struct addr *control_plain_addr(const struct control *c);
-const struct addr *control_tls_addr(const struct control *c);
-const struct addr *control_monitoring_addr(const struct control *c);
 
 #endif

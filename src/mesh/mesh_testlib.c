@@ -37,7 +37,7 @@ void rebuild(struct fixture *f)
     struct model *prev = f->m;
     file_source_refresh(f->files);
     f->m = model_store_build(f->store, prev, &f->delta);
-    model_unref(prev);
+    model_free(prev);
 }
 
 int setup(void **state)
@@ -74,7 +74,7 @@ int teardown(void **state)
     strbuf_fini(&f->json);
     arena_free(&f->a);
     translate_free(f->t);
-    model_unref(f->m);
+    model_free(f->m);
     file_source_free(f->files);
     model_store_free(f->store);
     snprintf(cmd, sizeof cmd, "rm -rf %s", f->dir);

@@ -264,9 +264,3 @@ int proxy_options_apply_logging(const struct proxy_options *o, struct error *err
     }
     return 0;
 }
-
-const char *proxy_options_mode_text(enum proxy_mode m)
-{
-    static const char *const v[] = {"Serve", "Validate", "InitOnly"};
-    return v[m];
-}

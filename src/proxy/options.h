@@ -37,6 +37,5 @@ void proxy_options_default(struct proxy_options *o);
 int proxy_options_parse(struct proxy_options *o, int argc, char **argv, struct error *err);
 /* --component-log-level upstream:debug,config:trace, and -l. */
 int proxy_options_apply_logging(const struct proxy_options *o, struct error *err);
-const char *proxy_options_mode_text(enum proxy_mode m);
 
 #endif

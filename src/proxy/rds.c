@@ -370,9 +370,3 @@ void rds_each(struct rds_manager *m,
                p->updated_wall_ns);
     }
 }
-
-struct route_table *rds_table(struct rds_manager *m, sv name)
-{
-    struct rds_provider *p = map_get(&m->dynamic, name);
-    return p ? p->table : NULL;
-}

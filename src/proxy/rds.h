@@ -71,8 +71,6 @@ void rds_each(struct rds_manager *m,
               void (*fn)(void *arg, sv name, sv packed, bool is_static, sv version,
                          uint64_t updated_wall_ns),
               void *arg);
-/* The table of a name as main knows it, borrowed, or NULL (tests, proxy-config). */
-struct route_table *rds_table(struct rds_manager *m, sv name);
 
 /* ---- worker ---- */
 struct rds_view {

@@ -608,10 +608,6 @@ const struct envoy_Bootstrap *proxy_server_bootstrap(const struct proxy_server *
 {
     return s->bootstrap;
 }
-const struct filter_node *proxy_server_node(const struct proxy_server *s)
-{
-    return &s->node;
-}
 enum proxy_state proxy_server_state(const struct proxy_server *s)
 {
     return s->state;
@@ -641,15 +637,7 @@ bool proxy_server_validating(const struct proxy_server *s)
 {
     return s->validating;
 }
-bool proxy_server_health_failed(const struct proxy_server *s)
-{
-    return atomic_load_explicit(&s->health_failed, memory_order_relaxed);
-}
 void proxy_server_set_health(struct proxy_server *s, bool failed)
 {
     atomic_store_explicit(&s->health_failed, failed, memory_order_relaxed);
-}
-const struct addr *proxy_server_admin_addr(const struct proxy_server *s)
-{
-    return s->admin ? admin_addr(s->admin) : NULL;
 }

@@ -102,7 +102,6 @@ struct listener_manager *proxy_server_listeners(const struct proxy_server *s);
 struct tls_secret_store *proxy_server_secrets(const struct proxy_server *s);
 const struct proxy_options *proxy_server_options(const struct proxy_server *s);
 const struct envoy_Bootstrap *proxy_server_bootstrap(const struct proxy_server *s);
-const struct filter_node *proxy_server_node(const struct proxy_server *s);
 enum proxy_state proxy_server_state(const struct proxy_server *s);
 /* Live, and its agent (if there is one) has its certificate: what /ready tells. */
 bool proxy_server_ready(const struct proxy_server *s);
@@ -115,12 +114,9 @@ bool proxy_server_validating(const struct proxy_server *s);
 /* Version of the last update of that type that was taken whole; empty before. */
 sv proxy_server_version(const struct proxy_server *s, enum config_type t);
 /* Health as the admin sets it (POST /healthcheck/fail). Any thread. */
-bool proxy_server_health_failed(const struct proxy_server *s);
 void proxy_server_set_health(struct proxy_server *s, bool failed);
 /* POST /reopen_logs, SIGUSR1. */
 void proxy_server_reopen_logs(struct proxy_server *s);
-/* The address the admin endpoint got; NULL without one. */
-const struct addr *proxy_server_admin_addr(const struct proxy_server *s);
 
 /* ---- for the parts ---- */
 /* The common fields of a configuration context. */

@@ -16,16 +16,6 @@ const char *tls_san_type_name(enum tls_san_type t)
     return (unsigned)t < 5 ? names[t] : "?";
 }
 
-const char *tls_fail_stat(enum tls_fail f)
-{
-    static const char *const names[] = {
-#define X(id, text) [TLS_FAIL_##id] = text,
-        TLS_FAILS(X)
-#undef X
-    };
-    return (unsigned)f < sizeof names / sizeof names[0] ? names[f] : "";
-}
-
 int64_t tls_time_s(const ASN1_TIME *t)
 {
     struct tm tm;

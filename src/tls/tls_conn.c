@@ -672,11 +672,6 @@ struct conn *tls_conn_lower(const struct conn *c)
     return self(c)->lower;
 }
 
-struct tls_ctx *tls_conn_ctx(const struct conn *c)
-{
-    return self(c)->hs.ctx;
-}
-
 enum tls_fail tls_conn_fail(const struct conn *c)
 {
     return self(c)->base.error ? self(c)->hs.fail : TLS_FAIL_NONE;

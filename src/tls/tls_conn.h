@@ -53,7 +53,6 @@ struct conn *tls_conn_server(struct conn *lower, struct tls_ctx *ctx, conn_fn fn
 bool tls_conn_is(const struct conn *c);
 /* The conn under it; for conn_fd() and socket options. */
 struct conn *tls_conn_lower(const struct conn *c);
-struct tls_ctx *tls_conn_ctx(const struct conn *c); /* borrowed */
 /* Why the handshake failed, for counters; TLS_FAIL_NONE while it has not. */
 enum tls_fail tls_conn_fail(const struct conn *c);
 /* A sentence for a person, e.g. "the peer's certificate (CN=..., spiffe://...) expired on ...";

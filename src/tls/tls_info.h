@@ -60,19 +60,14 @@ void tls_cert_info_pem(const struct tls_cert_info *c, struct strbuf *out);
 void tls_cert_info_pem_urlencoded(const struct tls_cert_info *c, struct strbuf *out);
 
 /* Why a handshake failed, for the owner's counters (Envoy's ssl.*). */
-#define TLS_FAILS(X)                                                                               \
-    X(NONE, "")                                                                                    \
-    X(NO_CERT, "fail_verify_no_cert") /* the peer had to present a certificate and did not */      \
-    X(VERIFY, "fail_verify_error")    /* chain, dates, revocation, purpose */                      \
-    X(SAN, "fail_verify_san")         /* no matcher accepts any of its names */                    \
-    X(PIN, "fail_verify_cert_hash")   /* neither hash nor SPKI pin */                              \
-    X(PROTOCOL, "connection_error")   /* everything else: versions, ciphers, alerts, garbage */
 enum tls_fail {
-#define X(id, text) TLS_FAIL_##id,
-    TLS_FAILS(X)
-#undef X
+    TLS_FAIL_NONE,
+    TLS_FAIL_NO_CERT,  /* fail_verify_no_cert: the peer had to present one and did not */
+    TLS_FAIL_VERIFY,   /* fail_verify_error: chain, dates, revocation, purpose */
+    TLS_FAIL_SAN,      /* fail_verify_san: no matcher accepts any of its names */
+    TLS_FAIL_PIN,      /* fail_verify_cert_hash: neither hash nor SPKI pin */
+    TLS_FAIL_PROTOCOL, /* connection_error: everything else: versions, ciphers, alerts, garbage */
 };
-const char *tls_fail_stat(enum tls_fail f); /* "fail_verify_san" */
 
 /* A connection after its handshake. */
 struct tls_info {

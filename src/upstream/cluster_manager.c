@@ -287,13 +287,6 @@ static struct cluster_config *checked(struct cluster_manager *cm, sv packed, str
     return cfg;
 }
 
-int cluster_manager_check(struct cluster_manager *cm, sv packed, struct error *err)
-{
-    int rc;
-    cluster_config_free(checked(cm, packed, err, &rc));
-    return rc;
-}
-
 /* ---- changes ---- */
 
 static bool is_version(const struct cluster_version *v, sv packed)

@@ -62,11 +62,6 @@ void upstream_conn_ids(const struct conn *c, sv *local, sv *peer)
     *peer = t && t->peer ? tls_cert_info_san(t->peer, TLS_SAN_URI, 0) : (sv){NULL, 0};
 }
 
-bool upstream_cluster_is_h2(const struct upstream_cluster *h)
-{
-    return h->core->cfg->http.protocol == CLUSTER_HTTP2;
-}
-
 uint32_t upstream_cluster_buffer_limit(const struct upstream_cluster *h)
 {
     return h->core->cfg->buffer_limit;
@@ -254,7 +249,8 @@ struct upstream_cluster *core_open(struct upstream_worker *w, struct worker_entr
     return e->handle;
 }
 
-void core_drain(struct cluster_core *c)
+/* Closes idle connections now and the others when their streams end. */
+static void drain(struct cluster_core *c)
 {
     list_each (it, &c->hosts) {
         http_pools_drain(container_of(it, struct upstream_host, link));
@@ -271,7 +267,7 @@ void core_detach(struct worker_entry *e)
     /* Streams that hold the old handle may still open connections; those drain like the others. */
     c->detached = true;
     timer_cancel(&c->cleanup);
-    core_drain(c);
+    drain(c);
     upstream_cluster_unref(h);
     core_sweep_soon(c);
 }

@@ -62,8 +62,6 @@ void cluster_manager_free(struct cluster_manager *cm);
 /* Adds or replaces. `packed` (envoy.config.cluster.v3.Cluster) is copied. Validated whole before
  * anything changes; err names cluster and field path. Equal bytes: nothing happens. */
 int cluster_manager_put(struct cluster_manager *cm, sv packed, struct error *err) MUST_CHECK;
-/* Validation only, nothing changes (--mode validate, NACK before partial apply). */
-int cluster_manager_check(struct cluster_manager *cm, sv packed, struct error *err) MUST_CHECK;
 /* Streams in flight end on the old one; then its pools drain. E_NOT_FOUND. */
 int cluster_manager_remove(struct cluster_manager *cm, sv name);
 /* packed envoy.config.endpoint.v3.ClusterLoadAssignment, copied. */
@@ -95,8 +93,6 @@ void cluster_manager_dump_json(struct cluster_manager *cm, struct strbuf *out);
  * last of it goes with the loop's deferred work (loop_free runs that). */
 struct upstream_worker *upstream_worker_new(struct cluster_manager *cm, struct loop *worker);
 void upstream_worker_free(struct upstream_worker *w);
-/* Worker: closes idle connections now and busy ones when their streams end. */
-void upstream_worker_drain(struct upstream_worker *w);
 
 /* ---------------- worker: choosing and opening ---------------- */
 
@@ -109,8 +105,6 @@ void upstream_cluster_ref(struct upstream_cluster *c);
 void upstream_cluster_unref(struct upstream_cluster *c);
 sv upstream_cluster_name(const struct upstream_cluster *c);
 sv upstream_cluster_stat_name(const struct upstream_cluster *c); /* alt_stat_name or name */
-/* Features the router and connection manager ask about. */
-bool upstream_cluster_is_h2(const struct upstream_cluster *c);
 uint32_t upstream_cluster_buffer_limit(const struct upstream_cluster *c);
 
 enum upstream_priority { UPSTREAM_DEFAULT, UPSTREAM_HIGH };

@@ -171,14 +171,6 @@ void upstream_worker_free(struct upstream_worker *w)
     loop_defer(w->loop, &w->gone, on_gone);
 }
 
-void upstream_worker_drain(struct upstream_worker *w)
-{
-    w->draining = true;
-    list_each_safe (it, &w->cores) {
-        core_drain(container_of(it, struct cluster_core, link));
-    }
-}
-
 struct upstream_cluster *upstream_find(struct upstream_worker *w, sv name)
 {
     struct worker_entry *e = map_get(&w->entries, name);

@@ -137,8 +137,6 @@ void core_update(struct worker_entry *e, struct endpoint_set *set);
 void core_health_changed(struct cluster_core *c);
 /* The cluster is no longer known by its name: its hosts drain. Drops the entry's handle. */
 void core_detach(struct worker_entry *e);
-/* Closes idle connections now and the others when their streams end. */
-void core_drain(struct cluster_core *c);
 /* At the end of the turn: frees what nobody can see any more. */
 void core_sweep_soon(struct cluster_core *c);
 /* Worker's end: closes and frees everything, whoever still holds handles. */

@@ -496,11 +496,6 @@ int ads_client_receive(struct ads_client *c, sv message, struct error *err)
     return rc;
 }
 
-bool ads_client_connected(const struct ads_client *c)
-{
-    return c->send != NULL;
-}
-
 sv ads_client_version(const struct ads_client *c, enum xds_type t)
 {
     return sv_of(c->types[t].version);

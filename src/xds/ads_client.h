@@ -72,7 +72,6 @@ void ads_client_on_dirty(struct ads_client *c, void (*fn)(void *arg), void *arg)
 /* A packed (Delta)DiscoveryResponse. An error means the stream must be ended: it did not decode. */
 int ads_client_receive(struct ads_client *c, sv message, struct error *err) MUST_CHECK;
 
-bool ads_client_connected(const struct ads_client *c);
 /* Version of the last accepted response of a type, for config_dump; lives until the next one. */
 sv ads_client_version(const struct ads_client *c, enum xds_type t);
 /* Who answers, as it calls itself; empty when it does not. Lives until the next response. */

@@ -458,11 +458,6 @@ void ads_session_each_sent(const struct ads_session *s, enum xds_type type,
     }
 }
 
-bool ads_session_sent(const struct ads_session *s, enum xds_type type, uint32_t id)
-{
-    return ads_flags(&s->types[type], id) & NAME_SENT;
-}
-
 /* ---- status ---- */
 
 void ads_session_status(const struct ads_session *s, enum xds_type type,

@@ -89,8 +89,6 @@ bool ads_session_settled(const struct ads_session *s, uint32_t types);
 /* Calls fn for every name of a type that the session was sent and still has. */
 void ads_session_each_sent(const struct ads_session *s, enum xds_type t,
                            void (*fn)(void *arg, sv name), void *arg);
-/* Is it among them? */
-bool ads_session_sent(const struct ads_session *s, enum xds_type t, uint32_t id);
 
 /* ---- what proxy-status shows ---- */
 struct ads_type_status {
@@ -101,7 +99,7 @@ struct ads_type_status {
     sv nack;                      /* the sentence of the last NACK if it still stands, else empty */
 };
 void ads_session_status(const struct ads_session *s, enum xds_type t, struct ads_type_status *out);
-/* The blobs a session has, for `weft proxy-config` from the control plane's side. */
+/* Does the proxy ask for the name? */
 bool ads_session_subscribed(const struct ads_session *s, enum xds_type t, sv name);
 
 #endif

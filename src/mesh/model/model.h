@@ -10,7 +10,8 @@
  *
  * A bad object never takes down a good one: an object that cannot be read is kept as a problem
  * (file, line, field, cause) while its last good version stays in force.
- * Ownership: objects and snapshots are refcounted; views into an object live as long as it.
+ * Ownership: objects are refcounted, and views into one live as long as it; a snapshot belongs to
+ * who built it.
  * Thread: main. */
 #ifndef WEFT_MESH_MODEL_MODEL_H
 #define WEFT_MESH_MODEL_MODEL_H
@@ -249,7 +250,6 @@ struct model_wildcard {
 };
 
 struct model {
-    struct refcount refs;
     uint64_t generation;
     sv trust_domain, domain_suffix;
     struct arena arena;
@@ -298,8 +298,7 @@ struct model_delta {
  * (may be NULL) is allocated in the new snapshot's arena. Never fails. */
 struct model *model_store_build(struct model_store *s, const struct model *prev,
                                 const struct model_delta **delta);
-struct model *model_ref(struct model *m);
-void model_unref(struct model *m);
+void model_free(struct model *m);
 
 const struct model_service *model_service_find(const struct model *m, sv host);
 sv model_lower(struct arena *a, sv v); /* host names are compared in lower case */

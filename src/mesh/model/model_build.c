@@ -604,7 +604,6 @@ struct model *model_store_build(struct model_store *s, const struct model *prev,
     struct model *m = mem_new(struct model);
     struct builder b = {.s = s, .m = m, .prev = prev};
 
-    refcount_init(&m->refs);
     arena_init_malloc(&m->arena);
     arena_init(&b.scratch);
     m->generation = ++s->generation;
@@ -630,15 +629,9 @@ struct model *model_store_build(struct model_store *s, const struct model *prev,
     return m;
 }
 
-struct model *model_ref(struct model *m)
+void model_free(struct model *m)
 {
-    refcount_get(&m->refs);
-    return m;
-}
-
-void model_unref(struct model *m)
-{
-    if (!m || !refcount_put(&m->refs))
+    if (!m)
         return;
     map_fini(&m->services);
     map_fini(&m->endpoints);

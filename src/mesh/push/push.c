@@ -348,7 +348,7 @@ static void build(struct push *p)
     p->counters.last_build_us = (loop_clock_ns(p->loop) - start) / 1000;
     log_debug(&log_push, "snapshot built generation=%lu config=%d endpoint_hosts=%u us=%lu",
               p->m->generation, d->config, d->n_endpoint_hosts, p->counters.last_build_us);
-    model_unref(prev);
+    model_free(prev);
 }
 
 static void window_over(struct timer *t)
@@ -406,7 +406,7 @@ void push_free(struct push *p)
     arena_free(&p->keys_arena);
     free(p->checks);
     arena_free(&p->check_arena);
-    model_unref(p->m);
+    model_free(p->m);
     free(p);
 }
 

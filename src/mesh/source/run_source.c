@@ -397,8 +397,3 @@ void run_source_free(struct run_source *s)
         lease_end(container_of(it, struct lease, link));
     free(s);
 }
-
-uint32_t run_source_count(const struct run_source *s)
-{
-    return s->n;
-}

@@ -37,6 +37,5 @@ struct run_source_opts {
 
 struct run_source *run_source_new(const struct run_source_opts *o, struct error *err);
 void run_source_free(struct run_source *s);
-uint32_t run_source_count(const struct run_source *s);
 
 #endif

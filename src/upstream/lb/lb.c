@@ -5,20 +5,7 @@
 
 #define LB_MAX_PRIORITIES 130
 
-/* Every policy there is. */
-static const struct lb_policy *const policies[] = {
-    &lb_round_robin, &lb_random, &lb_least_request, &lb_ring_hash, &lb_maglev, &lb_cluster_provided,
-};
-
 const struct lb_policy lb_cluster_provided = {.name = "cluster_provided"};
-
-const struct lb_policy *lb_policy_find(sv name)
-{
-    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++)
-        if (sv_eq_c(name, policies[i]->name))
-            return policies[i];
-    return NULL;
-}
 
 void lb_config_default(struct lb_config *c, const struct lb_policy *policy)
 {

@@ -101,7 +101,6 @@ struct lb_policy {
 extern const struct lb_policy lb_round_robin, lb_random, lb_least_request, lb_ring_hash, lb_maglev;
 /* ORIGINAL_DST clusters: worker_cluster asks original_dst.c instead of lb_pick. */
 extern const struct lb_policy lb_cluster_provided;
-const struct lb_policy *lb_policy_find(sv name); /* NULL: there is none */
 
 /* `rand` must outlive it; so must cfg and, until the next lb_update, the table. */
 void lb_init(struct lb *lb, const struct lb_config *cfg, struct rand_state *rand);
