@@ -142,9 +142,6 @@ static void nacked(void *self, struct ads_session *session, enum xds_type t, sv 
               SV_ARG(s->node_id), xds_type_short(t), SV_ARG(sentence));
 }
 
-static const struct ads_source source_template = {
-    .list = list, .find = find, .hello = hello, .nacked = nacked};
-
 /* ---- snapshots ---- */
 
 static void keep_check(void *arg, const struct model_problem *pr)
@@ -384,6 +381,8 @@ struct push *push_new(struct loop *l, struct model_store *store, const struct tr
     p->loop = l;
     p->store = store;
     p->t = t;
+    p->source = (struct ads_source){
+        .list = list, .find = find, .hello = hello, .nacked = nacked, .self = p};
     list_init(&p->streams);
     p->names = xds_names_new();
     map_init_borrow(&p->scopes);
@@ -432,20 +431,14 @@ const struct push_counters *push_counters(const struct push *p)
 struct push_stream *push_stream_open(struct push *p, bool delta, const struct push_peer *peer,
                                      void (*send)(void *arg, struct buf *message), void *arg)
 {
-    struct stream_and_source {
-        struct push_stream s;
-        struct ads_source source;
-    } *x = mem_new(struct stream_and_source);
-    struct push_stream *s = &x->s;
+    struct push_stream *s = mem_new(struct push_stream);
 
-    x->source = source_template;
-    x->source.self = p;
     s->push = p;
     arena_init(&s->arena);
     s->identity = arena_sv(&s->arena, peer->identity);
     s->address = arena_sv(&s->arena, peer->address);
     s->session = ads_session_new(&(struct ads_session_opts){.delta = delta,
-                                                            .source = &x->source,
+                                                            .source = &p->source,
                                                             .names = p->names,
                                                             .send = send,
                                                             .arg = arg,

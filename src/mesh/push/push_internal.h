@@ -68,6 +68,7 @@ struct push {
     struct loop *loop;
     struct model_store *store;
     const struct translate *t;
+    struct ads_source source; /* of every session */
     struct model *m;
     struct xds_names *names;
     struct arena check_arena;
