@@ -40,6 +40,25 @@ void rebuild(struct fixture *f)
     model_free(prev);
 }
 
+void rebuild_accepted(struct fixture *f)
+{
+    rebuild(f);
+    if (f->m->n_problems)
+        fail_msg("%.*s", SV_ARG(f->m->problems[0].text));
+}
+
+void expect_refused(struct fixture *f, size_t i, const char *yaml, const char *words)
+{
+    sv first = {0};
+
+    write_file(f, "bad.yaml", yaml);
+    rebuild(f);
+    if (f->m->n_problems)
+        first = f->m->problems[0].text;
+    if (f->m->n_problems != 1 || sv_find_sv(first, sv_of(words)) < 0)
+        fail_msg("case %zu: %u problems, first: %.*s", i, f->m->n_problems, SV_ARG(first));
+}
+
 int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -98,6 +117,18 @@ void emit(void *arg, sv name, sv packed)
 bool has(struct fixture *f, const char *text)
 {
     return f->json.p && strstr(f->json.p, text) != NULL;
+}
+
+void expect(const char *json, const char *part)
+{
+    if (!strstr(json, part))
+        fail_msg("%s\nis not in\n%s", part, json);
+}
+
+void expect_not(const char *json, const char *part)
+{
+    if (strstr(json, part))
+        fail_msg("%s\nis in\n%s", part, json);
 }
 
 void clusters(struct fixture *f)

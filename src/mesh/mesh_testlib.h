@@ -2,7 +2,8 @@
  *
  *   write_file, rebuild --> f->m     clusters, listeners, routes, endpoints --> f->json
  *
- * The fixture starts with testdata/books/books.yaml, seen by a proxy at 10.0.0.9 in "books". */
+ * The fixture starts with testdata/books/books.yaml, seen by a proxy at 10.0.0.9 in "books".
+ * Thread: main. */
 #ifndef WEFT_MESH_TESTLIB_H
 #define WEFT_MESH_TESTLIB_H
 
@@ -43,6 +44,10 @@ char *books(void); /* its text */
 /* The books without their own rule and routes. */
 void only_services(struct fixture *f);
 void rebuild(struct fixture *f);
+void rebuild_accepted(struct fixture *f); /* fails when anything is refused */
+/* The text, as bad.yaml, is all that is refused, with these words. i: which case, for the message.
+ */
+void expect_refused(struct fixture *f, size_t i, const char *yaml, const char *words);
 
 /* Each replaces f->json by lines "name {...}". */
 void clusters(struct fixture *f);
@@ -52,6 +57,9 @@ bool endpoints(struct fixture *f, const char *name); /* false: there is no such 
 void names(struct fixture *f);
 void problems(struct fixture *f); /* of objects, and between them: "ns/name Code: text" */
 bool has(struct fixture *f, const char *text);
+/* Fail unless the text has the part, or has it not. */
+void expect(const char *json, const char *part);
+void expect_not(const char *json, const char *part);
 /* The line of one resource alone, as its JSON; fails when there is none. */
 const char *line_of(struct fixture *f, const char *name);
 void emit(void *arg, sv name, sv packed);
