@@ -71,7 +71,7 @@ void offline_check(struct offline *o)
 
 void offline_free(struct offline *o)
 {
-    model_unref(o->m);
+    model_free(o->m);
     for (uint32_t i = 0; i < o->n_sources; i++)
         file_source_free(o->sources[i]);
     model_store_free(o->store);
