@@ -308,7 +308,7 @@ static void test_cancel(void **state)
     grpc_cancel(r.client.call);
     wire_run(&r.w);
     LOG(r.client, "");
-    LOG(r.server, "msg x;done CANCELLED 'stream reset: remote_reset (http2.remote_reset)';");
+    LOG(r.server, "msg x;done CANCELLED 'stream reset: remote_cancel (http2.remote_reset)';");
     /* By the server: the client sees an end. */
     start(&r, ECHO, NULL);
     grpc_send(r.client.call, SV("x"));

@@ -114,6 +114,7 @@ enum grpc_code grpc_code_of_reset(enum http_reset why)
     case HTTP_RESET_CONN_FAILURE:
     case HTTP_RESET_REMOTE:
         return GRPC_UNAVAILABLE;
+    case HTTP_RESET_REMOTE_CANCEL:
     case HTTP_RESET_LOCAL:
         return GRPC_CANCELLED;
     case HTTP_RESET_OVERFLOW:

@@ -111,7 +111,7 @@ static const struct reaction table[] = {
     {"reset by the peer",
      HELLO "headers 1 post;rst 1 8",
      APP_LOG,
-     {"1 reset remote_reset http2.remote_reset", "1 close"},
+     {"1 reset remote_cancel http2.remote_reset", "1 close"},
      NULL},
     {"refused by the user",
      HELLO "headers 1 es get",

@@ -244,6 +244,8 @@ enum h2_error h2_code_of(const struct h2_session *h, const struct h2_stream *s, 
     switch (r) {
     case HTTP_RESET_REMOTE_REFUSED:
         return H2_REFUSED_STREAM;
+    case HTTP_RESET_REMOTE_CANCEL:
+        return H2_CANCEL;
     case HTTP_RESET_PROTOCOL:
         return H2_PROTOCOL_ERROR;
     case HTTP_RESET_OVERFLOW:
@@ -263,6 +265,8 @@ enum http_reset h2_reason_of(const struct h2_stream *s, uint32_t code)
 {
     if (code == H2_REFUSED_STREAM)
         return HTTP_RESET_REMOTE_REFUSED;
+    if (code == H2_CANCEL)
+        return HTTP_RESET_REMOTE_CANCEL;
     if (code == H2_NO_ERROR && s->s.recv_end)
         return HTTP_RESET_NO_ERROR;
     return HTTP_RESET_REMOTE;

@@ -35,7 +35,8 @@ struct http_stream;
 /* Why a stream was reset. */
 #define HTTP_RESETS(X)                                                                             \
     X(NONE, "none")                                                                                \
-    X(REMOTE, "remote_reset")           /* the peer's RST_STREAM, CANCEL … */                    \
+    X(REMOTE, "remote_reset")           /* the peer's RST_STREAM */                                \
+    X(REMOTE_CANCEL, "remote_cancel")   /* the peer's RST_STREAM with CANCEL: it lost interest */  \
     X(REMOTE_REFUSED, "remote_refused") /* REFUSED_STREAM, or GOAWAY below its id: not             \
                                            processed, safe to retry */                             \
     X(LOCAL, "local_reset")             /* we gave up */                                           \

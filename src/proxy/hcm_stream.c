@@ -297,10 +297,11 @@ static void on_reset(void *user, enum http_reset why, const char *details)
     if (why == HTTP_RESET_PROTOCOL || why == HTTP_RESET_OVERFLOW) {
         flags = STREAM_FLAG_DPE;
         text = details ? sv_of(details) : STREAM_RCD_HTTP1_CODEC_ERROR;
-    } else if (why == HTTP_RESET_REMOTE || why == HTTP_RESET_REMOTE_REFUSED) {
+    } else if (why == HTTP_RESET_REMOTE || why == HTTP_RESET_REMOTE_CANCEL ||
+               why == HTTP_RESET_REMOTE_REFUSED) {
         flags = STREAM_FLAG_DR;
-        text = why == HTTP_RESET_REMOTE ? STREAM_RCD_HTTP2_REMOTE_RESET
-                                        : STREAM_RCD_HTTP2_REMOTE_REFUSE;
+        text = why == HTTP_RESET_REMOTE_REFUSED ? STREAM_RCD_HTTP2_REMOTE_REFUSE
+                                                : STREAM_RCD_HTTP2_REMOTE_RESET;
     } else if (!hc->remote_close) {
         text = STREAM_RCD_DOWNSTREAM_LOCAL_DISCONNECT;
     }

@@ -105,6 +105,7 @@ struct router {
     bool holding;
     bool paused_request; /* for a body that waits for its stream */
     bool responding;     /* the response head was given on */
+    bool host_cancelled; /* the attempt ended with the host's CANCEL */
     bool done;           /* nothing more is to happen */
     bool replayed;       /* once is enough */
     bool overflowed;     /* the body outgrew the limit: no retries any more */

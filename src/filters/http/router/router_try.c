@@ -130,6 +130,15 @@ static sv inner_details(struct router *r, enum router_reset_kind k)
     return arena_printf(router_host(r)->arena, "%.*s|%.*s", SV_ARG(kinds[k].text), SV_ARG(why));
 }
 
+/* A host that cancels has a reason that both ends know, such as a deadline that has passed: to the
+ * client it is told as what it was, and not as an error of the proxy. */
+static enum http_reset code_for_client(const struct router *r, enum router_reset_kind k)
+{
+    if (k == ROUTER_RESET_REMOTE && r->host_cancelled)
+        return HTTP_RESET_REMOTE_CANCEL;
+    return k == ROUTER_RESET_PROTOCOL ? HTTP_RESET_PROTOCOL : HTTP_RESET_LOCAL;
+}
+
 /* The attempt failed and there is no other. */
 static void give_up(struct router *r, enum router_reset_kind k)
 {
@@ -144,8 +153,7 @@ static void give_up(struct router *r, enum router_reset_kind k)
         sv details = stream_info_details(r->si, STREAM_RCD_LATE_UPSTREAM_RESET, inner);
         r->si->details = details; /* instead of via_upstream: now it is known how that ended */
         router_finish(r);
-        h->ops->reset(h, k == ROUTER_RESET_PROTOCOL ? HTTP_RESET_PROTOCOL : HTTP_RESET_LOCAL,
-                      kinds[k].flags, details);
+        h->ops->reset(h, code_for_client(r, k), kinds[k].flags, details);
         return;
     }
     sv details = stream_info_details(r->si, STREAM_RCD_EARLY_UPSTREAM_RESET, inner);
@@ -299,6 +307,7 @@ static void on_reset(void *user, enum http_reset why, const char *details)
         count_end(t, ROUTER_END_RESET);
         return;
     }
+    r->host_cancelled = why == HTTP_RESET_REMOTE_CANCEL;
     /* The stream is gone: on_close follows, and finds the attempt dropped. */
     adopt_arena(r, t->s);
     detach(t);
