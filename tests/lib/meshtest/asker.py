@@ -7,7 +7,7 @@ import time
 import urllib.parse
 import uuid
 
-from . import http1, http2
+from . import http1, http2, procs
 
 PORTS = {"http": 80, "https": 443, "tcp": 9000, "tls": 443}
 
@@ -117,12 +117,5 @@ def ask(request):
                 out.append(rec)
         link.close()
 
-    if parallel == 1:
-        work()
-        return out
-    workers = [threading.Thread(target=work) for _ in range(parallel)]
-    for w in workers:
-        w.start()
-    for w in workers:
-        w.join()
+    procs.side_by_side(parallel, work)
     return out

@@ -18,6 +18,8 @@ import time
 
 import grpc
 
+from . import procs
+
 SERVICE = "/weft.test.Echo/"
 dump, load = lambda m: json.dumps(m).encode(), json.loads
 counts = {"cancelled": 0}
@@ -178,11 +180,7 @@ def run(stop, target, threads=3, message=None, timeout=30):
                     seen.append((begin, time.monotonic(), method(message or {}, timeout=timeout)["name"]))
                 except grpc.RpcError as e:
                     failed.append((begin, time.monotonic(), f"{e.code()} {e.details()}"))
-        workers = [threading.Thread(target=work) for _ in range(threads)]
-        for w in workers:
-            w.start()
-        for w in workers:
-            w.join()
+        procs.side_by_side(threads, work)
     return {"seen": seen, "failed": failed}
 
 

@@ -7,6 +7,8 @@ import threading
 import time
 import urllib.parse
 
+from . import procs
+
 
 class Conn:
     """One kept HTTP/1.1 connection. A connection that the peer closed while idle is opened anew, as every
@@ -82,11 +84,7 @@ def run(stop, url, threads=4, count=None, pause=0, headers=None, method="GET", b
                 time.sleep(pause)
         c.close()
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for w in workers:
-        w.start()
-    for w in workers:
-        w.join()
+    procs.side_by_side(threads, work)
     return {"seen": seen, "failed": failed}
 
 

@@ -21,13 +21,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import yaml
 
 from . import procs
+from .procs import fetch
 
 LIB = Path(__file__).resolve().parents[1]
 NAMES = itertools.count(1)
@@ -50,12 +49,6 @@ def until(condition, what, timeout=60, pause=0.02):
         if time.monotonic() > end:
             raise NotYet(f"{what}: not within {timeout} s; last: {last!r}")
         time.sleep(pause)
-
-
-def fetch(url, method="GET", timeout=20):
-    req = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)
-    with urllib.request.urlopen(req, timeout=timeout) as r:
-        return r.read().decode()
 
 
 class Workload:
@@ -126,12 +119,7 @@ class Workload:
 
     def stats(self):
         """name -> number, counters and gauges."""
-        out = {}
-        for line in self.admin("/stats").splitlines():
-            name, _, value = line.rpartition(": ")
-            if value.isdigit():
-                out[name] = int(value)
-        return out
+        return procs.parse_stats(self.admin("/stats"))
 
     def stat(self, pattern):
         """Sum of the stats whose name matches."""
@@ -139,8 +127,7 @@ class Workload:
 
     def rss_kb(self, peak=False):
         """The sidecar's resident memory now, or at most since forget_peak."""
-        status = Path(f"/proc/{self.sidecar_pid()}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)" if peak else r"VmRSS:\s+(\d+)", status)[1])
+        return procs.rss_kb(self.sidecar_pid(), peak)
 
     def forget_peak(self):
         Path(f"/proc/{self.sidecar_pid()}/clear_refs").write_text("5")

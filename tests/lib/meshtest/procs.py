@@ -1,11 +1,14 @@
 """Processes that a test starts, and ends by the pid it got."""
+import concurrent.futures
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[3]
@@ -46,6 +49,36 @@ def wait_port(port, proc=None, timeout=20, host="127.0.0.1"):
             return
         time.sleep(0.01)
     raise AssertionError(f"nothing listens on {host}:{port}\n" + (proc.output() if proc else ""))
+
+
+def fetch(url, method="GET", timeout=20):
+    """The answer's text."""
+    req = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)
+    with urllib.request.urlopen(req, timeout=timeout) as r:
+        return r.read().decode()
+
+
+def parse_stats(text):
+    """The page /stats: name -> number, counters and gauges."""
+    out = {}
+    for line in text.splitlines():
+        name, _, value = line.rpartition(": ")
+        if value.isdigit():
+            out[name] = int(value)
+    return out
+
+
+def rss_kb(pid, peak=False):
+    """Resident memory of a process now, or at most since its clear_refs were set."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)" if peak else r"VmRSS:\s+(\d+)", status)[1])
+
+
+def side_by_side(n, work):
+    """Runs work() in n threads, to the end of all; raises what one of them raised."""
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        for done in [pool.submit(work) for _ in range(n)]:
+            done.result()
 
 
 class Proc(subprocess.Popen):

@@ -1,7 +1,6 @@
 """One weft-proxy (or Envoy) with a static bootstrap, and its admin page."""
 import json
 import re
-import urllib.request
 
 from . import bootstrap, http1, procs
 
@@ -28,22 +27,14 @@ class Proxy:
 
     def ask(self, path, method="GET"):
         """The admin's answer as text."""
-        req = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}", method=method, data=b"" if method == "POST" else None)
-        with urllib.request.urlopen(req, timeout=10) as r:
-            return r.read().decode()
+        return procs.fetch(f"http://127.0.0.1:{self.admin}{path}", method)
 
     def stats(self):
-        out = {}
-        for line in self.ask("/stats").splitlines():
-            name, _, value = line.rpartition(": ")
-            if value.isdigit():
-                out[name] = int(value)
-        return out
+        return procs.parse_stats(self.ask("/stats"))
 
     def stat(self, pattern):
         """Sum of the stats whose name matches."""
         return sum(v for k, v in self.stats().items() if re.search(pattern, k))
 
     def rss_kb(self):
-        from pathlib import Path
-        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1])
+        return procs.rss_kb(self.pid)
