@@ -11,6 +11,7 @@
 #define WEFT_TESTS_SIM_MESH_H
 
 #include "base/strbuf.h"
+#include "main/agent_inside.h"
 #include "proxy/server.h"
 #include "world.h"
 
@@ -46,9 +47,8 @@ struct sidecar {
     struct loop *loop;
     struct proxy_server *server; /* NULL: down */
     struct proxy_agent agent_ops;
-    struct agent *agent;
+    struct agent_inside agent;
     struct resolver *resolver;
-    struct strbuf agent_text;
 };
 
 /* Interception on the host begins; the proxy starts at once, its certificate and configuration come

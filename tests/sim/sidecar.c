@@ -2,81 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "agent/agent.h"
 #include "agent/bootstrap.h"
 #include "agent/intercept.h"
 #include "base/mem.h"
 #include "mesh.h"
 #include "net/resolver.h"
-#include "proxy/server.h"
 #include "telemetry/stats.h"
-
-/* ---- the agent, as src/main/weft_proxy.c wires it ---- */
-
-static int agent_start(void *self, struct loop *l, struct error *err)
-{
-    struct sidecar *s = self;
-    s->agent = agent_new(
-        &(struct agent_opts){.loop = l, .config = strbuf_sv(&s->agent_text), .file = "agent.json"},
-        err);
-    return s->agent ? 0 : err->code ? err->code : E_INVALID;
-}
-
-static void agent_stop(void *self)
-{
-    struct sidecar *s = self;
-    agent_free(s->agent);
-    s->agent = NULL;
-}
-
-static bool agent_ready(void *self)
-{
-    return identity_ready(agent_identity(((struct sidecar *)self)->agent));
-}
-
-static bool agent_has(void *self, sv name)
-{
-    return agent_has_secret(((struct sidecar *)self)->agent, name);
-}
-
-static void agent_wanted(void *self, struct tls_secret_store *st, sv name, sv config)
-{
-    agent_want(((struct sidecar *)self)->agent, st, name, config);
-}
-
-static void agent_unwanted(void *self, struct tls_secret_store *st, sv name, sv config)
-{
-    agent_unwant(((struct sidecar *)self)->agent, st, name, config);
-}
-
-static bool agent_names(void *self)
-{
-    return agent_wants_names(((struct sidecar *)self)->agent);
-}
-
-static int agent_names_came(void *self, sv packed, struct error *err)
-{
-    return agent_set_names(((struct sidecar *)self)->agent, packed, err);
-}
-
-static void agent_tell(void *self, struct strbuf *out)
-{
-    agent_metrics(((struct sidecar *)self)->agent, out);
-}
-
-static struct proxy_agent agent_of(struct sidecar *s)
-{
-    return (struct proxy_agent){.start = agent_start,
-                                .stop = agent_stop,
-                                .ready = agent_ready,
-                                .has_secret = agent_has,
-                                .want = agent_wanted,
-                                .unwant = agent_unwanted,
-                                .wants_names = agent_names,
-                                .set_names = agent_names_came,
-                                .metrics = agent_tell,
-                                .self = s};
-}
 
 /* ---- texts ---- */
 
@@ -99,13 +30,13 @@ static void write_texts(struct sidecar *s, struct strbuf *boot)
 {
     struct bootstrap_label labels[8];
     struct bootstrap b;
-    strbuf_reset(&s->agent_text);
-    strbuf_addf(&s->agent_text,
+    strbuf_reset(&s->agent.text);
+    strbuf_addf(&s->agent.text,
                 "{\"ca_address\":\"" MESH_CONTROL_IP ":15012\",\"trust_domain\":\"cluster.local\","
                 "\"namespace\":\"%s\",\"service_account\":\"%s\",\"socket_mark\":%u,",
                 s->ns, s->name, INTERCEPT_MARK);
-    plane_token(s->plane, s->ns, s->name, &s->agent_text);
-    strbuf_add_ch(&s->agent_text, '}');
+    plane_token(s->plane, s->ns, s->name, &s->agent.text);
+    strbuf_add_ch(&s->agent.text, '}');
     bootstrap_init(&b);
     b.name = b.service_account = sv_of(s->name);
     b.ns = sv_of(s->ns);
@@ -127,7 +58,7 @@ void sidecar_start(struct sidecar *s, const char *bootstrap)
     struct error err = {0};
     struct strbuf boot;
     strbuf_init(&boot, 1 << 20);
-    s->agent_ops = agent_of(s);
+    s->agent_ops = agent_inside_ops(&s->agent);
     s->loop = loop_new(sim_host(s->w->sim, s->ip));
     s->resolver = resolver_new_static(s->loop, NULL, 0);
     if (s->plane) {
@@ -162,7 +93,7 @@ struct sidecar *sidecar_new(struct world *w, struct plane *plane, const char *na
     snprintf(s->ip, sizeof s->ip, "%s", ip);
     snprintf(s->ns, sizeof s->ns, "mesh");
     snprintf(s->labels, sizeof s->labels, "%s", labels ? labels : "");
-    strbuf_init(&s->agent_text, 1 << 20);
+    agent_inside_init(&s->agent, "agent.json");
     sidecar_start(s, bootstrap);
     return s;
 }
@@ -210,7 +141,7 @@ void sidecar_free(struct sidecar *s)
         return;
     if (s->server)
         end_well(s);
-    strbuf_fini(&s->agent_text);
+    agent_inside_fini(&s->agent);
     free(s);
 }
 
