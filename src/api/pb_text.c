@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "api/pb_internal.h"
+#include "base/base64.h"
 
 #define MAX_DURATION_S                                                                             \
     315576000000 /* ten thousand years: the limit of google.protobuf.Duration                      \
@@ -185,17 +186,10 @@ void pb_timestamp_print(int64_t seconds, int32_t nanos, struct strbuf *out)
     strbuf_add_ch(out, 'Z');
 }
 
-static int base64_value(char c)
+/* Both alphabets are read. */
+static int digit_value(char c)
 {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '+' || c == '-')
-        return 62;
-    return c == '/' || c == '_' ? 63 : -1;
+    return c == '-' ? 62 : c == '_' ? 63 : base64_value(c);
 }
 
 int pb_base64_parse(sv text, struct arena *a, sv *out)
@@ -208,7 +202,7 @@ int pb_base64_parse(sv text, struct arena *a, sv *out)
     uint8_t *bytes = arena_alloc(a, n / 4 * 3 + 3);
     uint32_t acc = 0;
     for (size_t i = 0; i < n; i++) {
-        int v = base64_value(text.p[i]);
+        int v = digit_value(text.p[i]);
         if (v < 0)
             return E_INVALID;
         acc = acc << 6 | (uint32_t)v;
@@ -221,14 +215,9 @@ int pb_base64_parse(sv text, struct arena *a, sv *out)
 
 void pb_base64_print(sv bytes, struct strbuf *out)
 {
-    static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *p = (const uint8_t *)bytes.p;
     for (size_t i = 0; i < bytes.n; i += 3) {
-        size_t left = bytes.n - i;
-        uint32_t v = (uint32_t)p[i] << 16 | (uint32_t)(left > 1 ? p[i + 1] : 0) << 8 |
-                     (uint32_t)(left > 2 ? p[i + 2] : 0);
-        char quad[4] = {abc[v >> 18], abc[v >> 12 & 63], left > 1 ? abc[v >> 6 & 63] : '=',
-                        left > 2 ? abc[v & 63] : '='};
+        char quad[4];
+        base64_group(base64_standard, bytes.p + i, bytes.n - i, quad);
         strbuf_add(out, quad, 4);
     }
 }

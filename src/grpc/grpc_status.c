@@ -1,6 +1,7 @@
 #include "grpc/grpc_status.h"
 
 #include <stdio.h>
+#include "base/base64.h"
 #include "http/chars.h"
 
 #define MESSAGE_MAX 4096
@@ -236,36 +237,12 @@ sv grpc_timeout_format(uint64_t ms, char out[16])
 
 /* ---- binary metadata ---- */
 
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 void grpc_metadata_add_bin(struct http_headers *h, sv name, sv bytes)
 {
     char *out = arena_alloc(h->arena, bytes.n * 4 / 3 + 4), *p = out;
-    for (size_t i = 0; i < bytes.n; i += 3) {
-        uint32_t left = (uint32_t)(bytes.n - i), v = (uint32_t)(uint8_t)bytes.p[i] << 16;
-        if (left > 1)
-            v |= (uint32_t)(uint8_t)bytes.p[i + 1] << 8;
-        if (left > 2)
-            v |= (uint8_t)bytes.p[i + 2];
-        *p++ = alphabet[v >> 18];
-        *p++ = alphabet[v >> 12 & 63];
-        if (left > 1)
-            *p++ = alphabet[v >> 6 & 63];
-        if (left > 2)
-            *p++ = alphabet[v & 63];
-    }
+    for (size_t i = 0; i < bytes.n; i += 3)
+        p += base64_group(base64_standard, bytes.p + i, bytes.n - i, p);
     http_headers_add(h, name, sv_make(out, (size_t)(p - out)));
-}
-
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
 int grpc_metadata_get_bin(const struct http_headers *h, sv name, struct arena *a, sv *out)

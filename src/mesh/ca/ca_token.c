@@ -6,6 +6,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <stdio.h>
+#include "base/base64.h"
 #include "mesh/ca/ca_internal.h"
 #include "tls/spiffe.h"
 
@@ -31,17 +32,11 @@ int ca_token_key(const struct tls_key *ca_key, unsigned char out[32])
 
 /* ---- base64url without padding, RFC 4648 5 ---- */
 
-static const char ALPHABET[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
 static void b64_add(struct strbuf *out, const unsigned char *p, size_t n)
 {
     for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)p[i] << 16;
-        v |= i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0;
-        v |= i + 2 < n ? p[i + 2] : 0;
-        size_t chars = n - i > 2 ? 4 : n - i + 1;
-        for (size_t k = 0; k < chars; k++)
-            strbuf_add_ch(out, ALPHABET[v >> (18 - 6 * k) & 63]);
+        char quad[4];
+        strbuf_add(out, quad, base64_group(base64_url, p + i, n - i, quad));
     }
 }
 
@@ -54,10 +49,10 @@ static ssize_t b64_decode(sv text, unsigned char *out, size_t cap)
     if (text.n % 4 == 1)
         return -1;
     for (size_t i = 0; i < text.n; i++) {
-        const char *at = text.p[i] ? strchr(ALPHABET, text.p[i]) : NULL;
+        const char *at = text.p[i] ? strchr(base64_url, text.p[i]) : NULL;
         if (!at)
             return -1;
-        v = v << 6 | (uint32_t)(at - ALPHABET);
+        v = v << 6 | (uint32_t)(at - base64_url);
         bits += 6;
         if (bits < 8)
             continue;

@@ -1,6 +1,7 @@
 #include "filters/http/grpc_web/grpc_web.h"
 
 #include "api/envoy.pb.h"
+#include "base/base64.h"
 #include "grpc/grpc_status.h"
 
 #define MESSAGE_MAX 4096 /* of a foreign answer, that becomes grpc-message */
@@ -37,17 +38,6 @@ static bool is_binary(sv type)
 
 /* ---- base64, piece by piece ---- */
 
-static int digit(unsigned char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 /* Four digits; false when they are none. Padding may come anywhere: clients may encode each message
  * for itself. */
 static bool decode_four(struct grpc_web *g, struct buf *to)
@@ -55,7 +45,7 @@ static bool decode_four(struct grpc_web *g, struct buf *to)
     unsigned n = g->in[2] == '=' && g->in[3] == '=' ? 1 : g->in[3] == '=' ? 2 : 3;
     uint32_t v = 0;
     for (unsigned i = 0; i < 4; i++) {
-        int d = i > n ? 0 : digit(g->in[i]);
+        int d = i > n ? 0 : base64_value((char)g->in[i]);
         if (d < 0)
             return false;
         v = v << 6 | (uint32_t)d;
@@ -82,10 +72,8 @@ static bool decode(struct grpc_web *g, struct buf *from, struct buf *to)
 
 static void encode_three(const unsigned char *v, unsigned n, struct buf *to)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint32_t x = (uint32_t)v[0] << 16 | (n > 1 ? (uint32_t)v[1] << 8 : 0) | (n > 2 ? v[2] : 0);
-    char out[4] = {digits[x >> 18], digits[x >> 12 & 63], n > 1 ? digits[x >> 6 & 63] : '=',
-                   n > 2 ? digits[x & 63] : '='};
+    char out[4];
+    base64_group(base64_standard, v, n, out);
     buf_append(to, out, 4);
 }
 

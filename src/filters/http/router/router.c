@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "base/base64.h"
 #include "filters/http/router/router_private.h"
 #include "http/path.h"
 
@@ -194,8 +195,6 @@ static void after_end(struct router *r)
  * the last one of four, and two signs of padding. */
 static void add_websocket_key(struct router *r, struct arena *a)
 {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     struct rand_state *rnd = loop_rand(r->w->loop);
     char key[24];
 
@@ -203,7 +202,7 @@ static void add_websocket_key(struct router *r, struct arena *a)
         http_headers_get_sv(&r->req->h, SV("sec-websocket-key")).p)
         return;
     for (int i = 0; i < 22; i++)
-        key[i] = letters[i < 21 ? rand_below(rnd, 64) : rand_below(rnd, 4) * 16];
+        key[i] = base64_standard[i < 21 ? rand_below(rnd, 64) : rand_below(rnd, 4) * 16];
     key[22] = key[23] = '=';
     http_headers_add(&r->req->h, SV("sec-websocket-key"), arena_sv(a, sv_make(key, 24)));
 }
