@@ -19,7 +19,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "api/envoy.pb.h"
-#include "api/google.pb.h"
+#include "api/pb_struct.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "grpc/grpc.h"
@@ -144,38 +144,23 @@ static void send_request(struct sidecar *s, const struct envoy_DeltaDiscoveryReq
     arena_free(&a);
 }
 
-static const struct google_Struct_FieldsEntry *text_field(struct arena *a, const char *key, sv text)
-{
-    struct google_Value *v = arena_new(a, struct google_Value);
-    struct google_Struct_FieldsEntry *e = arena_new(a, struct google_Struct_FieldsEntry);
-    v->which_kind = google_Value_string_value_tag;
-    v->string_value = text;
-    e->key = sv_of(key);
-    e->value = v;
-    return e;
-}
-
 static void hello(struct sidecar *s)
 {
     struct arena a;
     arena_init(&a);
     sv ns = arena_printf(&a, "bench-%u", s->number % n_namespaces);
-    const struct google_Struct_FieldsEntry *label =
-        text_field(&a, "app", arena_printf(&a, "sim-%u", s->number));
-    struct google_Struct labels = {.fields = {.v = &label, .n = 1}};
-    struct google_Value labels_value = {.which_kind = google_Value_struct_value_tag,
-                                        .struct_value = &labels};
-    struct google_Struct_FieldsEntry labels_entry = {.key = SV("LABELS"), .value = &labels_value};
-    const struct google_Struct_FieldsEntry *fields[] = {
-        text_field(&a, "NAMESPACE", ns), text_field(&a, "SERVICE_ACCOUNT", SV("default")),
-        text_field(&a, "DNS_CAPTURE", SV("true")), &labels_entry};
-    struct google_Struct metadata = {.fields = {.v = fields, .n = 4}};
+    struct google_Struct *labels = pb_struct_new(&a, 1), *metadata = pb_struct_new(&a, 4);
+    pb_struct_put_text(labels, &a, SV("app"), arena_printf(&a, "sim-%u", s->number));
+    pb_struct_put_text(metadata, &a, SV("NAMESPACE"), ns);
+    pb_struct_put_text(metadata, &a, SV("SERVICE_ACCOUNT"), SV("default"));
+    pb_struct_put_text(metadata, &a, SV("DNS_CAPTURE"), SV("true"));
+    pb_struct_put_table(metadata, &a, SV("LABELS"), labels);
     struct envoy_Node node = {
         .id =
             arena_printf(&a, "sidecar~10.200.%u.%u~sim-%u.%.*s~%.*s.svc.cluster.local",
                          s->number / 250 % 250, s->number % 250, s->number, SV_ARG(ns), SV_ARG(ns)),
         .cluster = SV("sim"),
-        .metadata = &metadata};
+        .metadata = metadata};
     struct envoy_DeltaDiscoveryRequest r = {.node = &node, .type_url = xds_type_url(XDS_CDS)};
 
     send_request(s, &r);

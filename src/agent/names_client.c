@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "api/envoy.pb.h"
-#include "api/google.pb.h"
+#include "api/pb_struct.h"
 #include "api/weft.pb.h"
 #include "base/arena.h"
 #include "base/log.h"
@@ -126,47 +126,26 @@ static void on_timer(struct timer *t)
 
 /* ---- who is asking ---- */
 
-static struct google_Struct_FieldsEntry *text_field(struct arena *a, const char *key, sv v)
-{
-    struct google_Value *value = arena_new(a, struct google_Value);
-    struct google_Struct_FieldsEntry *e = arena_new(a, struct google_Struct_FieldsEntry);
-    value->which_kind = google_Value_string_value_tag;
-    value->string_value = v;
-    e->key = sv_of(key);
-    e->value = value;
-    return e;
-}
-
-static const struct google_Struct_FieldsEntry *labels(struct names_client *n)
+static const struct google_Struct *labels(struct names_client *n)
 {
     const struct weft_AgentConfig *c = n->o.config;
-    struct google_Struct *map = arena_new(&n->arena, struct google_Struct);
-    struct google_Value *value = arena_new(&n->arena, struct google_Value);
-    struct google_Struct_FieldsEntry *e = arena_new(&n->arena, struct google_Struct_FieldsEntry);
-    map->fields.v =
-        arena_array(&n->arena, const struct google_Struct_FieldsEntry *, c->labels.n + 1);
-    for (uint32_t i = 0; i < c->labels.n; i++) {
-        struct google_Struct_FieldsEntry *l = text_field(&n->arena, "", c->labels.v[i]->value);
-        l->key = c->labels.v[i]->key;
-        map->fields.v[map->fields.n++] = l;
-    }
-    value->which_kind = google_Value_struct_value_tag;
-    value->struct_value = map;
-    e->key = SV("LABELS");
-    e->value = value;
-    return e;
+    struct google_Struct *out = pb_struct_new(&n->arena, c->labels.n + 1);
+
+    for (uint32_t i = 0; i < c->labels.n; i++)
+        pb_struct_put_text(out, &n->arena, c->labels.v[i]->key, c->labels.v[i]->value);
+    return out;
 }
 
 static const struct envoy_Node *make_node(struct names_client *n)
 {
     struct arena *a = &n->arena;
     struct envoy_Node *node = arena_new(a, struct envoy_Node);
-    struct google_Struct *meta = arena_new(a, struct google_Struct);
-    meta->fields.v = arena_array(a, const struct google_Struct_FieldsEntry *, 4);
-    meta->fields.v[meta->fields.n++] = text_field(a, "NAMESPACE", n->o.ns);
-    meta->fields.v[meta->fields.n++] = text_field(a, "SERVICE_ACCOUNT", n->o.service_account);
-    meta->fields.v[meta->fields.n++] = text_field(a, "DNS_CAPTURE", SV("true"));
-    meta->fields.v[meta->fields.n++] = labels(n);
+    struct google_Struct *meta = pb_struct_new(a, 4);
+
+    pb_struct_put_text(meta, a, SV("NAMESPACE"), n->o.ns);
+    pb_struct_put_text(meta, a, SV("SERVICE_ACCOUNT"), n->o.service_account);
+    pb_struct_put_text(meta, a, SV("DNS_CAPTURE"), SV("true"));
+    pb_struct_put_table(meta, a, SV("LABELS"), labels(n));
     node->id = n->o.node_id;
     node->metadata = meta;
     node->user_agent_name = SV("weft-agent");

@@ -1,6 +1,6 @@
 /* Push with proxies at the other end, in memory and on simulated time: who shares what, and that a
  * change is told to those it concerns, in order, and nothing else. */
-#include "api/google.pb.h"
+#include "api/pb_struct.h"
 #include "base/mem.h"
 #include "mesh/mesh_testlib.h"
 #include "mesh/push/push_internal.h"
@@ -111,32 +111,17 @@ static void forget(struct world *w)
     }
 }
 
-static const struct google_Struct_FieldsEntry *text_entry(struct arena *a, const char *key,
-                                                          const char *text)
-{
-    struct google_Value *v = arena_new(a, struct google_Value);
-    struct google_Struct_FieldsEntry *e = arena_new(a, struct google_Struct_FieldsEntry);
-    v->which_kind = google_Value_string_value_tag;
-    v->string_value = sv_of(text);
-    e->key = sv_of(key);
-    e->value = v;
-    return e;
-}
-
 static struct seat *join(struct world *w, const char *ip, const char *ns, const char *app)
 {
     struct seat *s = mem_new(struct seat);
     arena_init(&s->a);
-    const struct google_Struct_FieldsEntry *label = text_entry(&s->a, "app", app);
-    struct google_Struct labels = {.fields = {.v = &label, .n = 1}};
-    struct google_Value value = {.which_kind = google_Value_struct_value_tag,
-                                 .struct_value = &labels};
-    struct google_Struct_FieldsEntry entry = {.key = SV("LABELS"), .value = &value};
-    const struct google_Struct_FieldsEntry *fields[] = {text_entry(&s->a, "NAMESPACE", ns), &entry};
-    struct google_Struct metadata = {.fields = {.v = fields, .n = 2}};
+    struct google_Struct *labels = pb_struct_new(&s->a, 1), *metadata = pb_struct_new(&s->a, 2);
+    pb_struct_put_text(labels, &s->a, SV("app"), sv_of(app));
+    pb_struct_put_text(metadata, &s->a, SV("NAMESPACE"), sv_of(ns));
+    pb_struct_put_table(metadata, &s->a, SV("LABELS"), labels);
     struct envoy_Node node = {
         .id = arena_printf(&s->a, "sidecar~%s~%s.%s~%s.svc.cluster.local", ip, app, ns, ns),
-        .metadata = &metadata};
+        .metadata = metadata};
     struct ads_client_opts o = {
         .delta = true, .node = &node, .handler = {.update = on_update, .self = s}};
 

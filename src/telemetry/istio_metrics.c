@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "api/google.pb.h"
+#include "api/pb_struct.h"
 #include "api/stats.pb.h"
 #include "base/mem.h"
 #include "http/stream_info.h"
@@ -185,7 +185,7 @@ static int build_changes(const struct stats_PluginConfig *m, struct istio_metric
 /* istio_build{component="proxy",tag="1.27.0"} 1 */
 static void show_version(const struct istio_metrics *c, const struct google_Struct *node)
 {
-    sv tag = istio_struct_text(node, SV("ISTIO_VERSION"));
+    sv tag = pb_struct_text(node, SV("ISTIO_VERSION"));
     struct stat_label l[] = {{SV("component"), SV("proxy")},
                              {SV("tag"), tag.n ? tag : SV("unknown")}};
     struct stat_series *s =
@@ -301,9 +301,9 @@ void istio_parties_service(struct istio_parties *p, struct istio_book *b, sv clu
     if (is_own(cluster)) {
         name = cluster;
     } else if (s) {
-        host = istio_struct_text(s, SV("host"));
-        name = istio_struct_text(s, SV("name"));
-        ns = istio_struct_text(s, SV("namespace"));
+        host = pb_struct_text(s, SV("host"));
+        name = pb_struct_text(s, SV("name"));
+        ns = pb_struct_text(s, SV("namespace"));
         if (!name.n)
             sv_cut(host, '.', &name, &(sv){0});
     }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "api/envoy.pb.h"
-#include "api/google.pb.h"
+#include "api/pb_struct.h"
 #include "base/mem.h"
 
 #define BOOK_MAX   20000 /* names, peers and rows together */
@@ -21,20 +21,6 @@ const struct google_Struct *istio_metadata_find(const struct envoy_Metadata *m, 
     return NULL;
 }
 
-static const struct google_Value *member(const struct google_Struct *s, sv key)
-{
-    for (uint32_t i = 0; s && i < s->fields.n; i++)
-        if (sv_eq(s->fields.v[i]->key, key))
-            return s->fields.v[i]->value;
-    return NULL;
-}
-
-sv istio_struct_text(const struct google_Struct *s, sv key)
-{
-    const struct google_Value *v = member(s, key);
-    return v && v->which_kind == google_Value_string_value_tag ? v->string_value : none;
-}
-
 static sv first(sv a, sv b)
 {
     return a.n ? a : b;
@@ -42,75 +28,46 @@ static sv first(sv a, sv b)
 
 void istio_peer_of_node(const struct google_Struct *m, struct istio_peer *out)
 {
-    const struct google_Value *l = member(m, SV("LABELS"));
-    const struct google_Struct *labels =
-        l && l->which_kind == google_Value_struct_value_tag ? l->struct_value : NULL;
+    const struct google_Struct *labels = pb_struct_table(m, SV("LABELS"));
     *out = (struct istio_peer){
-        .workload = istio_struct_text(m, SV("WORKLOAD_NAME")),
-        .ns = istio_struct_text(m, SV("NAMESPACE")),
-        .cluster = istio_struct_text(m, SV("CLUSTER_ID")),
-        .app = istio_struct_text(labels, SV("app")),
-        .version = istio_struct_text(labels, SV("version")),
-        .service = istio_struct_text(labels, SV("service.istio.io/canonical-name")),
-        .revision = istio_struct_text(labels, SV("service.istio.io/canonical-revision")),
+        .workload = pb_struct_text(m, SV("WORKLOAD_NAME")),
+        .ns = pb_struct_text(m, SV("NAMESPACE")),
+        .cluster = pb_struct_text(m, SV("CLUSTER_ID")),
+        .app = pb_struct_text(labels, SV("app")),
+        .version = pb_struct_text(labels, SV("version")),
+        .service = pb_struct_text(labels, SV("service.istio.io/canonical-name")),
+        .revision = pb_struct_text(labels, SV("service.istio.io/canonical-revision")),
     };
     /* What Istio's injector would have put into the labels. */
-    sv app = first(istio_struct_text(labels, SV("app.kubernetes.io/name")), out->app);
-    sv version = first(istio_struct_text(labels, SV("app.kubernetes.io/version")), out->version);
+    sv app = first(pb_struct_text(labels, SV("app.kubernetes.io/name")), out->app);
+    sv version = first(pb_struct_text(labels, SV("app.kubernetes.io/version")), out->version);
     out->service = first(out->service, first(app, out->workload));
     out->revision = first(out->revision, first(version, SV("latest")));
 }
 
 /* ---- the header of this node ---- */
 
-static const struct google_Value *text_value(struct arena *a, sv text)
-{
-    struct google_Value *v = arena_new(a, struct google_Value);
-    v->which_kind = google_Value_string_value_tag;
-    v->string_value = text;
-    return v;
-}
-
-static void put(struct arena *a, struct google_Struct *s, const char *key,
-                const struct google_Value *value)
-{
-    struct google_Struct_FieldsEntry *e = arena_new(a, struct google_Struct_FieldsEntry);
-    e->key = sv_of(key);
-    e->value = value;
-    s->fields.v[s->fields.n++] = e;
-}
-
-static void put_text(struct arena *a, struct google_Struct *s, const char *key, sv text)
+static void put_text(struct arena *a, struct google_Struct *s, sv key, sv text)
 {
     if (text.n)
-        put(a, s, key, text_value(a, text));
-}
-
-static struct google_Struct *new_struct(struct arena *a, uint32_t max)
-{
-    struct google_Struct *s = arena_new(a, struct google_Struct);
-    s->fields.v = arena_array(a, const struct google_Struct_FieldsEntry *, max);
-    return s;
+        pb_struct_put_text(s, a, key, text);
 }
 
 sv istio_peer_value(const struct google_Struct *node, struct arena *a)
 {
     struct istio_peer me;
-    struct google_Struct *s = new_struct(a, 6), *labels = new_struct(a, 4);
+    struct google_Struct *s = pb_struct_new(a, 6), *labels = pb_struct_new(a, 4);
     istio_peer_of_node(node, &me);
-    put_text(a, s, "NAME", istio_struct_text(node, SV("NAME")));
-    put_text(a, s, "NAMESPACE", me.ns);
-    put_text(a, s, "WORKLOAD_NAME", me.workload);
-    put_text(a, s, "CLUSTER_ID", me.cluster);
-    put_text(a, s, "OWNER", istio_struct_text(node, SV("OWNER")));
-    put_text(a, labels, "service.istio.io/canonical-name", me.service);
-    put_text(a, labels, "service.istio.io/canonical-revision", me.revision);
-    put_text(a, labels, "app", me.app);
-    put_text(a, labels, "version", me.version);
-    struct google_Value *v = arena_new(a, struct google_Value);
-    v->which_kind = google_Value_struct_value_tag;
-    v->struct_value = labels;
-    put(a, s, "LABELS", v);
+    put_text(a, s, SV("NAME"), pb_struct_text(node, SV("NAME")));
+    put_text(a, s, SV("NAMESPACE"), me.ns);
+    put_text(a, s, SV("WORKLOAD_NAME"), me.workload);
+    put_text(a, s, SV("CLUSTER_ID"), me.cluster);
+    put_text(a, s, SV("OWNER"), pb_struct_text(node, SV("OWNER")));
+    put_text(a, labels, SV("service.istio.io/canonical-name"), me.service);
+    put_text(a, labels, SV("service.istio.io/canonical-revision"), me.revision);
+    put_text(a, labels, SV("app"), me.app);
+    put_text(a, labels, SV("version"), me.version);
+    pb_struct_put_table(s, a, SV("LABELS"), labels);
     struct strbuf b;
     strbuf_init(&b, ISTIO_HEADER_MAX);
     pb_base64_print(pb_encode_arena(&google_Struct_pb, s, a), &b);
@@ -234,7 +191,7 @@ const struct istio_peer *istio_peer_of_header(struct istio_book *b, sv value)
 const struct istio_peer *istio_peer_of_endpoint(struct istio_book *b,
                                                 const struct envoy_Metadata *m)
 {
-    sv text = istio_struct_text(istio_metadata_find(m, SV("istio")), SV("workload")), rest;
+    sv text = pb_struct_text(istio_metadata_find(m, SV("istio")), SV("workload")), rest;
     bool known;
     if (!text.n)
         return NULL;

@@ -80,7 +80,5 @@ const struct istio_peer *istio_peer_of_endpoint(struct istio_book *b,
 sv istio_principal_namespace(sv principal);
 /* filter_metadata[ns] of m, or NULL. */
 const struct google_Struct *istio_metadata_find(const struct envoy_Metadata *m, sv ns);
-/* A string member, or empty. */
-sv istio_struct_text(const struct google_Struct *s, sv key);
 
 #endif

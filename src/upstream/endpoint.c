@@ -1,7 +1,7 @@
 #include "upstream/endpoint.h"
 
 #include "api/envoy.pb.h"
-#include "api/google.pb.h"
+#include "api/pb_struct.h"
 #include "base/mem.h"
 #include "upstream/endpoint_private.h"
 
@@ -166,9 +166,9 @@ static const struct google_Value *lb_metadata(const struct envoy_Metadata *m, sv
         const struct envoy_Metadata_FilterMetadataEntry *e = m->filter_metadata.v[i];
         if (!sv_eq(e->key, SV("envoy.lb")) || !e->value)
             continue;
-        for (uint32_t j = 0; j < e->value->fields.n; j++)
-            if (sv_eq(e->value->fields.v[j]->key, key))
-                return e->value->fields.v[j]->value;
+        const struct google_Value *v = pb_struct_get(e->value, key);
+        if (v)
+            return v;
     }
     return NULL;
 }

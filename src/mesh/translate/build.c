@@ -1,4 +1,5 @@
 #include <string.h>
+#include "api/pb_struct.h"
 #include "mesh/translate/internal.h"
 
 void *build_copy(struct build *b, const void *p, size_t n)
@@ -30,11 +31,9 @@ const struct google_Duration *build_ms(struct build *b, int64_t ms)
 
 const struct google_Struct *build_struct1(struct build *b, sv key, sv value)
 {
-    struct google_Value *v =
-        MAKE(b, google_Value, .which_kind = google_Value_string_value_tag, .string_value = value);
-    struct google_Struct_FieldsEntry *e =
-        MAKE(b, google_Struct_FieldsEntry, .key = key, .value = v);
-    return MAKE(b, google_Struct, .fields = {.v = build_one(b, e), .n = 1});
+    struct google_Struct *s = pb_struct_new(b->a, 1);
+    pb_struct_put_text(s, b->a, key, value);
+    return s;
 }
 
 const struct envoy_Address *build_address(struct build *b, sv ip, uint16_t port)

@@ -1,5 +1,6 @@
 /* CDS: one cluster for each port of each visible service, one more for each subset; the inbound
  * clusters of the proxy's own workload; the two that let everything else through or nowhere. */
+#include "api/pb_struct.h"
 #include "mesh/translate/cluster.h"
 
 /* ---- outbound ---- */
@@ -8,22 +9,18 @@
 static const struct envoy_Metadata *service_metadata(struct build *b,
                                                      const struct model_service *svc)
 {
-    const struct google_Struct_FieldsEntry **f =
-        arena_array(b->a, const struct google_Struct_FieldsEntry *, 3);
-    const sv v[] = {SV("host"), svc->host, SV("name"), svc->name, SV("namespace"), svc->ns};
+    struct google_Struct *fields = pb_struct_new(b->a, 3);
 
-    for (int i = 0; i < 3; i++)
-        f[i] = MAKE(b, google_Struct_FieldsEntry, .key = v[2 * i],
-                    .value = MAKE(b, google_Value, .which_kind = google_Value_string_value_tag,
-                                  .string_value = v[2 * i + 1]));
-    struct google_Value *one = MAKE(b, google_Value, .which_kind = google_Value_struct_value_tag,
-                                    .struct_value = MAKE(b, google_Struct, .fields = {f, 3}));
+    pb_struct_put_text(fields, b->a, SV("host"), svc->host);
+    pb_struct_put_text(fields, b->a, SV("name"), svc->name);
+    pb_struct_put_text(fields, b->a, SV("namespace"), svc->ns);
+    struct google_Value *one =
+        MAKE(b, google_Value, .which_kind = google_Value_struct_value_tag, .struct_value = fields);
     struct google_Value *list =
         MAKE(b, google_Value, .which_kind = google_Value_list_value_tag,
              .list_value = MAKE(b, google_ListValue, .values = {build_one(b, one), 1}));
-    struct google_Struct_FieldsEntry *services =
-        MAKE(b, google_Struct_FieldsEntry, .key = SV("services"), .value = list);
-    struct google_Struct *s = MAKE(b, google_Struct, .fields = {build_one(b, services), 1});
+    struct google_Struct *s = pb_struct_new(b->a, 1);
+    pb_struct_put(s, b->a, SV("services"), list);
     struct envoy_Metadata_FilterMetadataEntry *e =
         MAKE(b, envoy_Metadata_FilterMetadataEntry, .key = SV("istio"), .value = s);
     return MAKE(b, envoy_Metadata, .filter_metadata = {build_one(b, e), 1});
