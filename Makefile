@@ -47,8 +47,10 @@ tsan: | deps-demo ## TSan build in build/tsan
 fuzz: deps ## run every fuzz target for SECONDS (default 60) each
 	@tools/fuzz $(or $(SECONDS_EACH),60)
 
-bench: all ## side by side with Envoy, nginx, HAProxy: a table of ratios
-	@tools/deps check && bench/run
+bench: deps all ## side by side with Envoy, nginx, HAProxy: ratios (A="--only http1 --rounds 3")
+	@tests/peers
+	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/floor bench/backend bench/backend_h2
+	@bench/run $(A)
 
 e2e: deps all ## end-to-end tests only
 	@tools/check --only e2e

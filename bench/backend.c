@@ -2,12 +2,16 @@
  * bytes and keeps the connection. Single thread, edge-triggered epoll, one read and one write a
  * request; pipelined requests are answered in one write as far as they fit.
  *
- *     backend PORT BYTES          (on 127.0.0.1)
+ *     backend PORT BYTES [COUNT]          (on 127.0.0.1)
+ *
+ * COUNT is a file of 8 bytes, the number of requests answered so far: whoever measures can see that
+ * the work was really done.
  *
  * It understands as much as a load test sends: heads up to 64 KB, bodies with Content-Length or
  * chunked (no trailers), "Connection: close". Anything else ends the connection. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -17,6 +21,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,11 +44,23 @@ static int ep;
 static char *response; /* several in a row, to be written in one piece */
 static size_t response_n, row_n;
 static char in[HEAD_MAX];
+static uint64_t uncounted, *answered = &uncounted;
 
 static void fail(const char *what)
 {
     perror(what);
     exit(1);
+}
+
+static void count_in(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof *answered) < 0)
+        fail(path);
+    answered = mmap(NULL, sizeof *answered, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (answered == MAP_FAILED)
+        fail(path);
+    close(fd);
 }
 
 static void watch(int fd, void *data)
@@ -83,6 +100,12 @@ static const char *field(const char *head, size_t n, const char *name)
     return NULL;
 }
 
+static void answer(struct conn *c)
+{
+    c->owed += response_n;
+    ++*answered;
+}
+
 /* A whole head, which ends with an empty line (so the values end before the buffer does). */
 static void on_head(struct conn *c, const char *head, size_t n)
 {
@@ -96,7 +119,7 @@ static void on_head(struct conn *c, const char *head, size_t n)
     v = field(head, n, "connection");
     c->closing |= v && !strncasecmp(v, "close", 5);
     if (!c->body)
-        c->owed += response_n;
+        answer(c);
 }
 
 /* Returns how many of the bytes belong to the body, which is chunks or one piece. */
@@ -111,7 +134,7 @@ static size_t skip_body(struct conn *c, const char *p, size_t n)
             i += k;
             if (!c->chunk && c->last) {
                 c->body = false;
-                c->owed += response_n;
+                answer(c);
                 return i;
             }
             continue;
@@ -220,10 +243,12 @@ static void on_event(struct conn *c, uint32_t events)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        fprintf(stderr, "usage: backend PORT BYTES\n");
+    if (argc != 3 && argc != 4) {
+        fprintf(stderr, "usage: backend PORT BYTES [COUNT]\n");
         return 2;
     }
+    if (argc == 4)
+        count_in(argv[3]);
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)atoi(argv[1])),
