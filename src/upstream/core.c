@@ -1,7 +1,6 @@
 /* The core of a cluster on a worker: its balancer and hosts through updates, and the handles on it.
  */
 #include "base/mem.h"
-#include "tls/tls_info.h"
 #include "upstream/http_pool.h"
 #include "upstream/outlier.h"
 #include "upstream/worker.h"
@@ -53,13 +52,6 @@ sv upstream_cluster_stat_name(const struct upstream_cluster *h)
 const void *upstream_cluster_metadata(const struct upstream_cluster *h)
 {
     return h->core->cfg->pb->metadata;
-}
-
-void upstream_conn_ids(const struct conn *c, sv *local, sv *peer)
-{
-    const struct tls_info *t = c->tls;
-    *local = t && t->local ? tls_cert_info_san(t->local, TLS_SAN_URI, 0) : (sv){NULL, 0};
-    *peer = t && t->peer ? tls_cert_info_san(t->peer, TLS_SAN_URI, 0) : (sv){NULL, 0};
 }
 
 uint32_t upstream_cluster_buffer_limit(const struct upstream_cluster *h)

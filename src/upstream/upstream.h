@@ -158,6 +158,10 @@ const struct upstream_host_info *upstream_host_info(const struct upstream_host *
 /* The first URI name (SPIFFE identity) in the certificates of both ends, empty where there is none;
  * views live as long as the connection. */
 void upstream_conn_ids(const struct conn *c, sv *local, sv *peer);
+/* What records say of the connection: addresses, certificates. It lives as long as the arena, also
+ * when the connection ends before it: a slow client's request is logged later. */
+struct stream_conn;
+void upstream_conn_describe(const struct conn *c, struct arena *a, struct stream_conn *out);
 /* The cluster's own metadata (const struct envoy_Metadata *), or NULL; lives as long as the handle.
  */
 const void *upstream_cluster_metadata(const struct upstream_cluster *c);

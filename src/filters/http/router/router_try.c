@@ -407,14 +407,8 @@ static void note_connection(struct router_try *t, const struct conn *conn)
     struct router *r = t->r;
     struct stream_info *si = r->si;
     const struct upstream_host_info *info = upstream_host_info(t->host);
-    t->up.id = conn->id;
-    t->up.local_addr = conn_local((struct conn *)conn);
-    t->up.remote_addr = t->up.direct_remote_addr = &conn->remote;
+    upstream_conn_describe(conn, router_host(r)->arena, &t->up);
     t->up.remote = t->up.direct_remote = info->addr_text;
-    t->up.tls = conn->tls;
-    upstream_conn_ids(conn, &t->up.local_id, &t->up.peer_id);
-    char text[ADDR_TEXT_MAX];
-    t->up.local = arena_sv(router_host(r)->arena, addr_text(t->up.local_addr, text));
     si->up = &t->up;
     si->upstream_host = info->addr_text;
     si->upstream_host_name = info->hostname;
