@@ -15,6 +15,7 @@ static const struct {
     {"proxy-status", cmd_proxy_status, "which proxies have what, and what they refused"},
     {"proxy-config", cmd_proxy_config, "what a proxy runs with"},
     {"analyze", cmd_analyze, "what is wrong with configuration, before it is applied"},
+    {"explain", cmd_explain, "what happens to a request, and why one failed"},
     {"agent", cmd_agent, "the agent beside another proxy (weft run starts it)"},
 };
 

@@ -21,6 +21,7 @@ int cmd_demo(int argc, char **argv);
 int cmd_proxy_status(int argc, char **argv);
 int cmd_proxy_config(int argc, char **argv);
 int cmd_analyze(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
 int cmd_agent(int argc, char **argv);
 
 /* ---- options: "--name value", "--name=value", flags ---- */

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from meshtest import procs
+from meshtest.mesh import destination_rule, service, until
 
 WEFT = procs.binary("weft")
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "books"
@@ -140,3 +141,115 @@ def test_analyze_files_together(config):
     assert alone.count("WEFT HostNotFound") > 2
     both = weft("analyze", "--namespace", "books", config / "rules.yaml", config / "app.yaml", code=1).stdout
     assert both == weft("analyze", "--namespace", "books", config, code=1).stdout
+
+
+# ---- weft explain, of configuration ----
+
+def explain(config, *args):
+    return json.loads(weft("explain", "--json", "--namespace", "books", "--config", config, *args).stdout)
+
+
+def test_explain_names_rule_and_reason(config):
+    x = explain(config, "--from", "books/app-v1", "-H", "end-user: tom", "http://app/t?q=1")
+    assert x["service"]["name"] == "app" and x["workloadFound"]
+    assert x["virtualService"]["name"] == "app" and x["field"] == "spec.http[1]"
+    assert (x["rule"]["file"], x["rule"]["line"]) == (str(config / "rules.yaml"), 12)
+    assert any("passed over" in s and "end-user" in s and "tom" in s for s in x["steps"])
+    to, mirror = x["destinations"]
+    assert not to["known"] and to["host"] == "gone.books.svc.cluster.local" and mirror["mirror"]
+
+
+def test_explain_lists_destinations_endpoints_identities(config):
+    x = explain(config, "--from", "books/app=client", "-H", "end-user: jason", "http://app.books/t")
+    assert x["route"] == "tests" and x["field"] == "spec.http[0]"
+    assert [(d["subset"], d["percent"]) for d in x["destinations"]] == [("v1", 75), ("v7", 25)]
+    v1 = x["destinations"][0]
+    assert v1["destinationRule"]["name"] == "app" and v1["subsetAt"]["line"] == 22
+    assert v1["identities"] == ["spiffe://cluster.local/ns/books/sa/v1"]
+    assert [(e["address"], e["workload"], e["sidecar"]) for e in v1["endpoints"]] == [("10.0.0.1:8080", "books/app-v1", True)]
+    assert x["retries"]["attempts"] == 2 and x["timeoutMs"] == 0
+    text = weft("explain", "--config", config, "--namespace", "books", "-H", "end-user:jason", "http://app.books/t").stdout
+    assert f"({config / 'rules.yaml'}:7)" in text and "75 %" in text and "forwards by weight" in text
+
+
+def test_explain_follows_timeouts_redirects_answers(config):
+    (config / "rules.yaml").write_text("""\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: app}
+spec:
+  hosts: [app]
+  http:
+  - match: [{uri: {prefix: /old}}]
+    redirect: {uri: /new}
+  - match: [{uri: {prefix: /gone}}]
+    directResponse: {status: 410}
+  - match: [{sourceLabels: {app: special}}]
+    route: [{destination: {host: app, subset: v2}}]
+  - timeout: 3s
+    retries: {attempts: 5, perTryTimeout: 250ms, retryOn: 5xx}
+    fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}
+    route: [{destination: {host: app, subset: v1}}]
+""")
+    assert explain(config, "http://app/old/a")["action"] == "redirect with 301 to http://app/new"
+    assert explain(config, "http://app/gone")["action"].startswith("answer with 410")
+    x = explain(config, "--method", "POST", "http://app:80/")
+    assert x["field"] == "spec.http[3]" and x["timeoutMs"] == 3000 and "fault" in x["filters"]
+    assert x["retries"] == {"attempts": 5, "on": "5xx", "perTryTimeoutMs": 250}
+    assert explain(config, "--from", "books/app=special", "http://app/")["field"] == "spec.http[2]"
+    outside = explain(config, "http://example.com/")
+    assert outside["service"] is None and outside["destinations"][0]["cluster"] == "PassthroughCluster"
+    tls = explain(config, "https://example.com/")
+    assert [d["cluster"] for d in tls["destinations"]] == ["PassthroughCluster"]
+
+
+def test_explain_usage(config):
+    assert "--config" in weft("explain", "http://app/", code=2).stderr
+    assert "one URL" in weft("explain", "--config", config, code=2).stderr
+    assert "ftp" in weft("explain", "--config", config, "ftp://app/", code=2).stderr
+    assert "NAME:VALUE" in weft("explain", "--config", config, "-H", "x", "http://app/", code=2).stderr
+    assert "no line of an access log" in weft("explain", "--live", "hello", code=2).stderr
+
+
+# ---- weft explain --live, of requests that failed ----
+
+def test_live_explains_requests_that_failed(mesh):
+    m = mesh()
+    m.apply("app.yaml", service("app", "books", {"app": "app"}, 80, 8080), service("wrong", "books", {"app": "app"}, 80, 8081),
+            destination_rule("app", "books", "app"))
+    m.write("vs.yaml", """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: app, namespace: books}
+spec:
+  hosts: [app]
+  http:
+  - match: [{uri: {prefix: /lost}}]
+    route: [{destination: {host: app, subset: v7}}]
+  - match: [{uri: {prefix: /empty}}]
+    route: [{destination: {host: app, subset: v2}}]
+  - match: [{uri: {prefix: /broken}}]
+    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: app, subset: v1}}]
+  - route: [{destination: {host: app, subset: v1}}]
+""")
+    m.http_server("a", "app")
+    c = m.client("c")
+    m.settle()
+    wanted = {"http://app.books/lost": ("503", "the sidecar does not have", "vs.yaml:7", "subset 'v7'"),
+              "http://app.books/empty": ("503", "no endpoint that may be used", "vs.yaml:9", "subset 'v2'"),
+              "http://app.books/broken": ("418", "aborted the request on purpose", "vs.yaml:11", ""),
+              "http://wrong.books/x": ("503", "could not connect to its own application at endpoint", "app.yaml:", "wrong")}
+    for url, (code, what, *said) in wanted.items():
+        c.exec("curl", "-s", "-o", "/dev/null", "--max-time", "20", url)
+        path = "/" + url.rsplit("/", 1)[1]
+        line = until(lambda path=path: [x for x in m.access_log.read_text().splitlines()
+                                        if f"GET {path} " in x and "via_upstream" not in x], f"{path} is in the access log")[-1]
+        assert f'" {code} ' in line, line
+        answer = weft("explain", "--live", line, "--config", m.config).stdout
+        assert what in answer.splitlines()[0] and "\n    next: " in answer, f"{line}\n{answer}"
+        assert all(s in answer for s in said), f"{line}\n{answer}"
+        live = json.loads(weft("explain", "--json", "--live", "-", "--control", f"127.0.0.1:{m.monitoring}", input=line).stdout)
+        assert live["what"] == answer.splitlines()[0] and live["todo"], live
+    registry = json.loads(weft("explain", "--json", "--live", line, "--control", f"127.0.0.1:{m.monitoring}").stdout)
+    assert {"about": "endpoints", "text": "1 of wrong.books.svc.cluster.local:80, 1 of them ready"} in registry["objects"], registry
