@@ -310,7 +310,28 @@ bool explain_is_named(const struct model_http_rule *r, sv route, struct arena *a
            (sv_starts(route, name) && route.n > name.n && route.p[name.n] == '.');
 }
 
-static void find_rule(struct question *q, const struct envoy_Route *r)
+static bool has_route(const struct question *q, const struct route_vhost *host,
+                      const struct model_http_rule *r)
+{
+    for (uint32_t i = 0; i < host->n_routes; i++) {
+        if (explain_is_named(r, host->routes[i].name, q->a))
+            return true;
+    }
+    return false;
+}
+
+/* A rule in front of the one that decided, of which this client has no route. */
+static void say_left_out(struct question *q, const struct model_http_rule *r)
+{
+    q->x->trail =
+        arena_printf(q->a,
+                     "%.*srule %.*s/%.*s spec.http[%u]: left out for this client (port, gateways, "
+                     "sourceLabels, sourceNamespace)\n",
+                     SV_ARG(q->x->trail), SV_ARG(r->from->ns), SV_ARG(r->from->name), r->index);
+}
+
+static void find_rule(struct question *q, const struct envoy_Route *r,
+                      const struct route_vhost *host)
 {
     const struct model_virtual *v = virtual_of(q, r);
 
@@ -318,8 +339,11 @@ static void find_rule(struct question *q, const struct envoy_Route *r)
         return;
     q->x->virtual_service = explain_place_of(v->object, SV(""), q->a);
     for (uint32_t i = 0; i < v->n_http; i++) {
-        if (!explain_is_named(&v->http[i], r->name, q->a))
+        if (!explain_is_named(&v->http[i], r->name, q->a)) {
+            if (!has_route(q, host, &v->http[i]))
+                say_left_out(q, &v->http[i]);
             continue;
+        }
         q->x->rule_field = arena_printf(q->a, "spec.http[%u]", v->http[i].index);
         q->x->rule = explain_place_of(v->http[i].from, q->x->rule_field, q->a);
         return;
@@ -390,7 +414,7 @@ static void act(struct question *q, const struct route_match *m, const struct ht
     x->found = m->route;
     if (r) {
         x->route = r->name;
-        find_rule(q, r);
+        find_rule(q, r, m->route->vhost);
         list_filters(q, r);
     }
     switch (m->action) {

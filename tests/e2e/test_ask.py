@@ -1,5 +1,6 @@
 """What the command line answers when a person asks it: weft analyze, weft explain."""
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -143,6 +144,18 @@ def test_analyze_files_together(config):
     assert both == weft("analyze", "--namespace", "books", config, code=1).stdout
 
 
+def test_every_code_is_explained():
+    """docs/asking.md says what each code of a problem means."""
+    top = Path(__file__).resolve().parents[2]
+    sources = [f for d in ("translate", "model", "source") for f in (top / "src/mesh" / d).glob("*.c")]
+    text = "".join(f.read_text() for f in sources)
+    codes = set(re.findall(r'(?:check_report|validate_bad|fail)\([^;]*?"([A-Z][A-Za-z0-9]+)",', text))
+    assert {"SubsetNotFound", "SelectsNothing", "ParseError", "Required"} <= codes
+    page = (top / "docs/asking.md").read_text()
+    missing = [c for c in sorted(codes) if f"`{c}`" not in page and not c.startswith("Invalid")]
+    assert not missing, missing
+
+
 # ---- weft explain, of configuration ----
 
 def explain(config, *args):
@@ -194,6 +207,7 @@ spec:
     assert explain(config, "http://app/old/a")["action"] == "redirect with 301 to http://app/new"
     assert explain(config, "http://app/gone")["action"].startswith("answer with 410")
     x = explain(config, "--method", "POST", "http://app:80/")
+    assert any("http[2]: left out for this client" in s for s in x["steps"])
     assert x["field"] == "spec.http[3]" and x["timeoutMs"] == 3000 and "fault" in x["filters"]
     assert x["retries"] == {"attempts": 5, "on": "5xx", "perTryTimeoutMs": 250}
     assert explain(config, "--from", "books/app=special", "http://app/")["field"] == "spec.http[2]"
