@@ -69,6 +69,20 @@ static void read_locality(struct push_stream *s, const struct envoy_Node *node)
     }
 }
 
+/* Which form of configuration the client wants: a sidecar's unless it says so. */
+static int read_generator(struct push_stream *s, const struct envoy_Node *node, struct error *err)
+{
+    sv generator = meta_text(s, node, "GENERATOR");
+
+    s->proxy.grpc = sv_eq_c(generator, "grpc");
+    if (generator.n && !s->proxy.grpc)
+        return error_set(err, E_UNSUPPORTED,
+                         "node metadata GENERATOR '%.*s' is not served, only 'grpc', or none for a "
+                         "sidecar",
+                         SV_ARG(generator));
+    return 0;
+}
+
 /* spiffe://domain/ns/NS/sa/SA against what the node says. */
 static int check_identity(struct push_stream *s, struct error *err)
 {
@@ -98,6 +112,7 @@ static int check_identity(struct push_stream *s, struct error *err)
 int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct error *err)
 {
     sv kind, ip, name, domain, rest, workload, ns;
+    int rc;
 
     s->node_id = arena_sv(&s->arena, node->id);
     if (!sv_cut(s->node_id, '~', &kind, &rest) || !sv_cut(rest, '~', &ip, &rest) ||
@@ -122,6 +137,9 @@ int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct 
     s->proxy.service_account = meta_text(s, node, "SERVICE_ACCOUNT");
     s->proxy.dns_capture = sv_eq_c(meta_text(s, node, "DNS_CAPTURE"), "true");
     s->proxy.weft = sv_eq_c(node->user_agent_name, "weft");
+    rc = read_generator(s, node, err);
+    if (rc)
+        return rc;
     uint64_t port;
     if (sv_to_u64(meta_text(s, node, "ENVOY_OUTBOUND_PORT"), &port) == 0 && port < 65536)
         s->proxy.outbound_port = (uint16_t)port;

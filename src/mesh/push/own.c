@@ -4,9 +4,9 @@
 #include "base/mem.h"
 #include "mesh/push/blob_table.h"
 
-static bool has_own(enum xds_type t)
+static bool has_own(const struct push_stream *s, enum xds_type t)
 {
-    return t == XDS_CDS || t == XDS_LDS;
+    return !s->proxy.grpc && (t == XDS_CDS || t == XDS_LDS);
 }
 
 struct collecting {
@@ -59,7 +59,7 @@ static bool has_blob(const struct own_list *l, const struct xds_blob *b)
 void push_own_list(struct push_stream *s, enum xds_type t,
                    void (*add)(void *arg, struct xds_blob *b), void *arg)
 {
-    if (!has_own(t))
+    if (!has_own(s, t))
         return;
     if (!s->own[t].made)
         s->own[t] = make(s, t);

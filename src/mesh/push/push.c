@@ -421,6 +421,8 @@ void push_each_problem(const struct push *p, void (*fn)(void *arg, const struct 
         fn(arg, &p->m->problems[i]);
     for (uint32_t i = 0; i < p->n_checks; i++)
         fn(arg, p->checks[i]);
+    map_each (e, &p->scopes)
+        push_scope_problems(e->val, fn, arg);
 }
 
 const struct push_counters *push_counters(const struct push *p)

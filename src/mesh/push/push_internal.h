@@ -23,7 +23,7 @@ struct id_list {
 struct blob_table {
     struct xds_blob **v; /* NULL: not made, or there is none */
     uint32_t cap;
-    struct id_list asked; /* EDS, RDS: names that were looked for */
+    struct id_list asked; /* types that go by name: names that were looked for */
     bool listed;          /* the complete types: everything is there */
 };
 
@@ -38,7 +38,7 @@ struct push_scope {
     struct push *push;
     unsigned streams;
     struct arena arena;
-    sv key; /* "ns,port,dns,locality,network,label=value,..." */
+    sv key; /* "ns,port,dns weft grpc,locality,network,label=value,..." */
     /* What translation of shared resources may look at; of the labels those that matter. */
     struct translate_proxy view;
     struct blob_table t[XDS_TYPES];
@@ -98,6 +98,9 @@ struct xds_blob *push_scope_find(struct push_scope *c, enum xds_type t, uint32_t
 /* Makes anew what there is of these types, and what names only hosts (n_hosts > 0) of EDS; fills
  * `changed`. */
 void push_scope_refresh(struct push_scope *c, uint32_t types, const sv *hosts, uint32_t n_hosts);
+
+/* What of the configuration the clients of the scope cannot do, as far as they asked for it. */
+void push_scope_problems(struct push_scope *c, translate_problem fn, void *arg);
 
 /* ---- a proxy's own resources ---- */
 void push_own_list(struct push_stream *s, enum xds_type t,

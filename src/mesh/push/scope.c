@@ -1,7 +1,10 @@
 /* Outbound resources, made once for each scope and shared by the proxies of it. */
 #include <stdlib.h>
+#include "base/log.h"
 #include "base/mem.h"
 #include "mesh/push/blob_table.h"
+
+LOG_COMPONENT(push_scope);
 
 /* ---- making ---- */
 
@@ -36,24 +39,71 @@ static void replace(struct push_scope *c, enum xds_type t, struct id_list *chang
     blob_table_replace(&c->t[t], c->push->names, t, make_complete, &k, changed);
 }
 
-/* An EDS or RDS resource as it is now; the caller's reference, or NULL. */
-static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, sv name)
+/* The others are complete lists. gRPC clients ask for everything by name. */
+static bool by_name(const struct push_scope *c, enum xds_type t)
+{
+    return t == XDS_EDS || t == XDS_RDS || (c->view.grpc && (t == XDS_LDS || t == XDS_CDS));
+}
+
+static bool translate_named(const struct push_scope *c, enum xds_type t, sv name, struct arena *a,
+                            sv *packed, translate_problem report, void *arg)
 {
     const struct push *p = c->push;
+
+    if (t == XDS_EDS)
+        return translate_endpoints(p->t, p->m, &c->view, name, a, packed);
+    if (!c->view.grpc)
+        return t == XDS_RDS && translate_routes(p->t, p->m, &c->view, name, a, packed);
+    return translate_grpc(p->t, p->m, &c->view,
+                          t == XDS_LDS   ? TRANSLATE_GRPC_LISTENER
+                          : t == XDS_RDS ? TRANSLATE_GRPC_ROUTES
+                                         : TRANSLATE_GRPC_CLUSTER,
+                          name, a, packed, report, arg);
+}
+
+/* A resource that goes by name as it is now; the caller's reference, or NULL. */
+static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, sv name)
+{
     struct xds_blob *b = NULL;
     struct arena a;
     sv packed;
-    bool ok = false;
 
     arena_init(&a);
-    if (t == XDS_EDS)
-        ok = translate_endpoints(p->t, p->m, &c->view, name, &a, &packed);
-    else if (t == XDS_RDS)
-        ok = translate_routes(p->t, p->m, &c->view, name, &a, &packed);
-    if (ok)
-        b = xds_blob_new(p->names, t, name, packed);
+    if (translate_named(c, t, name, &a, &packed, NULL, NULL))
+        b = xds_blob_new(c->push->names, t, name, packed);
     arena_free(&a);
     return b;
+}
+
+/* ---- what clients cannot do ---- */
+
+static void log_problem(void *arg, const struct model_problem *p)
+{
+    log_warn(&log_push_scope, "not for gRPC clients: %.*s", SV_ARG(p->text));
+}
+
+static void problems_of(const struct push_scope *c, enum xds_type t, sv name, translate_problem fn,
+                        void *arg)
+{
+    struct arena a;
+    sv packed;
+
+    if (!c->view.grpc || (t != XDS_RDS && t != XDS_CDS))
+        return;
+    arena_init(&a);
+    translate_named(c, t, name, &a, &packed, fn, arg);
+    arena_free(&a);
+}
+
+void push_scope_problems(struct push_scope *c, translate_problem fn, void *arg)
+{
+    const struct id_list *asked = &c->t[XDS_RDS].asked;
+
+    for (uint32_t i = 0; i < asked->n; i++) {
+        sv name = xds_names_text(c->push->names, XDS_RDS, asked->v[i]);
+        problems_of(c, XDS_RDS, name, fn, arg);
+        problems_of(c, XDS_CDS, name, fn, arg); /* a cluster that is refused is not kept */
+    }
 }
 
 /* ---- asking ---- */
@@ -61,6 +111,8 @@ static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, sv nam
 void push_scope_list(struct push_scope *c, enum xds_type t,
                      void (*add)(void *arg, struct xds_blob *b), void *arg)
 {
+    if (by_name(c, t))
+        return;
     if (!c->t[t].listed)
         replace(c, t, NULL);
     blob_table_each(&c->t[t], add, arg);
@@ -70,10 +122,11 @@ struct xds_blob *push_scope_find(struct push_scope *c, enum xds_type t, uint32_t
 {
     struct xds_blob *b = blob_table_get(&c->t[t], id);
 
-    if (b || (t != XDS_EDS && t != XDS_RDS))
+    if (b || !by_name(c, t))
         return b;
     /* Names come from proxies: what does not exist is asked for again each time, and not kept. */
     b = make_named(c, t, name);
+    problems_of(c, t, name, log_problem, NULL);
     if (!b)
         return NULL;
     blob_table_set(&c->t[t], id, b);
@@ -103,8 +156,10 @@ static void refresh_named(struct push_scope *c, enum xds_type t, const struct ma
             continue;
         }
         struct xds_blob *b = make_named(c, t, name);
-        if (blob_table_set(table, id, b))
+        if (blob_table_set(table, id, b)) {
             id_list_add(&c->changed[t], names, t, id);
+            problems_of(c, t, name, log_problem, NULL);
+        }
         if (b)
             table->asked.v[kept++] = id;
         else
@@ -124,7 +179,7 @@ void push_scope_refresh(struct push_scope *c, uint32_t types, const sv *hosts, u
         id_list_reset(&c->changed[t], c->push->names, (enum xds_type)t);
         if (!(types & TYPE_BIT(t)))
             continue;
-        if (t == XDS_EDS || t == XDS_RDS)
+        if (by_name(c, (enum xds_type)t))
             refresh_named(c, (enum xds_type)t, t == XDS_EDS && n_hosts ? &only : NULL);
         else if (c->t[t].listed)
             replace(c, (enum xds_type)t, &c->changed[t]);
@@ -147,9 +202,9 @@ static sv key_of(const struct push_stream *s, struct strbuf *out)
 {
     const struct translate_proxy *p = &s->proxy;
 
-    strbuf_addf(out, "%.*s,%u,%d%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
-                p->dns_capture, p->weft, SV_ARG(p->region), SV_ARG(p->zone), SV_ARG(p->sub_zone),
-                SV_ARG(p->network));
+    strbuf_addf(out, "%.*s,%u,%d%d%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
+                p->dns_capture, p->weft, p->grpc, SV_ARG(p->region), SV_ARG(p->zone),
+                SV_ARG(p->sub_zone), SV_ARG(p->network));
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
         const struct model_label *l = &s->proxy.labels.v[i];
         if (matters(s->push, l->key))
@@ -174,6 +229,7 @@ static struct push_scope *scope_new(const struct push_stream *s, sv key)
                                        .sub_zone = arena_sv(&c->arena, s->proxy.sub_zone),
                                        .network = arena_sv(&c->arena, s->proxy.network),
                                        .dns_capture = s->proxy.dns_capture,
+                                       .grpc = s->proxy.grpc,
                                        .weft = s->proxy.weft};
     labels = arena_array(&c->arena, struct model_label, s->proxy.labels.n + 1);
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {

@@ -76,9 +76,11 @@ static const struct envoy_LocalityLbEndpoints *locality(struct build *b,
     l->locality =
         MAKE(b, envoy_Locality, .region = g->region, .zone = g->zone, .sub_zone = g->sub_zone);
     l->lb_endpoints.v = list;
-    l->lb_endpoints.n = svc->resolution == MODEL_RESOLVE_DNS_ONE ? 1 : g->n;
-    for (uint32_t i = 0; i < l->lb_endpoints.n; i++)
-        list[i] = lb_endpoint(b, g->v[i], any_ready);
+    for (uint32_t i = 0; i < (svc->resolution == MODEL_RESOLVE_DNS_ONE ? 1 : g->n); i++) {
+        /* gRPC refuses an assignment that has anything but IP addresses. */
+        if (!b->p->grpc || !sv_starts(g->v[i]->address, SV("unix://")))
+            list[l->lb_endpoints.n++] = lb_endpoint(b, g->v[i], any_ready);
+    }
     return l;
 }
 

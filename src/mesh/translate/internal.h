@@ -118,6 +118,9 @@ bool build_virtual_usable(const struct model_virtual *v, sv client_ns);
 /* Those that hold for a host as the proxy sees it, in order: exact host before wildcard, longer
  * wildcard first, then older, then name. */
 struct model_virtual_list build_virtuals(struct build *b, sv host);
+/* Those of them whose http rules hold for the host: all that name it, else the most specific
+ * wildcard alone. The first that has a rule for the client decides. */
+struct model_virtual_list build_http_virtuals(struct build *b, sv host);
 struct route_list {
     const struct envoy_Route **v;
     uint32_t n, cap;

@@ -36,13 +36,9 @@ static uint32_t domains_of(struct build *b, const struct model_service *svc, sv 
 static void service_routes(struct build *b, const struct model_service *svc, uint16_t port,
                            struct route_list *out)
 {
-    const struct model_virtual_list *exact = map_get(&b->m->virtuals_by_host, svc->host);
-    struct model_virtual_list l = build_virtuals(b, svc->host);
-    uint32_t n_exact = 0;
+    struct model_virtual_list l = build_http_virtuals(b, svc->host);
 
-    for (uint32_t i = 0; exact && i < exact->n; i++)
-        n_exact += build_virtual_usable(exact->v[i], b->p->ns);
-    for (uint32_t i = 0; i < l.n && i < (n_exact ? n_exact : 1); i++) {
+    for (uint32_t i = 0; i < l.n; i++) {
         if (build_http_routes(b, l.v[i], port, out))
             return;
     }

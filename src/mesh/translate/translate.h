@@ -40,6 +40,7 @@ struct translate_proxy {
     struct model_labels labels;
     uint16_t outbound_port, inbound_port; /* 15001, 15006 */
     bool dns_capture;
+    bool grpc; /* no proxy but a program whose gRPC library asks itself */
     bool weft; /* a weft-proxy: it has Istio's own filters, which a stock Envoy lacks */
 };
 
@@ -85,6 +86,19 @@ sv translate_names(const struct translate *t, const struct model *m,
 /* Keys of the proxy's labels that its outbound resources depend on, as configuration selects
  * clients by labels (sourceLabels, workloadSelector, failoverPriority). Strings live in a. */
 uint32_t translate_label_keys(const struct model *m, struct arena *a, const sv **out);
+
+/* ---- gRPC clients without a sidecar: see grpc.h ---- */
+typedef void (*translate_problem)(void *arg, const struct model_problem *p);
+enum translate_grpc_type {
+    TRANSLATE_GRPC_LISTENER, /* "host:port", as in xds:///host:port */
+    TRANSLATE_GRPC_ROUTES,   /* "outbound|80||host" */
+    TRANSLATE_GRPC_CLUSTER,  /* "outbound|80|v1|host"; its endpoints: translate_endpoints() */
+};
+/* One resource, packed; false when there is none of that name, or gRPC cannot use it. What gRPC
+ * cannot do is reported (report may be NULL); strings of problems live in a. */
+bool translate_grpc(const struct translate *t, const struct model *m,
+                    const struct translate_proxy *p, enum translate_grpc_type type, sv name,
+                    struct arena *a, sv *packed, translate_problem report, void *arg);
 
 /* ---- names ---- */
 sv translate_cluster_name(struct arena *a, const char *direction, uint16_t port, sv subset,

@@ -35,6 +35,19 @@ struct model_virtual_list build_virtuals(struct build *b, sv host)
     return (struct model_virtual_list){v, n};
 }
 
+struct model_virtual_list build_http_virtuals(struct build *b, sv host)
+{
+    const struct model_virtual_list *exact = map_get(&b->m->virtuals_by_host, host);
+    struct model_virtual_list l = build_virtuals(b, host);
+    uint32_t n_exact = 0;
+
+    for (uint32_t i = 0; exact && i < exact->n; i++)
+        n_exact += build_virtual_usable(exact->v[i], b->p->ns);
+    if (l.n > (n_exact ? n_exact : 1))
+        l.n = n_exact ? n_exact : 1;
+    return l;
+}
+
 sv build_destination(struct build *b, const struct istio_Destination *d, sv ns,
                      uint16_t default_port)
 {

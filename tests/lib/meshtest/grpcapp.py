@@ -70,7 +70,7 @@ def chat(name):
     return answer
 
 
-def serve(port, name):
+def serve(port, name, host="0.0.0.0"):
     kw = {"request_deserializer": load, "response_serializer": dump}
     handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary(name), **kw),
                 "Download": grpc.unary_stream_rpc_method_handler(download, **kw),
@@ -79,7 +79,7 @@ def serve(port, name):
                 "Count": grpc.unary_unary_rpc_method_handler(lambda m, c: counts, **kw)}
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(64))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("weft.test.Echo", handlers),))
-    assert server.add_insecure_port(f"0.0.0.0:{port}")
+    assert server.add_insecure_port(f"{host}:{port}")
     server.start()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     server.wait_for_termination()
@@ -213,5 +213,6 @@ if __name__ == "__main__":
     ap = argparse.ArgumentParser()
     ap.add_argument("--port", type=int, required=True)
     ap.add_argument("--name", default="grpc")
+    ap.add_argument("--host", default="0.0.0.0")
     o = ap.parse_args()
-    serve(o.port, o.name)
+    serve(o.port, o.name, o.host)
