@@ -313,6 +313,9 @@ bool model_exported_to(const sv *export_to, uint32_t n, sv object_ns, sv viewer_
 bool model_grpc_status(sv name, uint32_t *code);
 /* "*" and "*.suffix" take every host that ends so. */
 bool model_wildcard_matches(sv pattern, sv host);
+/* Gateways of a VirtualService or of a match: sidecars ("mesh") are among them, or none is named.
+ */
+bool model_for_mesh(const sv *gateways, uint32_t n);
 
 /* ---- destination rules ---- */
 

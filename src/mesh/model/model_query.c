@@ -50,3 +50,12 @@ bool model_wildcard_matches(sv pattern, sv host)
     return pattern.n && pattern.p[0] == '*' && host.n >= pattern.n &&
            sv_ends(host, sv_from(pattern, 1));
 }
+
+bool model_for_mesh(const sv *gateways, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (sv_eq_c(gateways[i], "mesh"))
+            return true;
+    }
+    return !n;
+}

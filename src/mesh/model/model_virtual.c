@@ -107,15 +107,6 @@ static void add_delegated(struct merging *g, uint32_t rule, const struct istio_H
 
 /* ---- one VirtualService ---- */
 
-static bool for_mesh(const struct istio_VirtualService *vs)
-{
-    for (uint32_t i = 0; i < vs->gateways.n; i++) {
-        if (sv_eq_c(vs->gateways.v[i], "mesh"))
-            return true;
-    }
-    return !vs->gateways.n;
-}
-
 static const struct model_virtual *make(struct merging *g, const struct model_object *o)
 {
     struct model *m = g->m;
@@ -139,7 +130,7 @@ static const struct model_virtual *make(struct merging *g, const struct model_ob
                                 .hosts = hosts,
                                 .http = g->rules,
                                 .n_http = g->n_rules,
-                                .mesh = for_mesh(vs)};
+                                .mesh = model_for_mesh(vs->gateways.v, vs->gateways.n)};
     return v;
 }
 

@@ -162,15 +162,6 @@ static int check_tls(struct validating *c, const char *path, const struct istio_
 
 /* ---- the whole ---- */
 
-static bool for_mesh(const struct istio_VirtualService *vs)
-{
-    for (uint32_t i = 0; i < vs->gateways.n; i++) {
-        if (sv_eq_c(vs->gateways.v[i], "mesh"))
-            return true;
-    }
-    return !vs->gateways.n;
-}
-
 /* Without hosts it is a delegate, and has HTTP rules only. */
 static int check_hosts(struct validating *c, const struct istio_VirtualService *vs)
 {
@@ -187,7 +178,7 @@ static int check_hosts(struct validating *c, const struct istio_VirtualService *
         const char *at = validate_path(c, "spec.hosts[%u]", i);
         struct addr ip;
         rc = addr_ip(&ip, vs->hosts.v[i], 0) ? validate_host(c, at, vs->hosts.v[i]) : 0;
-        if (!rc && sv_eq_c(vs->hosts.v[i], "*") && for_mesh(vs))
+        if (!rc && sv_eq_c(vs->hosts.v[i], "*") && model_for_mesh(vs->gateways.v, vs->gateways.n))
             rc = validate_bad(c, at, "InvalidHost", "%s: '*' alone would be every host of the mesh",
                               at);
         for (uint32_t k = 0; k < vs->hosts.n && !rc; k++) {

@@ -217,7 +217,7 @@ static void check_fault(struct checking *c, uint32_t i, const struct istio_HTTPF
 /* There are no gateways here: only sidecars ("mesh") take rules. */
 static void check_gateways(struct checking *c, const struct istio_VirtualService *vs)
 {
-    bool mesh = build_gateways_match(vs->gateways.v, vs->gateways.n);
+    bool mesh = model_for_mesh(vs->gateways.v, vs->gateways.n);
 
     for (uint32_t i = 0; i < vs->gateways.n; i++) {
         if (sv_eq_c(vs->gateways.v[i], "mesh"))

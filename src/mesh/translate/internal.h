@@ -162,13 +162,11 @@ const struct envoy_RouteMatch *build_route_match(struct build *b,
                                                  const struct istio_HTTPMatchRequest *in);
 /* The parts of a match that the control plane decides: port, gateway, where the client is. */
 bool build_match_holds(struct build *b, const struct istio_HTTPMatchRequest *m, uint16_t port);
-/* "mesh" is among them, or there are none. */
-bool build_gateways_match(const sv *v, uint32_t n);
 /* The same for the matches of every kind of rule: they have these fields in common. */
 #define BUILD_HOLDS_HERE(b, m, port)                                                               \
     ({                                                                                             \
         bool ok_ = build_port_matches((m)->port, (port)) &&                                        \
-                   build_gateways_match((m)->gateways.v, (m)->gateways.n) &&                       \
+                   model_for_mesh((m)->gateways.v, (m)->gateways.n) &&                             \
                    (!(m)->source_namespace.n || sv_eq((m)->source_namespace, (b)->p->ns));         \
         for (uint32_t i_ = 0; i_ < (m)->source_labels.n; i_++)                                     \
             ok_ &= sv_eq(model_labels_get((b)->p->labels, (m)->source_labels.v[i_]->key),          \

@@ -147,15 +147,6 @@ bool build_port_matches(uint32_t want, uint16_t port)
     return !want || want == port;
 }
 
-bool build_gateways_match(const sv *v, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (sv_eq_c(v[i], "mesh"))
-            return true;
-    }
-    return !n;
-}
-
 bool build_match_holds(struct build *b, const struct istio_HTTPMatchRequest *m, uint16_t port)
 {
     return BUILD_HOLDS_HERE(b, m, port);

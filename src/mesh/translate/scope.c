@@ -52,9 +52,7 @@ static bool named(const struct build *b, sv pattern, sv ns, sv host)
     if (sv_eq_c(want, "~") || (sv_eq_c(want, ".") && !sv_eq(ns, b->p->ns)) ||
         (!sv_eq_c(want, "*") && !sv_eq_c(want, ".") && !sv_eq(want, ns)))
         return false;
-    if (sv_eq_c(name, "*") || sv_eq(name, host))
-        return true;
-    return name.n > 1 && name.p[0] == '*' && host.n > name.n - 1 && sv_ends(host, sv_from(name, 1));
+    return sv_eq(name, host) || model_wildcard_matches(name, host);
 }
 
 static bool in_egress(const struct build *b, const struct istio_Sidecar *s, sv ns, sv host)
