@@ -81,19 +81,21 @@ listener_hcm(struct build *b, const struct envoy_HttpConnectionManager *config, 
                         &envoy_HttpConnectionManager_pb, h);
 }
 
-struct envoy_FilterChainMatch *listener_match_http(struct build *b, uint16_t port)
+struct envoy_FilterChainMatch *listener_match(struct build *b, uint16_t port, const char *transport,
+                                              sv *protocols, uint32_t n)
 {
-    sv *protocols = arena_array(b->a, sv, 3);
     struct envoy_FilterChainMatch *m =
-        MAKE(b, envoy_FilterChainMatch, .transport_protocol = SV("raw_buffer"));
-    protocols[0] = SV("http/1.0");
-    protocols[1] = SV("http/1.1");
-    protocols[2] = SV("h2c");
-    m->application_protocols.v = protocols;
-    m->application_protocols.n = 3;
+        MAKE(b, envoy_FilterChainMatch, .transport_protocol = sv_of(transport),
+             .application_protocols = {.v = protocols, .n = n});
     if (port)
         m->destination_port = build_u32(b, port);
     return m;
+}
+
+struct envoy_FilterChainMatch *listener_match_http(struct build *b, uint16_t port)
+{
+    static sv protocols[] = {SV_INIT("http/1.0"), SV_INIT("http/1.1"), SV_INIT("h2c")};
+    return listener_match(b, port, "raw_buffer", protocols, 3);
 }
 
 static const struct envoy_ListenerFilter *inspector(struct build *b, const char *name,

@@ -98,30 +98,16 @@ struct chains {
 
 static const struct envoy_FilterChainMatch *mesh_tls_match(struct build *b, uint16_t port)
 {
-    sv *protocols = arena_array(b->a, sv, 5);
-    struct envoy_FilterChainMatch *m =
-        MAKE(b, envoy_FilterChainMatch, .transport_protocol = SV("tls"));
-
-    protocols[0] = SV("istio");
-    protocols[1] = SV("istio-peer-exchange");
-    protocols[2] = SV("istio-http/1.0");
-    protocols[3] = SV("istio-http/1.1");
-    protocols[4] = SV("istio-h2");
-    m->application_protocols.v = protocols;
-    m->application_protocols.n = 5;
-    if (port)
-        m->destination_port = build_u32(b, port);
-    return m;
+    static sv protocols[] = {SV_INIT("istio"), SV_INIT("istio-peer-exchange"),
+                             SV_INIT("istio-http/1.0"), SV_INIT("istio-http/1.1"),
+                             SV_INIT("istio-h2")};
+    return listener_match(b, port, "tls", protocols, 5);
 }
 
 static const struct envoy_FilterChainMatch *transport_match(struct build *b, uint16_t port,
                                                             const char *transport)
 {
-    struct envoy_FilterChainMatch *m =
-        MAKE(b, envoy_FilterChainMatch, .transport_protocol = sv_of(transport));
-    if (port)
-        m->destination_port = build_u32(b, port);
-    return m;
+    return listener_match(b, port, transport, NULL, 0);
 }
 
 /* mTLS from the mesh; the application's own TLS passed through; plain text unless it is refused. A
