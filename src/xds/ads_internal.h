@@ -1,4 +1,4 @@
-/* Shared by ads_server.c (requests, life) and ads_diff.c (what to send). */
+/* Shared by ads_server.c (requests, life) and ads_diff.c (what to send). Thread: main. */
 #ifndef WEFT_XDS_ADS_INTERNAL_H
 #define WEFT_XDS_ADS_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* The CA's state, shared by its files. Not for other rooms. */
+/* The CA's state, shared by its files. Not for other rooms. Thread: main. */
 #ifndef WEFT_MESH_CA_CA_INTERNAL_H
 #define WEFT_MESH_CA_CA_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* Inside of the store, shared by its files and nobody else. */
+/* Inside of the store, shared by its files and nobody else. Thread: main. */
 #ifndef WEFT_MESH_MODEL_STORE_H
 #define WEFT_MESH_MODEL_STORE_H
 

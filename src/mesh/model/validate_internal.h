@@ -1,7 +1,8 @@
 /* What the validators of the kinds share; one file a kind.
  *
  * Each kind's file opens with the table of the fields that weft reads but refuses, with the reason.
- * tools/api-coverage reads these tables: a row is {"Message", "jsonName", "reason"}. */
+ * tools/api-coverage reads these tables: a row is {"Message", "jsonName", "reason"}.
+ * Thread: any. */
 #ifndef WEFT_MESH_MODEL_VALIDATE_INTERNAL_H
 #define WEFT_MESH_MODEL_VALIDATE_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* What the checks of the kinds share; translate_check() runs them all. */
+/* What the checks of the kinds share; translate_check() runs them all. Thread: main. */
 #ifndef WEFT_MESH_TRANSLATE_CHECK_H
 #define WEFT_MESH_TRANSLATE_CHECK_H
 

@@ -1,4 +1,5 @@
-/* An outbound cluster while it is made: each file applies the part of the policy that it knows. */
+/* An outbound cluster while it is made: each file applies the part of the policy that it knows.
+ * Thread: main. */
 #ifndef WEFT_MESH_TRANSLATE_CLUSTER_H
 #define WEFT_MESH_TRANSLATE_CLUSTER_H
 

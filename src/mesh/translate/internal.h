@@ -1,4 +1,4 @@
-/* What the files of this folder share. */
+/* What the files of this folder share. Thread: main. */
 #ifndef WEFT_MESH_TRANSLATE_INTERNAL_H
 #define WEFT_MESH_TRANSLATE_INTERNAL_H
 

@@ -10,7 +10,7 @@
  *
  * Failover holds where the rule asks for it (failover, failoverPriority, or enabled), with or
  * without outlierDetection; where the rule says nothing of localities, only with outlierDetection
- * (as in Istio, where it always needs that). Pure. */
+ * (as in Istio, where it always needs that). Pure. Thread: main. */
 #ifndef WEFT_MESH_TRANSLATE_LOCALITY_H
 #define WEFT_MESH_TRANSLATE_LOCALITY_H
 
