@@ -138,7 +138,8 @@ static void destination(struct strbuf *s, const struct explained_destination *d)
     for (uint32_t i = 0; i < d->n_endpoints; i++)
         endpoint(s, &d->endpoints[i]);
     if (d->listed && !d->n_endpoints)
-        strbuf_add_c(s, "  problem     no endpoint: 503 (UH)\n");
+        strbuf_add_c(
+            s, "  problem     no endpoint in these files: 503 (UH) as long as none registers\n");
 }
 
 void explain_text(const struct explained *x, struct strbuf *s)

@@ -118,7 +118,7 @@ static int read_url(struct question *q, sv url, struct error *err)
     return 0;
 }
 
-/* As the resolver of the workload would complete the name. */
+/* As the resolver of the workload would complete the name; or by address. */
 static void find_service(struct question *q)
 {
     const struct model *m = q->o->m;
@@ -133,6 +133,10 @@ static void find_service(struct question *q)
     if (!q->svc)
         q->svc = model_service_find(
             m, arena_printf(q->a, "%.*s.svc.%.*s", SV_ARG(host), SV_ARG(m->domain_suffix)));
+    for (uint32_t i = 0; !q->svc && i < m->n_services; i++) {
+        if (m->service_list[i]->vip.n && sv_eq(m->service_list[i]->vip, host))
+            q->svc = m->service_list[i];
+    }
     if (q->svc)
         q->x->service = explain_place_of(q->svc->object, SV(""), q->a);
 }

@@ -217,6 +217,14 @@ spec:
     assert [d["cluster"] for d in tls["destinations"]] == ["PassthroughCluster"]
 
 
+def test_explain_tcp_by_name_and_address():
+    books = Path(__file__).resolve().parents[2] / "src/mesh/testdata/books/books.yaml"
+    for host in ("db", "db.books.svc.cluster.local", "10.1.2.3"):
+        x = explain(books, "--from", "books", f"http://{host}:3306/")
+        assert x["service"]["name"] == "db" and x["listener"] == "10.1.2.3_3306" and not x["steps"]
+        assert [d["cluster"] for d in x["destinations"]] == ["outbound|3306||db.books.svc.cluster.local"]
+
+
 def test_explain_usage(config):
     assert "--config" in weft("explain", "http://app/", code=2).stderr
     assert "one URL" in weft("explain", "--config", config, code=2).stderr

@@ -122,5 +122,6 @@ def test_what_the_manual_says_is_accepted(mesh, page):
         m.write("subsets.yaml", SUBSETS)
     m.run("v1", m.server_command("v1", "v1"), labels={"app": "web", "version": "v1"}, ports=[8080])
     m.settle()
-    assert not m.problems()
+    # Of the web's versions only v1 runs here, so that subset v2 selects nothing: said, and right.
+    assert not [p for p in m.problems() if p["code"] != "SubsetEmpty"]
     assert m.page("/debug/configz")["refused"] == 0, m.proxy_status()

@@ -88,6 +88,7 @@ struct model_port {
     uint16_t target_port; /* 0: by name */
     sv target_name;
     enum model_protocol protocol;
+    uint32_t line; /* of a Service's port, in its file */
 };
 
 struct model_service_spec {
@@ -142,7 +143,7 @@ struct model_object {
     uint32_t line;
     const void *spec; /* by kind: model_*_spec, or the istio_* message */
     /* Lines of the fields (node_outline), so that a message about a value can name its place; NULL
-     * for pods and slices. */
+     * for services, pods and slices. */
     const struct node *tree;
 };
 struct model_object *model_object_new(enum model_kind kind);

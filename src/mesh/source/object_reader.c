@@ -124,6 +124,7 @@ static int read_service_port(struct reading *r, const struct node *n, uint32_t i
     rc = read_port_number(r, n, "port", field, &p->port);
     if (rc)
         return rc;
+    p->line = n->line;
     p->name = keep(r, n, "name");
     p->protocol = model_protocol_of(node_str(n, "appProtocol"), p->name, node_str(n, "protocol"));
     if (target && target->kind == NODE_SCALAR && target->text.n) {
@@ -553,8 +554,8 @@ int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
         model_object_unref(r.o);
         return rc;
     }
-    /* There are few of these; pods and their slices come by the thousand. */
-    if (model != MODEL_POD && model != MODEL_ENDPOINT_SLICE)
+    /* There are few of the others; these come by the thousand. */
+    if (model != MODEL_POD && model != MODEL_ENDPOINT_SLICE && model != MODEL_SERVICE)
         r.o->tree = node_outline(doc, r.a);
     *out = r.o;
     return 0;

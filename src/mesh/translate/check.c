@@ -19,7 +19,7 @@ void check_report(struct checking *c, enum model_severity severity, const char *
                               .ns = c->o->ns,
                               .name = c->o->name,
                               .file = c->o->file,
-                              .line = check_line(c->o, field, c->a),
+                              .line = c->line ? c->line : check_line(c->o, field, c->a),
                               .field = field,
                               .text = text,
                               .code = sv_of(code)};

@@ -10,6 +10,7 @@ struct checking {
     void (*emit)(void *arg, const struct model_problem *p);
     void *arg;
     const struct model_object *o;
+    uint32_t line; /* where the field is, when the object does not know; 0: it does */
 };
 
 /* A problem of c->o. */

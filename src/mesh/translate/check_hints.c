@@ -81,6 +81,7 @@ static void hint_ports(struct checking *c, const struct model_service_spec *s)
         const struct model_port *p = &s->ports[i];
         if (p->protocol != MODEL_AUTO)
             continue;
+        c->line = p->line;
         check_report(
             c, MODEL_HINT, "ProtocolSniffed", arena_printf(c->a, "spec.ports[%u]", i),
             arena_printf(c->a,
@@ -90,6 +91,7 @@ static void hint_ports(struct checking *c, const struct model_service_spec *s)
                          "begin the name with it (http-%s)",
                          i, p->port, p->name.n ? " '" : "", SV_ARG(p->name), p->name.n ? "'" : "",
                          p->name.n ? p->name.p : "web"));
+        c->line = 0;
     }
 }
 
