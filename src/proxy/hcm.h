@@ -40,15 +40,12 @@ struct hcm_conn {
     struct list streams;      /* struct hcm_stream.link, oldest first */
     uint32_t n_streams;
     bool later_set;   /* `later` is queued */
-    bool feeding;     /* inside codec->feed */
     bool pump;        /* there may be something to feed or to read again */
     bool closed;      /* the conn is closed; only the memory is left */
     bool linger;      /* the peer may still be sending: half-close first */
     bool lingering;   /* half-closed, waiting for the peer or the timer */
     bool draining;    /* the codec was told */
     bool drain_final; /* told twice (HTTP/2) */
-    bool got_any;     /* bytes were received */
-    bool upgraded;    /* counted in downstream_cx_upgrades_active */
     bool remote_close;
     uint64_t idle_since_ms;
     uint64_t head_since_ms; /* a head is being received since then; 0: none */
@@ -119,8 +116,6 @@ struct hcm_stream {
     bool is_connect;
     bool upgrade_ok;  /* 101 / 200 of an upgrade went out */
     bool close_after; /* close the connection after the response */
-    bool dec_started;
-    bool running_first; /* inside the request's head processing */
 
     struct http_headers *trailers[2];       /* received or made */
     struct http_headers *added_trailers[2]; /* by a filter, in its last data callback */

@@ -63,7 +63,6 @@ struct hcm_config {
     uint32_t trusted_hops;
     const struct cidr *internal; /* internal_address_config.cidr_ranges */
     uint32_t n_internal;
-    bool internal_default; /* none configured: RFC 1918 and loopback count (see hcm_internal_ip) */
     bool internal_unix;
     /* Fields. */
     sv via, server_name, user_agent; /* user_agent: service cluster with add_user_agent, or empty */
@@ -73,7 +72,6 @@ struct hcm_config {
     enum hcm_xfcc xfcc;
     unsigned xfcc_set; /* HCM_XFCC_* */
     sv scheme_overwrite;
-    bool scheme_match_upstream;
     sv default_host; /* HTTP/1.0 without Host */
     struct path_opts path;
     bool strip_port, strip_matching_port, strip_dot;

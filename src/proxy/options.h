@@ -28,7 +28,6 @@ struct proxy_options {
     const char *admin_address_path;
     const char *agent_path; /* weft.v1.AgentConfig as JSON: an agent runs in this process */
     bool cpuset_threads;
-    bool allow_unknown_all; /* --allow-unknown-fields: old name of the static one */
 };
 
 void proxy_options_default(struct proxy_options *o);

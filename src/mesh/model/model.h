@@ -135,7 +135,6 @@ struct model_object {
     struct arena arena; /* everything below lives here */
     enum model_kind kind;
     sv ns, name;
-    sv api_version;
     struct model_labels labels, annotations;
     uint64_t created_ns; /* creationTimestamp, or when it was first seen; order of precedence */
     uint64_t version;    /* hash of the body: equal means nothing changed */

@@ -501,7 +501,6 @@ static int read_metadata(struct reading *r, sv ns, sv name, sv file)
     r->o->name = arena_sv(r->a, name);
     r->o->file = arena_sv(r->a, file);
     r->o->line = r->doc->line;
-    r->o->api_version = keep(r, r->doc, "apiVersion");
     r->o->created_ns = parse_time(node_str(meta, "creationTimestamp"));
     r->o->version = body_version(r->doc);
     if (!name_ok(name))

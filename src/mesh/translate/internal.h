@@ -15,7 +15,7 @@ struct translate {
     const struct envoy_AccessLog *access_log; /* NULL: none */
     const struct envoy_HttpConnectionManager *hcm_outbound, *hcm_inbound;
     const struct envoy_Cluster *cluster_outbound, *cluster_inbound;
-    const struct envoy_Cluster *passthrough, *inbound_passthrough, *black_hole;
+    const struct envoy_Cluster *black_hole;
     const struct envoy_Listener *virtual_outbound, *virtual_inbound;
     const struct envoy_Listener *listener_http, *listener_tcp;
     const struct envoy_UpstreamTlsContext *tls_upstream;

@@ -46,7 +46,7 @@ struct tcp_session {
     bool opening; /* inside upstream_tcp_open */
     bool retry_now;
     bool closed, connected;
-    uint64_t start_ns, connected_ns, last_ms;
+    uint64_t start_ns, last_ms;
     uint64_t flags;
     sv failure; /* transport failure reason; malloc'd */
     struct stream_conn up_conn;
@@ -319,7 +319,6 @@ static void on_ready(void *user, struct conn *c, struct upstream_host *host)
     s->up.c = c;
     s->host = host;
     s->connected = true;
-    s->connected_ns = loop_clock_ns(w->loop);
     s->last_ms = loop_now_ms(w->loop);
     conn_set_owner(c, on_up, s);
     s->up_conn.id = c->id;
