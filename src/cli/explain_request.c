@@ -33,7 +33,7 @@ static int by_key(const void *a, const void *b)
 
 static struct model_labels parse_labels(sv text, struct arena *a)
 {
-    struct model_label *v = arena_array(a, struct model_label, text.n / 2 + 1);
+    struct model_label *v = arena_array(a, struct model_label, text.n + 1);
     struct model_labels l = {v, 0};
     sv one;
 

@@ -230,6 +230,9 @@ def test_explain_usage(config):
     assert "one URL" in weft("explain", "--config", config, code=2).stderr
     assert "ftp" in weft("explain", "--config", config, "ftp://app/", code=2).stderr
     assert "NAME:VALUE" in weft("explain", "--config", config, "-H", "x", "http://app/", code=2).stderr
+    weft("explain", "--config", config, "--from", "books/,,,,,,,,,,,,,,,=", "http://app/")
+    for url in ("http://", "http://:80", "http://app:", "http://app:0", "http://app:99999", ""):
+        assert "weft explain: " in weft("explain", "--config", config, url, code=2).stderr
     assert "no line of an access log" in weft("explain", "--live", "hello", code=2).stderr
 
 
