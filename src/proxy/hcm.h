@@ -202,8 +202,7 @@ void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *r);
 /* ---- hcm_timeouts.c ---- */
 void hcm_timeouts_start(struct hcm_stream *s);
 /* The route says other times. */
-void hcm_timeouts_route(struct hcm_stream *s, bool has_idle, uint64_t idle_ms, bool has_max,
-                        uint64_t max_ms);
+void hcm_timeouts_route(struct hcm_stream *s, const struct route *r, struct http_head *head);
 void hcm_timeouts_request_ended(struct hcm_stream *s);
 void hcm_timeouts_stop(struct hcm_stream *s);
 

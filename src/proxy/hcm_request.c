@@ -166,15 +166,14 @@ static bool ignored_upgrade(const struct hcm_config *c, sv type)
 
 /* ---- the request goes in ---- */
 
-static void apply_route(struct hcm_stream *s)
+static void apply_route(struct hcm_stream *s, struct http_head *head)
 {
     const struct route_match *m = hcm_route(s);
     if (!m || !m->route)
         return;
     const struct route *r = m->route;
-    if (r->has_idle_timeout || r->has_max_stream_duration)
-        hcm_timeouts_route(s, r->has_idle_timeout, r->idle_timeout_ms, r->has_max_stream_duration,
-                           r->max_stream_duration_ms);
+    if (r->has_idle_timeout || r->new_timeouts)
+        hcm_timeouts_route(s, r, head);
     if (r->has_body_limit)
         s->buffer_limit = r->body_limit > UINT32_MAX ? UINT32_MAX : (uint32_t)r->body_limit;
 }
@@ -217,6 +216,6 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
     normalize_host(s, head);
     answer_expect(s, head);
     hcm_headers_request(s, head);
-    apply_route(s);
+    apply_route(s, head);
     run_filters(s, head, end);
 }

@@ -1,7 +1,10 @@
 /* Timers of a stream. Activity only writes a time; the idle timer looks at it when it fires, so
  * that a request that runs normally sets each timer once. */
+#include "http/grpc_timeout.h"
 #include "net/loop.h"
 #include "proxy/hcm.h"
+
+#define GRPC_DEADLINE_EXCEEDED 4
 
 static uint64_t now(const struct hcm_stream *s)
 {
@@ -67,6 +70,7 @@ static void duration_timeout(struct hcm_stream *s)
     }
     hcm_local_reply(s, &(struct http_local_reply){.status = timeout_status(s),
                                                   .body = SV("downstream duration timeout"),
+                                                  .grpc_status = GRPC_DEADLINE_EXCEEDED,
                                                   .flags = STREAM_FLAG_DT,
                                                   .details = STREAM_RCD_MAX_DURATION_TIMEOUT});
 }
@@ -111,22 +115,42 @@ void hcm_timeouts_start(struct hcm_stream *s)
         set_request_timer(s);
 }
 
-void hcm_timeouts_route(struct hcm_stream *s, bool has_idle, uint64_t idle_ms, bool has_max,
-                        uint64_t max_ms)
+/* How long the stream may last: the caller's gRPC deadline where the route looks at it, within the
+ * route's bound; the server is told what is left of it. Else the route's duration. 0: no end. */
+static void set_duration(struct hcm_stream *s, const struct route *r, struct http_headers *h)
+{
+    uint64_t ms = 0;
+    bool deadline = r->has_grpc_timeout_max &&
+                    http_grpc_timeout_read(http_headers_get(h, HTTP_H_GRPC_TIMEOUT), &ms);
+
+    if (deadline) {
+        if (r->grpc_timeout_max_ms && ms > r->grpc_timeout_max_ms)
+            ms = r->grpc_timeout_max_ms;
+        ms -= ms > r->grpc_timeout_offset_ms ? r->grpc_timeout_offset_ms : ms;
+    } else if (r->has_max_stream_duration) {
+        ms = r->max_stream_duration_ms;
+    } else {
+        return;
+    }
+    if (s->si.is_grpc && (deadline || ms))
+        http_headers_set_id(h, HTTP_H_GRPC_TIMEOUT, http_grpc_timeout_text(s->arena, ms));
+    s->duration_due_ms = deadline || ms ? now(s) + ms : 0;
+    set_request_timer(s);
+}
+
+void hcm_timeouts_route(struct hcm_stream *s, const struct route *r, struct http_head *head)
 {
     if (s->over)
         return;
-    if (has_idle && idle_ms != s->idle_ms) {
-        s->idle_ms = idle_ms;
-        if (idle_ms)
-            timer_set(&s->idle, idle_ms);
+    if (r->has_idle_timeout && r->idle_timeout_ms != s->idle_ms) {
+        s->idle_ms = r->idle_timeout_ms;
+        if (s->idle_ms)
+            timer_set(&s->idle, s->idle_ms);
         else
             timer_cancel(&s->idle);
     }
-    if (has_max) {
-        s->duration_due_ms = max_ms ? now(s) + max_ms : 0;
-        set_request_timer(s);
-    }
+    if (r->new_timeouts)
+        set_duration(s, r, &head->h);
 }
 
 void hcm_timeouts_request_ended(struct hcm_stream *s)

@@ -206,9 +206,12 @@ struct route {
     const struct route_weighted *weighted;
     uint16_t cluster_not_found_status; /* 503 unless given */
     const struct envoy_Metadata *metadata_match;
-    uint64_t timeout_ms;             /* 15000 unless given; 0: none */
-    bool has_idle_timeout;           /* overrides the manager's stream_idle_timeout */
-    uint64_t idle_timeout_ms;        /* 0: none */
+    uint64_t timeout_ms;      /* 15000 unless given; 0: none */
+    bool has_idle_timeout;    /* overrides the manager's stream_idle_timeout */
+    uint64_t idle_timeout_ms; /* 0: none */
+    /* max_stream_duration is there, maybe empty: it, and grpc-timeout as it says, bound the stream
+     * as a whole (the connection manager's work), and timeout_ms does not hold. */
+    bool new_timeouts;
     bool has_max_stream_duration;    /* overrides the manager's */
     uint64_t max_stream_duration_ms; /* 0: none */
     bool has_grpc_timeout_max;       /* grpc-timeout is honoured */

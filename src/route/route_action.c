@@ -225,10 +225,10 @@ static int build_timeouts(struct route_builder *b, const struct envoy_RouteActio
         rc = duration_ms(d->max_stream_duration, ".max_stream_duration.max_stream_duration",
                          &out->max_stream_duration_ms, b->err);
     }
-    const struct google_Duration *max =
-        d && d->grpc_timeout_header_max ? d->grpc_timeout_header_max : m->max_grpc_timeout;
+    out->new_timeouts = d != NULL;
+    const struct google_Duration *max = d ? d->grpc_timeout_header_max : m->max_grpc_timeout;
     const struct google_Duration *offset =
-        d && d->grpc_timeout_header_offset ? d->grpc_timeout_header_offset : m->grpc_timeout_offset;
+        d ? d->grpc_timeout_header_offset : m->grpc_timeout_offset;
     if (rc == 0 && max) {
         out->has_grpc_timeout_max = true;
         rc = duration_ms(max, ".max_stream_duration.grpc_timeout_header_max",

@@ -239,6 +239,7 @@ static void test_defaults_and_policies(void **state)
     assert_int_equal(p->priority, 1);
     assert_int_equal(p->cluster_not_found_status, 404);
     assert_int_equal(p->max_stream_duration_ms, 9000);
+    assert_true(p->new_timeouts);
     assert_true(p->has_grpc_timeout_max && p->grpc_timeout_max_ms == 0);
     assert_int_equal(p->grpc_timeout_offset_ms, 100);
     assert_int_equal(p->body_limit, 99);

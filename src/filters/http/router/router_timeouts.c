@@ -3,44 +3,15 @@
 #include <inttypes.h>
 
 #include "filters/http/router/router_private.h"
-
-/* grpc-timeout: 1 to 8 digits and a unit (gRPC over HTTP/2). Saturates; false when malformed. */
-static bool grpc_timeout(sv v, uint64_t *ms)
-{
-    uint64_t n;
-    if (v.n < 2 || v.n > 9 || sv_to_u64(sv_first(v, v.n - 1), &n) < 0)
-        return false;
-    switch (v.p[v.n - 1]) {
-    case 'H':
-        *ms = n * 3600000u;
-        return true;
-    case 'M':
-        *ms = n * 60000u;
-        return true;
-    case 'S':
-        *ms = n * 1000u;
-        return true;
-    case 'm':
-        *ms = n;
-        return true;
-    case 'u':
-        *ms = (n + 999) / 1000;
-        return true;
-    case 'n':
-        *ms = (n + 999999) / 1000000;
-        return true;
-    default:
-        return false;
-    }
-}
+#include "http/grpc_timeout.h"
 
 static void grpc_deadline(struct router *r)
 {
     const struct route *rt = r->route;
-    if (!rt->has_grpc_timeout_max || !r->si->is_grpc)
+    if (rt->new_timeouts || !rt->has_grpc_timeout_max || !r->si->is_grpc)
         return;
     uint64_t ms = 0;
-    if (!grpc_timeout(http_headers_get(&r->req->h, HTTP_H_GRPC_TIMEOUT), &ms))
+    if (!http_grpc_timeout_read(http_headers_get(&r->req->h, HTTP_H_GRPC_TIMEOUT), &ms))
         ms = 0;
     if (rt->grpc_timeout_offset_ms && ms > rt->grpc_timeout_offset_ms)
         ms -= rt->grpc_timeout_offset_ms;
@@ -116,7 +87,7 @@ void router_timeouts_init(struct router *r)
     timer_init(&r->overall, r->w->loop, on_overall);
     timer_init(&r->per_try, r->w->loop, on_per_try);
     timer_init(&r->backoff, r->w->loop, router_retry_backoff_over);
-    r->timeout_ms = r->route->timeout_ms;
+    r->timeout_ms = r->route->new_timeouts ? 0 : r->route->timeout_ms;
     if (r->route->retry) {
         r->per_try_ms = r->route->retry->per_try_timeout_ms;
         r->per_try_idle_ms = r->route->retry->per_try_idle_timeout_ms;
