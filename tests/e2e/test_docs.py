@@ -1,0 +1,23 @@
+"""Pages can be found: each is named by the index of its folder, and what they point to is there."""
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+PAGES = sorted([TOP / "README.md", *(TOP / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(TOP)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    gone = [x for x in links if "://" not in x and not (page.parent / x).exists()]
+    assert not gone
+
+
+@pytest.mark.parametrize("index", ["docs/README.md", "docs/traffic/README.md"])
+def test_the_index_names_every_page(index):
+    index = TOP / index
+    text = index.read_text()
+    missing = [p.name for p in index.parent.glob("*.md") if p != index and f"({p.name})" not in text]
+    assert not missing
