@@ -77,7 +77,9 @@ static int reach_gateway(const struct addr *self)
     return 0;
 }
 
-static void test_reach_control_plane(void **state)
+/* The body runs `times` as a workload while somebody listens on the gateway's port. */
+static void with_listener(uint16_t port, const char *name, int (*body)(const struct addr *self),
+                          int times)
 {
     struct error err = {0};
     struct mesh_net *m = mesh_net_join(mesh, &err);
@@ -87,11 +89,17 @@ static void test_reach_control_plane(void **state)
     if (!m)
         fail_msg("%s", err.msg);
     a = *mesh_net_gateway(m);
-    addr_set_port(&a, 15999);
+    addr_set_port(&a, port);
     assert_int_equal(mesh_net_listen(m, &a, &fd, &err), 0);
-    assert_int_equal(as_workload("reach", reach_gateway), 0);
+    for (int i = 0; i < times; i++)
+        assert_int_equal(as_workload(name, body), 0);
     close(fd);
     mesh_net_leave(m);
+}
+
+static void test_reach_control_plane(void **state)
+{
+    with_listener(15999, "reach", reach_gateway, 1);
 }
 
 /* What a neighbour learned of the gateway stays true when others come and go. */
@@ -113,20 +121,7 @@ static int gateway_mac(const struct addr *self)
 
 static void test_gateway_keeps_its_hardware_address(void **state)
 {
-    struct error err = {0};
-    struct mesh_net *m = mesh_net_join(mesh, &err);
-    struct addr a;
-    int fd;
-
-    if (!m)
-        fail_msg("%s", err.msg);
-    a = *mesh_net_gateway(m);
-    addr_set_port(&a, 15998);
-    assert_int_equal(mesh_net_listen(m, &a, &fd, &err), 0);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(as_workload("mac", gateway_mac), 0);
-    close(fd);
-    mesh_net_leave(m);
+    with_listener(15998, "mac", gateway_mac, 3);
 }
 
 static int two_addresses(const struct addr *self)
