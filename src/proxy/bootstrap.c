@@ -28,15 +28,18 @@ int bootstrap_parse(sv text, const char *file, bool allow_unknown, struct arena 
     return rc;
 }
 
-/* Protobuf merges messages when their bytes are read one after the other. */
-static int merge(const struct envoy_Bootstrap *base, const struct envoy_Bootstrap *over,
-                 struct arena *a, const struct envoy_Bootstrap **out, struct error *err)
+/* Packed, then read again: what stays is the packed form and views into it, a fraction of the text
+ * and its tree. Protobuf merges messages when their bytes are read one after the other. */
+static int keep(const struct envoy_Bootstrap *base, const struct envoy_Bootstrap *over,
+                struct arena *a, const struct envoy_Bootstrap **out, struct error *err)
 {
     struct strbuf both;
     void *m;
     strbuf_init(&both, BOOTSTRAP_MAX);
-    pb_encode(&envoy_Bootstrap_pb, base, &both);
-    pb_encode(&envoy_Bootstrap_pb, over, &both);
+    if (base)
+        pb_encode(&envoy_Bootstrap_pb, base, &both);
+    if (over)
+        pb_encode(&envoy_Bootstrap_pb, over, &both);
     int rc = both.overflow
                  ? error_set(err, E_LIMIT, "the bootstrap is too large")
                  : pb_decode(&envoy_Bootstrap_pb, arena_sv(a, strbuf_sv(&both)), a, NULL, &m, err);
@@ -46,30 +49,37 @@ static int merge(const struct envoy_Bootstrap *base, const struct envoy_Bootstra
     return rc;
 }
 
+static int parse_both(const struct proxy_options *o, struct arena *scratch, struct arena *a,
+                      const struct envoy_Bootstrap **out, struct error *err)
+{
+    const struct envoy_Bootstrap *base = NULL, *over = NULL;
+    int rc = 0;
+    if (o->config_path) {
+        sv text;
+        rc = data_source_file(sv_of(o->config_path), BOOTSTRAP_MAX, "--config-path", scratch, &text,
+                              err);
+        if (rc == 0)
+            rc =
+                bootstrap_parse(text, o->config_path, o->allow_unknown_static, scratch, &base, err);
+    }
+    if (rc == 0 && o->config_yaml)
+        rc = bootstrap_parse(sv_of(o->config_yaml), "--config-yaml", o->allow_unknown_static,
+                             scratch, &over, err);
+    return rc < 0 ? rc : keep(base, over, a, out, err);
+}
+
 int bootstrap_load(const struct proxy_options *o, struct arena *a,
                    const struct envoy_Bootstrap **out, struct error *err)
 {
-    const struct envoy_Bootstrap *base = NULL, *over = NULL;
+    struct arena scratch;
     if (!o->config_path && !o->config_yaml)
         return error_set(err, E_INVALID,
                          "a configuration is needed: --config-path FILE or "
                          "--config-yaml TEXT");
-    int rc = 0;
-    if (o->config_path) {
-        sv text;
-        rc = data_source_file(sv_of(o->config_path), BOOTSTRAP_MAX, "--config-path", a, &text, err);
-        if (rc == 0)
-            rc = bootstrap_parse(text, o->config_path, o->allow_unknown_static, a, &base, err);
-    }
-    if (rc == 0 && o->config_yaml)
-        rc = bootstrap_parse(sv_of(o->config_yaml), "--config-yaml", o->allow_unknown_static, a,
-                             &over, err);
-    if (rc < 0)
-        return rc;
-    if (base && over)
-        return merge(base, over, a, out, err);
-    *out = base ? base : over;
-    return 0;
+    arena_init(&scratch);
+    int rc = parse_both(o, &scratch, a, out, err);
+    arena_free(&scratch);
+    return rc;
 }
 
 static int unsupported(struct error *err, const char *field)

@@ -1,11 +1,13 @@
 #include "proxy/server.h"
 
+#include <malloc.h>
 #include <ifaddrs.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/addr.h"
@@ -321,6 +323,16 @@ static int build(struct proxy_server *s, const struct proxy_server_opts *o, stru
     return rc;
 }
 
+/* A long bootstrap is read and built in much more memory than what is made of it. */
+static void give_back(const struct proxy_server *s)
+{
+    if (s->os)
+        return; /* simulated: its pools are shared by many */
+    arena_trim();
+    buf_pool_trim(0);
+    malloc_trim(0);
+}
+
 struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct error *err)
 {
     struct proxy_server *s = mem_new(struct proxy_server);
@@ -345,6 +357,7 @@ struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct 
         proxy_server_free(s);
         return NULL;
     }
+    give_back(s);
     return s;
 }
 
