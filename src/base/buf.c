@@ -323,13 +323,14 @@ int buf_reserve_iov(struct buf *b, struct iovec *iov, int max, size_t want_bytes
     return count;
 }
 
-/* Fills, in order, the tail and then what hangs behind it, and drops what stayed empty. */
+/* Fills, in order, the room of the tail that the reservation had (none when its block is shared)
+ * and then what hangs behind it, and drops what stayed empty. */
 void buf_commit(struct buf *b, size_t n)
 {
     struct buf_slice *s = b->tail;
     b->len += n;
     while (s && n) {
-        size_t room = (size_t)(s->block->data + s->block->cap - (s->p + s->n));
+        size_t room = room_after(s);
         size_t k = n < room ? n : room;
         s->n += k;
         n -= k;

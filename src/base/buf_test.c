@@ -150,6 +150,30 @@ static void reservations_in_several_blocks(void **state)
         }
 }
 
+/* What is left in a block after its front went elsewhere: the room behind it is nobody's to fill.
+ */
+static void reservations_behind_a_shared_block(void **state)
+{
+    for (int left = 0; left <= 2; left++) {
+        struct buf b, gone;
+        struct iovec iov[4];
+        buf_init(&b);
+        buf_init(&gone);
+        buf_append_sv(&b, SV("0123456789"));
+        buf_move_n(&gone, &b, (size_t)(10 - left));
+        int n = buf_reserve_iov(&b, iov, 4, 20000);
+        assert_true(n > 0 && iov[0].iov_len >= 3);
+        memcpy(iov[0].iov_base, "new", 3);
+        buf_commit(&b, 3);
+        char want[16];
+        snprintf(want, sizeof want, "%.*snew", left, &"89"[2 - left]);
+        expect(&b, want, strlen(want));
+        buf_reset(&b);
+        buf_reset(&gone);
+        assert_int_equal(buf_pool_blocks_in_use(), 0);
+    }
+}
+
 static void pullup(void **state)
 {
     struct buf b;
@@ -313,10 +337,15 @@ static void pool_gives_memory_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(append_and_drain), cmocka_unit_test(moving_is_not_copying),
-        cmocka_unit_test(reservations),     cmocka_unit_test(reservations_in_several_blocks),
-        cmocka_unit_test(pullup),           cmocka_unit_test(gathers),
-        cmocka_unit_test(against_a_model),  cmocka_unit_test(pool_gives_memory_back),
+        cmocka_unit_test(append_and_drain),
+        cmocka_unit_test(moving_is_not_copying),
+        cmocka_unit_test(reservations),
+        cmocka_unit_test(reservations_in_several_blocks),
+        cmocka_unit_test(reservations_behind_a_shared_block),
+        cmocka_unit_test(pullup),
+        cmocka_unit_test(gathers),
+        cmocka_unit_test(against_a_model),
+        cmocka_unit_test(pool_gives_memory_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
