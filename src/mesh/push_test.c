@@ -111,14 +111,17 @@ static void forget(struct world *w)
     }
 }
 
-static struct seat *join(struct world *w, const char *ip, const char *ns, const char *app)
+static struct seat *join_as(struct world *w, const char *ip, const char *ns, const char *app,
+                            bool grpc)
 {
     struct seat *s = mem_new(struct seat);
     arena_init(&s->a);
-    struct google_Struct *labels = pb_struct_new(&s->a, 1), *metadata = pb_struct_new(&s->a, 2);
+    struct google_Struct *labels = pb_struct_new(&s->a, 1), *metadata = pb_struct_new(&s->a, 3);
     pb_struct_put_text(labels, &s->a, SV("app"), sv_of(app));
     pb_struct_put_text(metadata, &s->a, SV("NAMESPACE"), sv_of(ns));
     pb_struct_put_table(metadata, &s->a, SV("LABELS"), labels);
+    if (grpc)
+        pb_struct_put_text(metadata, &s->a, SV("GENERATOR"), SV("grpc"));
     struct envoy_Node node = {
         .id = arena_printf(&s->a, "sidecar~%s~%s.%s~%s.svc.cluster.local", ip, app, ns, ns),
         .metadata = metadata};
@@ -127,13 +130,24 @@ static struct seat *join(struct world *w, const char *ip, const char *ns, const 
 
     s->client = ads_client_new(&o);
     s->stream = push_stream_open(w->push, true, &(struct push_peer){0}, to_proxy, s);
-    ads_client_subscribe(s->client, XDS_CDS, (sv){NULL, 0});
-    ads_client_subscribe(s->client, XDS_LDS, (sv){NULL, 0});
-    ads_client_subscribe(s->client, XDS_NDS, (sv){NULL, 0});
+    if (grpc) {
+        ads_client_subscribe(s->client, XDS_LDS, SV(FLASK ":80"));
+        ads_client_subscribe(s->client, XDS_RDS, SV("outbound|80||" FLASK));
+        ads_client_subscribe(s->client, XDS_CDS, SV("outbound|80||" FLASK));
+    } else {
+        ads_client_subscribe(s->client, XDS_CDS, (sv){NULL, 0});
+        ads_client_subscribe(s->client, XDS_LDS, (sv){NULL, 0});
+        ads_client_subscribe(s->client, XDS_NDS, (sv){NULL, 0});
+    }
     ads_client_stream_open(s->client, to_plane, s);
     w->seats[w->n++] = s;
     settle(w);
     return s;
+}
+
+static struct seat *join(struct world *w, const char *ip, const char *ns, const char *app)
+{
+    return join_as(w, ip, ns, app, false);
 }
 
 static void leave(struct seat *s)
@@ -300,6 +314,39 @@ static void test_late_name(void **state)
     end(w);
 }
 
+/* A gRPC client without a sidecar has a scope of its own, and gets what it asks for and no more. */
+static void test_grpc_client(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a = join(w, "10.0.1.1", "books", "a");
+    struct seat *g = join_as(w, "10.0.1.1", "books", "a", true);
+
+    assert_ptr_not_equal(a->stream->scope, g->stream->scope);
+    for (int t = 0; t < XDS_TYPES; t++)
+        assert_int_equal(g->changed[t],
+                         t == XDS_CDS || t == XDS_EDS || t == XDS_LDS || t == XDS_RDS);
+    only_services(w->f);
+    change(w, "rule.yaml", RULE(TO("subset-v1")));
+    forget(w);
+    change(w, "rule.yaml", RULE(TO("subset-v2")));
+    assert_string_equal(g->order, "R");
+    forget(w);
+    change(w, "pod.yaml",
+           "apiVersion: v1\nkind: Pod\n"
+           "metadata: {name: more, namespace: books, labels: {app: flaskapp, version: v1}}\n"
+           "spec: {serviceAccountName: flaskapp-v1}\nstatus: {podIP: 10.0.0.77}\n");
+    assert_non_null(strchr(g->order, 'E'));
+    assert_null(strchr(g->order, 'L'));
+    assert_null(strchr(g->order, 'R'));
+    forget(w);
+    change(w, "extra.yaml",
+           "apiVersion: v1\nkind: Service\nmetadata: {name: extra, namespace: books}\n"
+           "spec: {clusterIP: 10.1.9.9, ports: [{name: tcp, port: 999}]}\n");
+    assert_true(a->changed[XDS_LDS] > 0);
+    assert_string_equal(g->order, "");
+    end(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +356,7 @@ int main(void)
         T(test_labels_that_matter),
         T(test_removal_is_last),
         T(test_late_name),
+        T(test_grpc_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
