@@ -119,6 +119,9 @@ int pb_decode(const struct pb_message *m, sv bytes, struct arena *a, const struc
  * by key, so equal messages have equal bytes. */
 void pb_encode(const struct pb_message *m, const void *msg, struct strbuf *out);
 sv pb_encode_arena(const struct pb_message *m, const void *msg, struct arena *a);
+/* Whether v is UTF-8 as RFC 3629 has it (no surrogates, nothing over-long): what a string field may
+ * hold. pb_encode does not look. */
+bool pb_utf8_ok(sv v);
 /* Message by full name ("envoy.config.cluster.v3.Cluster") over all of proto/; NULL. */
 const struct pb_message *pb_find(sv full_name);
 const struct pb_field *pb_field_by_name(const struct pb_message *m, sv proto_or_json_name);

@@ -89,8 +89,6 @@ static inline bool pb_is_default(const struct pb_field *f, const char *at)
     }
 }
 bool pb_enum_has(const struct pb_enum *e, int32_t number);
-/* Whether v is UTF-8 as RFC 3629 has it (no surrogates, nothing over-long). */
-bool pb_utf8_ok(sv v);
 /* Zeroes the member of f, as when another member of its oneof is set. */
 void pb_clear(const struct pb_field *f, void *msg);
 /* A zeroed message. */

@@ -15,6 +15,7 @@ struct stats;           /* telemetry/stats.h */
 struct stats_cache;
 struct google_Struct;
 struct istio_worker;
+struct trace_worker;
 
 /* The node that this proxy is, for headers and logs. Views live as long as the process. */
 struct filter_node {
@@ -34,6 +35,7 @@ struct filter_worker {
     struct access_log_writer *logs;    /* this worker's buffers of log lines */
     const _Atomic bool *health_failed; /* POST /healthcheck/fail; may be NULL */
     struct istio_worker *istio;        /* peers and their metrics; made by the first who asks */
+    struct trace_worker *traces;       /* spans on their way: trace_export.h */
 };
 
 /* A number no other stream of the process has. */

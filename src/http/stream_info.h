@@ -253,8 +253,8 @@ struct stream_info {
     sv original_path;               /* before rewrites; empty: unchanged */
     sv canonical_host; /* lower case without port, made once by the manager (rule 10) */
 
-    void *span; /* tracing span of src/telemetry, or NULL */
-    bool trace_sampled;
+    void *span;         /* struct trace_span of src/telemetry, or NULL */
+    bool trace_sampled; /* the manager decided to trace it */
 
     struct stream_meta *meta;
     struct stream_state *state;

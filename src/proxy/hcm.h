@@ -10,6 +10,7 @@
  *   hcm_headers.c  request and response fields (XFF, XFCC, request id, via, server ...)
  *   hcm_reply.c    local replies
  *   hcm_timeouts.c timers of a stream
+ *   hcm_tracing.c  which requests are traced, and their spans
  *   hcm_config.c   configuration
  *
  * Life of a stream: the codec owns the http_stream; hcm_stream lives in its arena. When the codec

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "filters/registry.h"
 #include "proxy/hcm_reply.h"
+#include "proxy/hcm_tracing.h"
 #include "proxy/listener_conf.h"
 #include "proxy/rds.h"
 #include "proxy/server.h"
@@ -56,8 +57,6 @@ static int refuse_unsupported(const struct build *b)
         return bad(b, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6", "is not supported");
     if (m->scheme_header_transformation && m->scheme_header_transformation->match_upstream)
         return bad(b, "scheme_header_transformation.match_upstream", "is not supported");
-    if (m->tracing && m->tracing->provider)
-        return bad(b, "tracing.provider", "tracers are not supported");
     return 0;
 }
 
@@ -532,6 +531,8 @@ static int build(const struct build *b)
         rc = build_upgrades(b);
     if (rc == 0)
         rc = filter_access_logs(b->x, m->access_log.v, m->access_log.n, &c->logs, b->err);
+    if (rc == 0 && m->tracing)
+        rc = hcm_tracing_build(b->x, m->tracing, c->stat_prefix, &c->tracing, b->err);
     if (rc == 0)
         rc = build_routes(b);
     if (rc == 0)

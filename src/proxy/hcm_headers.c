@@ -3,6 +3,7 @@
 #include "http/date.h"
 #include "net/loop.h"
 #include "proxy/hcm.h"
+#include "proxy/hcm_tracing.h"
 #include "tls/tls_info.h"
 
 /* ---- the client's address ---- */
@@ -291,7 +292,8 @@ static void request_id(struct hcm_stream *s, struct http_head *head, bool edge)
         hcm_uuid(loop_rand(s->hc->conn->loop), text);
         have = sv_make(text, 36);
         http_headers_set_id(&head->h, HTTP_H_X_REQUEST_ID, have);
-    }
+    } else if (cfg->generate_request_id && edge && cfg->pack_trace_reason)
+        have = hcm_tracing_forget_reason(s, head); /* a stranger does not decide */
     s->si.request_id = have;
 }
 
@@ -411,6 +413,8 @@ void hcm_headers_response(struct hcm_stream *s, struct http_head *head)
     const struct hcm_config *cfg = s->cfg;
     struct http_headers *h = &head->h;
     strip_response(h);
+    if (s->si.span)
+        hcm_tracing_response(s, head);
     if (s->si.request_id.n &&
         (cfg->request_id_in_response ||
          (s->si.req && http_headers_get_sv(&s->si.req->h, SV("x-envoy-force-trace")).p)))

@@ -3,6 +3,7 @@
 #include "http/path.h"
 #include "proxy/hcm.h"
 #include "proxy/hcm_headers.h"
+#include "proxy/hcm_tracing.h"
 
 static const sv no_text = {NULL, 0};
 
@@ -217,5 +218,7 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
     answer_expect(s, head);
     hcm_headers_request(s, head);
     apply_route(s, head);
+    if (s->cfg->tracing)
+        hcm_tracing_start(s, head);
     run_filters(s, head, end);
 }

@@ -3,6 +3,7 @@
 #include "net/loop.h"
 #include "proxy/hcm.h"
 #include "proxy/hcm_headers.h"
+#include "proxy/hcm_tracing.h"
 #include "proxy/rds.h"
 #include "telemetry/access_log.h"
 
@@ -73,6 +74,8 @@ static void complete(struct hcm_stream *s)
         if (f->ops->on_complete)
             f->ops->on_complete(f);
     }
+    if (s->si.span)
+        hcm_tracing_finish(s);
     hcm_stream_log(s, "DownstreamEnd");
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "filters/trace_export.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "proxy/conn_accept.h"
@@ -280,6 +281,7 @@ static void end_connections(void *arg)
         conn_accept_reap(wl);
     }
     timer_cancel(&w->log_flush);
+    trace_worker_end(w->f.traces);
     if (w->own_loop)
         loop_stop(w->f.loop);
 }
@@ -324,6 +326,7 @@ void worker_free(struct worker *w)
     timer_cancel(&w->log_flush);
     if (w->own_loop)
         loop_free(w->f.loop);
+    trace_worker_free(w->f.traces);
     hcm_codec_counters_fini(&w->codec[0]);
     hcm_codec_counters_fini(&w->codec[1]);
     stats_cache_free(w->f.series);

@@ -164,6 +164,12 @@ struct route_tracing {
     const struct envoy_Tracing *config; /* custom_tags */
 };
 
+/* Custom tags of spans, here and in the connection manager: literal, environment, request_header;
+ * the others are refused by name. */
+struct envoy_CustomTag;
+int route_custom_tags_check(const struct envoy_CustomTag *const *v, uint32_t n, const char *path,
+                            struct error *err) MUST_CHECK;
+
 /* One virtual host, built. */
 struct route_vhost {
     sv name;

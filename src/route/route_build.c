@@ -129,6 +129,26 @@ static int sampling(struct route_builder *b, const struct envoy_FractionalPercen
     return p ? fraction_build(p, field, out, b->err) : 0;
 }
 
+int route_custom_tags_check(const struct envoy_CustomTag *const *v, uint32_t n, const char *path,
+                            struct error *err)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!v[i]->tag.n)
+            return error_set(err, E_INVALID, "%s[%u].tag: must not be empty", path, i);
+        switch (v[i]->which_type) {
+        case envoy_CustomTag_literal_tag:
+        case envoy_CustomTag_environment_tag:
+        case envoy_CustomTag_request_header_tag:
+            continue;
+        default:
+            return error_set(err, E_UNSUPPORTED,
+                             "%s[%u]: only literal, environment and request_header are supported",
+                             path, i);
+        }
+    }
+    return 0;
+}
+
 static int build_tracing(struct route_builder *b, const struct envoy_Tracing *m,
                          struct route_tracing *out)
 {
@@ -136,7 +156,10 @@ static int build_tracing(struct route_builder *b, const struct envoy_Tracing *m,
     out->operation = m->operation;
     out->upstream_operation = m->upstream_operation;
     out->config = route_copy(b, &envoy_Tracing_pb, m);
-    int rc = sampling(b, m->client_sampling, ".tracing.client_sampling", &out->client);
+    int rc =
+        route_custom_tags_check(m->custom_tags.v, m->custom_tags.n, ".tracing.custom_tags", b->err);
+    if (rc == 0)
+        rc = sampling(b, m->client_sampling, ".tracing.client_sampling", &out->client);
     if (rc == 0)
         rc = sampling(b, m->random_sampling, ".tracing.random_sampling", &out->random);
     return rc == 0 ? sampling(b, m->overall_sampling, ".tracing.overall_sampling", &out->overall)
