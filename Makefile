@@ -3,7 +3,7 @@ BUILD := build
 JOBS  := $(shell nproc)
 MESON := $(BUILD)/release/build.ninja
 
-.PHONY: all help deps demo check check-one debug asan tsan fuzz bench e2e fmt lint layers clean
+.PHONY: all help deps demo check check-one debug asan tsan fuzz bench bench-control e2e fmt lint layers clean
 
 all: $(MESON) ## release binaries: build/weft and build/weft-proxy
 	@ninja --quiet -C $(BUILD)/release -j $(JOBS) src/main/weft src/main/weft-proxy
@@ -18,7 +18,7 @@ deps-demo:
 	@tools/deps demo
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 deps: ## install the Debian packages that are missing (tools/deps.list)
 	@tools/deps check
@@ -51,6 +51,10 @@ bench: deps all ## side by side with Envoy, nginx, HAProxy: ratios (A="--only ht
 	@tests/peers
 	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/floor bench/backend bench/backend_h2
 	@bench/run $(A)
+
+bench-control: deps all ## the control plane with 1,000 services and 2,000 simulated sidecars
+	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/sidecars
+	@bench/control $(A)
 
 e2e: deps all ## end-to-end tests only
 	@tools/check --only e2e

@@ -75,6 +75,7 @@ struct router_retry {
     uint32_t left;
     bool taken;                              /* of the cluster's retry limit */
     bool retried;                            /* at least one retry was made */
+    bool by_timeout;                         /* the coming attempt is one: the last took too long */
     bool pending;                            /* one was made, and how it ended is not counted yet */
     uint32_t n;                              /* retries made */
     const struct route_retry_policy *policy; /* or NULL */

@@ -75,6 +75,7 @@ static void on_per_try(struct timer *t)
     upstream_count(r->cluster, UPSTREAM_upstream_rq_per_try_timeout);
     bool retry = !r->responding && router_retry_on_reset(r, ROUTER_RESET_PER_TRY, true);
     router_try_drop(r, ROUTER_END_TIMEOUT);
+    r->retry.by_timeout = true;
     if (!r->responding && router_retry_go(r, retry, NULL))
         return;
     timed_out(r, idle ? STREAM_RCD_UPSTREAM_PER_TRY_IDLE_TIMEOUT

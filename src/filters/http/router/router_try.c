@@ -544,6 +544,10 @@ void router_try_start(struct router *r)
     if (r->m->vhost && r->m->vhost->include_attempt_count)
         http_headers_set_id(&r->req->h, HTTP_H_X_ENVOY_ATTEMPT_COUNT,
                             arena_printf(h->arena, "%u", r->attempts));
+    if (r->attempts > 1 && r->m->vhost && r->m->vhost->include_is_timeout_retry)
+        http_headers_set(&r->req->h, SV("x-envoy-is-timeout-retry"),
+                         r->retry.by_timeout ? SV("true") : SV("false"));
+    r->retry.by_timeout = false;
     if (!r->si->upstream_connect_start_ns)
         r->si->upstream_connect_start_ns = t->start_ns;
     struct upstream_open *o = r->tcp ? upstream_tcp_open(r->cluster, &r->ctx, &tcp_cb, t)
