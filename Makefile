@@ -18,7 +18,7 @@ deps-demo:
 	@tools/deps demo
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 deps: ## install the Debian packages that are missing (tools/deps.list)
 	@tools/deps check
