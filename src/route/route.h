@@ -160,7 +160,6 @@ struct route_probe;         /* private */
 struct route_tracing {
     bool set;
     struct fraction client, random, overall;
-    sv operation, upstream_operation;
     const struct envoy_Tracing *config; /* custom_tags */
 };
 

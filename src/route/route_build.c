@@ -152,9 +152,10 @@ int route_custom_tags_check(const struct envoy_CustomTag *const *v, uint32_t n, 
 static int build_tracing(struct route_builder *b, const struct envoy_Tracing *m,
                          struct route_tracing *out)
 {
+    if (m->operation.n || m->upstream_operation.n)
+        return error_set(b->err, E_UNSUPPORTED, ".tracing.%s: not supported; use decorator",
+                         m->operation.n ? "operation" : "upstream_operation");
     out->set = true;
-    out->operation = m->operation;
-    out->upstream_operation = m->upstream_operation;
     out->config = route_copy(b, &envoy_Tracing_pb, m);
     int rc =
         route_custom_tags_check(m->custom_tags.v, m->custom_tags.n, ".tracing.custom_tags", b->err);
