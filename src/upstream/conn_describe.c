@@ -7,7 +7,8 @@ void upstream_conn_ids(const struct conn *c, sv *local, sv *peer)
 {
     const struct tls_info *t = c->tls;
     *local = t && t->local ? tls_cert_info_san(t->local, TLS_SAN_URI, 0) : (sv){NULL, 0};
-    *peer = t && t->peer ? tls_cert_info_san(t->peer, TLS_SAN_URI, 0) : (sv){NULL, 0};
+    *peer = t && t->peer && t->peer_validated ? tls_cert_info_san(t->peer, TLS_SAN_URI, 0)
+                                              : (sv){NULL, 0};
 }
 
 static void drop_cert(void *cert)

@@ -155,8 +155,8 @@ struct upstream_host_info {
 };
 const struct upstream_host_info *upstream_host_info(const struct upstream_host *h);
 
-/* The first URI name (SPIFFE identity) in the certificates of both ends, empty where there is none;
- * views live as long as the connection. */
+/* The first URI name (SPIFFE identity) in the certificates of both ends, empty where there is none
+ * or the peer's was not verified; views live as long as the connection. */
 void upstream_conn_ids(const struct conn *c, sv *local, sv *peer);
 /* What records say of the connection: addresses, certificates. It lives as long as the arena, also
  * when the connection ends before it: a slow client's request is logged later. */

@@ -55,9 +55,18 @@ static struct peer *of(struct http_filter *f)
     return container_of(f, struct peer, f);
 }
 
-static bool proven(sv id)
+static sv trust_domain(sv id)
 {
-    return sv_starts(id, SV("spiffe://"));
+    ptrdiff_t at = sv_starts(id, SV("spiffe://")) ? sv_find_sv(id, SV("/ns/")) : -1;
+    return at < 0 ? (sv){NULL, 0} : sv_first(id, (size_t)at);
+}
+
+/* Both ends have proved at the handshake to be workloads of one mesh. A server outside may well
+ * have a SPIFFE name; it is of another trust domain, or was shown no certificate of ours. */
+static bool of_one_mesh(const struct stream_conn *c)
+{
+    sv domain = trust_domain(c->peer_id);
+    return domain.n && sv_eq(domain, trust_domain(c->local_id));
 }
 
 static void strip(struct http_headers *h)
@@ -67,10 +76,11 @@ static void strip(struct http_headers *h)
 }
 
 /* A peer is believed what its certificate does not contradict. */
-static void learn(struct peer *p, const struct http_headers *h, sv peer_id, const char *key)
+static void learn(struct peer *p, const struct http_headers *h, const struct stream_conn *from,
+                  const char *key)
 {
-    sv value = http_headers_get_sv(h, header);
-    if (!value.n || !proven(peer_id))
+    sv value = http_headers_get_sv(h, header), peer_id = from->peer_id;
+    if (!value.n || !of_one_mesh(from))
         return;
     if (!p->book)
         p->book = istio_worker_book(filter_worker_istio(p->f.host->worker));
@@ -85,9 +95,9 @@ static enum http_filter_status decode_head(struct http_filter *f, struct http_he
 {
     struct peer *p = of(f);
     const struct stream_conn *down = f->host->info->down;
-    p->asked = proven(down->peer_id) && http_headers_get_sv(&head->h, id_header).p;
+    p->asked = of_one_mesh(down) && http_headers_get_sv(&head->h, id_header).p;
     if (p->cfg->read_request)
-        learn(p, &head->h, down->peer_id, ISTIO_DOWNSTREAM_PEER);
+        learn(p, &head->h, down, ISTIO_DOWNSTREAM_PEER);
     strip(&head->h); /* whoever sent it: it is between proxies */
     return HTTP_FILTER_CONTINUE;
 }
@@ -107,12 +117,12 @@ static bool external(const struct peer *p, const struct stream_info *si)
     return false;
 }
 
-/* Only who proved at the handshake to be a workload of the mesh is told who we are. */
+/* Only workloads of the mesh are told who we are. */
 static void on_upstream(struct http_filter *f, struct http_head *head)
 {
     struct peer *p = of(f);
     const struct stream_info *si = f->host->info;
-    p->mesh_upstream = si->up && proven(si->up->peer_id);
+    p->mesh_upstream = si->up && of_one_mesh(si->up);
     if (!p->cfg->introduce)
         return;
     if (p->mesh_upstream && p->cfg->value.n && !external(p, si))
@@ -126,7 +136,7 @@ static enum http_filter_status encode_head(struct http_filter *f, struct http_he
     struct peer *p = of(f);
     const struct stream_info *si = f->host->info;
     if (p->cfg->read_response && p->mesh_upstream && si->up)
-        learn(p, &head->h, si->up->peer_id, ISTIO_UPSTREAM_PEER);
+        learn(p, &head->h, si->up, ISTIO_UPSTREAM_PEER);
     strip(&head->h);
     if (p->cfg->answer && p->asked) {
         http_headers_set(&head->h, header, p->cfg->value);
