@@ -245,6 +245,7 @@ enum h2_error h2_code_of(const struct h2_session *h, const struct h2_stream *s, 
     case HTTP_RESET_REMOTE_REFUSED:
         return H2_REFUSED_STREAM;
     case HTTP_RESET_REMOTE_CANCEL:
+    case HTTP_RESET_TIMEOUT: /* gRPC takes INTERNAL_ERROR for a fault of the server */
         return H2_CANCEL;
     case HTTP_RESET_PROTOCOL:
         return H2_PROTOCOL_ERROR;
