@@ -49,10 +49,26 @@ struct sidecar {
     struct proxy_agent agent_ops;
     struct agent_inside agent;
     struct resolver *resolver;
+    struct proxy_options *cli;
+    struct config_source *source;
+    const char *const *hosts;
+    size_t n_hosts;
 };
 
-/* Interception on the host begins; the proxy starts at once, its certificate and configuration come
- * as simulated time passes. plane NULL: `bootstrap` (YAML) is run instead, without interception. */
+struct sidecar_opts {
+    const char *name, *ip;
+    const char *labels;    /* may be NULL */
+    struct plane *plane;   /* interception on the host begins; certificate and configuration come
+                            * as simulated time passes */
+    const char *bootstrap; /* instead of a plane: YAML, without interception */
+    struct proxy_options *cli;    /* NULL: defaults; lives as long as the proxy */
+    struct config_source *source; /* instead of xDS; may be NULL */
+    const char *const *hosts;     /* what names resolve to: "name=address", static */
+    size_t n_hosts;
+};
+/* The proxy starts at once. Texts are copied, except where said. */
+struct sidecar *sidecar_new_opts(struct world *w, const struct sidecar_opts *o);
+/* The same for most tests. */
 struct sidecar *sidecar_new(struct world *w, struct plane *plane, const char *name, const char *ip,
                             const char *labels, const char *bootstrap);
 void sidecar_free(struct sidecar *s);

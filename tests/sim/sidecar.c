@@ -60,7 +60,7 @@ void sidecar_start(struct sidecar *s, const char *bootstrap)
     strbuf_init(&boot, 1 << 20);
     s->agent_ops = agent_inside_ops(&s->agent);
     s->loop = loop_new(sim_host(s->w->sim, s->ip));
-    s->resolver = resolver_new_static(s->loop, NULL, 0);
+    s->resolver = resolver_new_static(s->loop, s->hosts, s->n_hosts);
     if (s->plane) {
         sim_intercept(s->w->sim, s->ip, 15001, INTERCEPT_MARK, 15006, not_in);
         write_texts(s, &boot);
@@ -68,7 +68,9 @@ void sidecar_start(struct sidecar *s, const char *bootstrap)
         strbuf_add_c(&boot, bootstrap);
     }
     s->server =
-        proxy_server_new(&(struct proxy_server_opts){.bootstrap = strbuf_sv(&boot),
+        proxy_server_new(&(struct proxy_server_opts){.cli = s->cli,
+                                                     .source = s->source,
+                                                     .bootstrap = strbuf_sv(&boot),
                                                      .os = sim_host(s->w->sim, s->ip),
                                                      .loop = s->loop,
                                                      .concurrency = PROXY_NO_THREADS,
@@ -83,19 +85,30 @@ void sidecar_start(struct sidecar *s, const char *bootstrap)
     strbuf_fini(&boot);
 }
 
-struct sidecar *sidecar_new(struct world *w, struct plane *plane, const char *name, const char *ip,
-                            const char *labels, const char *bootstrap)
+struct sidecar *sidecar_new_opts(struct world *w, const struct sidecar_opts *o)
 {
     struct sidecar *s = mem_new(struct sidecar);
     s->w = w;
-    s->plane = plane;
-    snprintf(s->name, sizeof s->name, "%s", name);
-    snprintf(s->ip, sizeof s->ip, "%s", ip);
+    s->plane = o->plane;
+    s->cli = o->cli;
+    s->source = o->source;
+    s->hosts = o->hosts;
+    s->n_hosts = o->n_hosts;
+    snprintf(s->name, sizeof s->name, "%s", o->name);
+    snprintf(s->ip, sizeof s->ip, "%s", o->ip);
     snprintf(s->ns, sizeof s->ns, "mesh");
-    snprintf(s->labels, sizeof s->labels, "%s", labels ? labels : "");
+    snprintf(s->labels, sizeof s->labels, "%s", o->labels ? o->labels : "");
     agent_inside_init(&s->agent, "agent.json");
-    sidecar_start(s, bootstrap);
+    sidecar_start(s, o->bootstrap);
     return s;
+}
+
+struct sidecar *sidecar_new(struct world *w, struct plane *plane, const char *name, const char *ip,
+                            const char *labels, const char *bootstrap)
+{
+    return sidecar_new_opts(
+        w, &(struct sidecar_opts){
+               .name = name, .ip = ip, .labels = labels, .plane = plane, .bootstrap = bootstrap});
 }
 
 static void drop_process(struct sidecar *s)

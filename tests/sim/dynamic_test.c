@@ -9,14 +9,14 @@
 
 #include "api/envoy.pb.h"
 #include "base/mem.h"
-#include "proxy/sim_testlib.h"
+#include "stage.h"
 
 /* ---- a source that the test speaks through ---- */
 
 struct fake {
     struct config_source src;
     struct config_sink sink;
-    struct world *w;
+    struct stage *s;
     struct strbuf log; /* "+RDS r1 -RDS r1 " */
 };
 
@@ -134,32 +134,32 @@ static void answer(void *arg)
         assert_string_equal(give_routes(f, "dyn"), "");
         return;
     }
-    sim_at(f->w->sim, sim_now(f->w->sim) + 10 * SIM_MS, answer, f);
+    sim_at(f->s->w->sim, sim_now(f->s->w->sim) + 10 * SIM_MS, answer, f);
 }
 
-static void up(struct world *w, struct fake *f)
+static void up(struct stage *s, struct fake *f)
 {
     char text[8192];
     memset(f, 0, sizeof *f);
-    world_init(w, 3, NULL);
+    stage_init(s, 3, NULL);
     f->src = (struct config_source){&fake_ops, f};
-    f->w = w;
+    f->s = s;
     strbuf_init(&f->log, 1u << 20);
     strbuf_add_c(&f->log, " ");
-    snprintf(text, sizeof text, "static_resources: {clusters: [%s]}", world_clusters);
-    sim_at(w->sim, sim_now(w->sim) + 10 * SIM_MS, answer, f);
-    world_start(w, text, &f->src);
+    snprintf(text, sizeof text, "static_resources: {clusters: [%s]}", stage_clusters);
+    sim_at(s->w->sim, sim_now(s->w->sim) + 10 * SIM_MS, answer, f);
+    stage_start(s, text, &f->src);
 }
 
-static void down(struct world *w, struct fake *f)
+static void down(struct stage *s, struct fake *f)
 {
-    world_fini(w);
+    stage_fini(s);
     strbuf_fini(&f->log);
 }
 
-static void expect(struct world *w, const char *text)
+static void expect(struct stage *s, const char *text)
 {
-    char *got = client_get(w, "/");
+    char *got = raw_get(s, "/");
     if (!strstr(got, text))
         fail_msg("'%s' is not in:\n%s", text, got);
     free(got);
@@ -169,53 +169,53 @@ static void expect(struct world *w, const char *text)
 
 static void starts_in_order(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    up(&w, &f);
+    up(&s, &f);
     assert_true(strstr(f.log.p, "+CDS") < strstr(f.log.p, "+LDS"));
     assert_true(strstr(f.log.p, "+LDS") < strstr(f.log.p, "+RDS r1"));
-    expect(&w, "x-port: 9001");
-    down(&w, &f);
+    expect(&s, "x-port: 9001");
+    down(&s, &f);
 }
 
 static void routes_change_on_open_connections(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    struct client c;
-    up(&w, &f);
-    client_open(&c, &w, 80);
-    client_send(&c, "GET /1 HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_true(client_wait(&c, "x-port: 9001", 1000));
+    struct raw c;
+    up(&s, &f);
+    raw_open(&c, &s, 80);
+    raw_send(&c, "GET /1 HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_true(raw_wait(&c, "x-port: 9001", 1000));
     assert_string_equal(give_routes(&f, "b2"), "");
-    world_run(&w, 5);
-    client_send(&c, "GET /2 HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_true(client_wait(&c, "x-port: 9002", 1000));
+    stage_run(&s, 5);
+    raw_send(&c, "GET /2 HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_true(raw_wait(&c, "x-port: 9002", 1000));
     assert_false(c.eof);
-    client_close(&c, false);
-    down(&w, &f);
+    raw_close(&c, false);
+    down(&s, &f);
 }
 
 static void bad_routes_leave_the_good_ones(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    up(&w, &f);
+    up(&s, &f);
     assert_non_null(strstr(give(&f, CONFIG_RDS, "r1",
                                 "{name: r1, virtual_hosts: [{name: v, domains: [\"*\"], routes: "
                                 "[{match: {safe_regex: {regex: \"(\"}}, route: {cluster: b2}}]}]}"),
                            "regex"));
-    world_run(&w, 5);
-    expect(&w, "x-port: 9001");
-    assert_int_equal(world_stat(&w, "rds.r1.update_rejected"), 1);
-    down(&w, &f);
+    stage_run(&s, 5);
+    expect(&s, "x-port: 9001");
+    assert_int_equal(stage_stat(&s, "rds.r1.update_rejected"), 1);
+    down(&s, &f);
 }
 
 static void bad_listeners_leave_the_good_one(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    up(&w, &f);
+    up(&s, &f);
     const char *why =
         give(&f, CONFIG_LDS, "l",
              "{name: l, address: {socket_address: {address: 0.0.0.0, port_value: "
@@ -223,43 +223,43 @@ static void bad_listeners_leave_the_good_one(void **state)
              "type.googleapis.com/google.protobuf.Empty}}]}]}");
     assert_non_null(strstr(why, "listener 'l'.filter_chains[0].filters[0]"));
     assert_non_null(strstr(why, "google.protobuf.Empty"));
-    world_run(&w, 5);
-    expect(&w, "server: one");
-    down(&w, &f);
+    stage_run(&s, 5);
+    expect(&s, "server: one");
+    down(&s, &f);
 }
 
 static void updates_keep_the_socket(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    struct client old;
-    up(&w, &f);
-    client_open(&old, &w, 80);
-    client_send(&old, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_true(client_wait(&old, "server: one", 1000));
+    struct raw old;
+    up(&s, &f);
+    raw_open(&old, &s, 80);
+    raw_send(&old, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_true(raw_wait(&old, "server: one", 1000));
     for (int i = 0; i < 20; i++) {
         char name[16];
         snprintf(name, sizeof name, "v%d", i);
         assert_string_equal(give_listener(&f, "l", 80, name), "");
-        world_run(&w, 2);
+        stage_run(&s, 2);
         snprintf(name, sizeof name, "server: v%d", i);
-        expect(&w, name);
+        expect(&s, name);
     }
     /* The old connection lives on, with the configuration it was accepted with. */
-    client_send(&old, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    world_run(&w, 100);
+    raw_send(&old, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    stage_run(&s, 100);
     assert_false(old.error);
     assert_null(strstr(old.got.p, "server: v"));
-    client_close(&old, false);
-    assert_int_equal(world_stat(&w, "listener_manager.listener_in_place_updated"), 20);
-    down(&w, &f);
+    raw_close(&old, false);
+    assert_int_equal(stage_stat(&s, "listener_manager.listener_in_place_updated"), 20);
+    down(&s, &f);
 }
 
 static void a_new_name_takes_the_address_over(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    up(&w, &f);
+    up(&s, &f);
     char *text = listener("other", 80, "two");
     struct arena a;
     struct error err = {0};
@@ -276,51 +276,51 @@ static void a_new_name_takes_the_address_over(void **state)
     assert_int_equal(r.refused.code, 0);
     arena_free(&a);
     free(text);
-    world_run(&w, 5);
-    expect(&w, "server: two");
-    down(&w, &f);
+    stage_run(&s, 5);
+    expect(&s, "server: two");
+    down(&s, &f);
 }
 
 static void a_removed_listener_refuses(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    struct client c;
-    up(&w, &f);
+    struct raw c;
+    up(&s, &f);
     take(&f, CONFIG_LDS, "l");
-    world_run(&w, 50);
-    client_open(&c, &w, 80);
-    world_run(&w, 100);
+    stage_run(&s, 50);
+    raw_open(&c, &s, 80);
+    stage_run(&s, 100);
     assert_true(c.error);
-    client_close(&c, false);
+    raw_close(&c, false);
     assert_non_null(strstr(f.log.p, "-RDS r1"));
-    down(&w, &f);
+    down(&s, &f);
 }
 
 static void two_on_one_address_are_refused(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    up(&w, &f);
+    up(&s, &f);
     assert_non_null(strstr(give_listener(&f, "second", 80, "x"), "is the one of listener 'l'"));
-    expect(&w, "server: one");
-    down(&w, &f);
+    expect(&s, "server: one");
+    down(&s, &f);
 }
 
 /* Requests all the time, changes all the time: none fails. */
 static void changes_under_load(void **state)
 {
-    struct world w;
+    struct stage s;
     struct fake f;
-    struct client c[8];
+    struct raw c[8];
     char name[16], want[64];
-    up(&w, &f);
+    up(&s, &f);
     for (int i = 0; i < 8; i++)
-        client_open(&c[i], &w, 80);
+        raw_open(&c[i], &s, 80);
     for (int round = 0; round < 50; round++) {
         for (int i = 0; i < 8; i++) {
             strbuf_reset(&c[i].got);
-            client_send(&c[i], "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+            raw_send(&c[i], "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         }
         assert_string_equal(give_routes(&f, round % 2 ? "b1" : "b2"), "");
         if (round % 10 == 9) {
@@ -329,18 +329,18 @@ static void changes_under_load(void **state)
         }
         for (int i = 0; i < 8; i++) {
             snprintf(want, sizeof want, "x-port: 900");
-            if (!client_wait(&c[i], want, 2000))
+            if (!raw_wait(&c[i], want, 2000))
                 fail_msg("round %d client %d: %s", round, i, c[i].got.p);
             assert_non_null(strstr(c[i].got.p, "HTTP/1.1 200"));
             if (strstr(c[i].got.p, "connection: close")) {
-                client_close(&c[i], false);
-                client_open(&c[i], &w, 80);
+                raw_close(&c[i], false);
+                raw_open(&c[i], &s, 80);
             }
         }
     }
     for (int i = 0; i < 8; i++)
-        client_close(&c[i], false);
-    down(&w, &f);
+        raw_close(&c[i], false);
+    down(&s, &f);
 }
 
 int main(void)
