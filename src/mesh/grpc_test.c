@@ -79,12 +79,16 @@ static void test_names(void **state)
                                       "inbound|80||" FLASK,
                                       "outbound|81||" FLASK,
                                       "outbound|80|nix|" FLASK,
+                                      "refused|80|v1|" FLASK,
+                                      "refused|81||" FLASK,
                                       "PassthroughCluster",
                                       "80"};
     for (size_t i = 0; i < sizeof no_cluster / sizeof *no_cluster; i++) {
         assert_false(ask(f, TRANSLATE_GRPC_CLUSTER, no_cluster[i]));
         assert_false(ask(f, TRANSLATE_GRPC_ROUTES, no_cluster[i]));
     }
+    assert_true(ask(f, TRANSLATE_GRPC_CLUSTER, "refused|80||" FLASK));
+    assert_false(ask(f, TRANSLATE_GRPC_ROUTES, "refused|80||" FLASK));
 }
 
 static void test_matches(void **state)
@@ -114,7 +118,7 @@ static void test_matches(void **state)
     assert_false(has(f, "treat_missing"));
     rule(f, "match: [{withoutHeaders: {a: {exact: b}, b: {exact: b}, c: {exact: b}, d: {exact: b},"
             " e: {exact: b}}}], " TO_V1);
-    assert_true(has(f, "non_forwarding_action") && has(f, "match.withoutHeaders") &&
+    assert_true(has(f, "\"cluster\":\"refused|80||" FLASK) && has(f, "match.withoutHeaders") &&
                 !has(f, "|v1|"));
 }
 
@@ -134,7 +138,7 @@ static void test_refused(void **state)
     for (size_t i = 0; i < sizeof fails / sizeof *fails; i++) {
         rule(f, fails[i].rule);
         if (!has(f, fails[i].field) || !has(f, "GrpcUnsupported") ||
-            !has(f, "non_forwarding_action") || has(f, "|v1|"))
+            !has(f, "\"cluster\":\"refused|80||" FLASK) || has(f, "|v1|"))
             fail_msg("case %zu: %s", i, f->json.p);
     }
     rule(f, "mirror: {host: flaskapp}, retries: {attempts: 2, retryOn: unavailable}, " TO_V1);
@@ -146,7 +150,7 @@ static void test_clusters(void **state)
 {
     struct fixture *f = *state;
     const struct {
-        const char *policy, *json; /* NULL: there is no cluster */
+        const char *policy, *json; /* NULL: the cluster has no endpoints */
     } cases[] = {
         {"{}", "EDS"},
         {"{loadBalancer: {simple: RANDOM}}", "ROUND_ROBIN"},
@@ -167,8 +171,9 @@ static void test_clusters(void **state)
         only_services(f);
         write_file(f, "rule.yaml", yaml);
         rebuild(f);
-        assert_int_equal(ask(f, TRANSLATE_GRPC_CLUSTER, CLUSTER), cases[i].json != NULL);
+        assert_true(ask(f, TRANSLATE_GRPC_CLUSTER, CLUSTER));
         assert_false(has(f, "transport_socket"));
+        assert_int_equal(has(f, "\"service_name\":\"refused|80||" FLASK), !cases[i].json);
         if (!cases[i].json)
             assert_true(has(f, "trafficPolicy.tls"));
         else if (!has(f, cases[i].json))

@@ -121,10 +121,17 @@ bool translate_endpoints(const struct translate *t, const struct model *m,
     sv direction, subset, host;
     uint16_t port;
 
-    if (!translate_cluster_parse(cluster, &direction, &port, &subset, &host) ||
-        !sv_eq_c(direction, "outbound"))
+    if (!translate_cluster_parse(cluster, &direction, &port, &subset, &host))
         return false;
     svc = model_service_find(m, host);
+    if (p->grpc && sv_eq_c(direction, "refused") && svc && !subset.n) {
+        *packed =
+            pb_encode_arena(&envoy_ClusterLoadAssignment_pb,
+                            MAKE(&b, envoy_ClusterLoadAssignment, .cluster_name = cluster), a);
+        return true;
+    }
+    if (!sv_eq_c(direction, "outbound"))
+        return false;
     if (!svc || !model_endpoints_find(m, host, port) || !build_visible(&b, svc) ||
         svc->resolution != MODEL_RESOLVE_ENDPOINTS)
         return false;

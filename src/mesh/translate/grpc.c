@@ -25,15 +25,15 @@ void grpc_report(struct grpc_build *g, const struct model_object *o, sv field, c
 /* ---- names ---- */
 
 /* The service and port that a cluster or route configuration is named for. */
-static const struct model_service *named(struct build *b, sv name, sv *subset,
+static const struct model_service *named(struct build *b, sv name, sv *direction, sv *subset,
                                          const struct model_port **port)
 {
     const struct model_service *svc;
-    sv direction, host;
+    sv host;
     uint16_t number;
 
-    if (!translate_cluster_parse(name, &direction, &number, subset, &host) ||
-        !sv_eq_c(direction, "outbound"))
+    if (!translate_cluster_parse(name, direction, &number, subset, &host) ||
+        !(sv_eq_c(*direction, "outbound") || (sv_eq_c(*direction, "refused") && !subset->n)))
         return NULL;
     svc = model_service_find(b->m, host);
     *port = svc ? build_port(svc, number) : NULL;
@@ -101,20 +101,22 @@ bool translate_grpc(const struct translate *t, const struct model *m,
     const struct model_port *port;
     const struct envoy_RouteConfiguration *rc;
     const struct envoy_Cluster *c;
-    sv subset;
+    sv direction, subset;
+    bool refused;
 
     if (type == TRANSLATE_GRPC_LISTENER)
         return listener(&g.b, name, packed);
-    svc = named(&g.b, name, &subset, &port);
+    svc = named(&g.b, name, &direction, &subset, &port);
     if (!svc)
         return false;
+    refused = sv_eq_c(direction, "refused");
     if (type == TRANSLATE_GRPC_CLUSTER) {
-        c = grpc_cluster(&g, svc, port, subset, name);
+        c = refused ? grpc_refused_cluster(&g, name) : grpc_cluster(&g, svc, port, subset, name);
         if (c)
             *packed = pb_encode_arena(&envoy_Cluster_pb, c, a);
         return c != NULL;
     }
-    if (subset.n)
+    if (subset.n || refused)
         return false;
     rc = grpc_routes(&g, svc, port->port, name);
     *packed = pb_encode_arena(&envoy_RouteConfiguration_pb, rc, a);

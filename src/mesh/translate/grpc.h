@@ -8,9 +8,9 @@
  * Envoy does and passes over the rest in silence, so what it cannot do is looked for here:
  *
  * - a rule that would be wrong without it (a rewrite, header operations, a redirect ...) keeps its
- *   matches, but its route fails the call (non_forwarding_action): requests do not slip through to
- *   where the rule did not send them
- * - a cluster that would have to be spoken to otherwise (TLS) or is not of endpoints does not exist
+ *   matches, but its route leads to the cluster "refused|80||host", which has no endpoints and so
+ *   fails the call: requests do not slip through to where the rule did not send them
+ * - a cluster that would have to be spoken to otherwise (TLS) or is not of endpoints has none
  * - what only makes a difference in how well it works (mirrors, outlier detection ...) is left out
  *
  * Each is reported as a problem that names object and field, code GrpcUnsupported.
@@ -45,6 +45,8 @@ bool grpc_match(struct grpc_build *g, const struct istio_HTTPMatchRequest *in, s
                 uint16_t port, struct grpc_matches *out);
 
 /* ---- grpc_clusters.c ---- */
+/* The cluster of calls that fail. */
+const struct envoy_Cluster *grpc_refused_cluster(struct grpc_build *g, sv name);
 /* NULL: there is no such cluster for gRPC. */
 const struct envoy_Cluster *grpc_cluster(struct grpc_build *g, const struct model_service *svc,
                                          const struct model_port *port, sv subset, sv name);

@@ -64,12 +64,39 @@ static void limits(struct grpc_build *g, const struct model_service *svc,
         MAKE(&g->b, envoy_CircuitBreakers, .thresholds = {.v = build_one(&g->b, t), .n = 1});
 }
 
+static struct envoy_Cluster *eds_cluster(struct build *b, sv name, sv endpoints)
+{
+    struct envoy_Cluster_EdsClusterConfig *eds =
+        build_copy(b, b->t->cluster_outbound->eds_cluster_config, sizeof *eds);
+
+    eds->service_name = endpoints;
+    return MAKE(b, envoy_Cluster, .name = name,
+                .which_cluster_discovery_type = envoy_Cluster_type_tag, .type = envoy_Cluster_EDS,
+                .eds_cluster_config = eds);
+}
+
+const struct envoy_Cluster *grpc_refused_cluster(struct grpc_build *g, sv name)
+{
+    return eds_cluster(&g->b, name, name);
+}
+
+/* It exists, and what comes to be in its place differs from it: grpc-js takes no notice of a
+ * resource that goes and comes back as it was. */
+static const struct envoy_Cluster *without_endpoints(struct grpc_build *g,
+                                                     const struct model_service *svc,
+                                                     const struct model_port *port, sv name)
+{
+    struct build *b = &g->b;
+
+    return eds_cluster(
+        b, name, translate_cluster_name(b->a, "refused", port->port, (sv){NULL, 0}, svc->host));
+}
+
 const struct envoy_Cluster *grpc_cluster(struct grpc_build *g, const struct model_service *svc,
                                          const struct model_port *port, sv subset, sv name)
 {
     struct build *b = &g->b;
     struct istio_TrafficPolicy policy;
-    struct envoy_Cluster_EdsClusterConfig *eds;
     struct envoy_Cluster *c;
 
     if (subset.n && !build_subset(build_rule(b, svc), subset))
@@ -77,15 +104,12 @@ const struct envoy_Cluster *grpc_cluster(struct grpc_build *g, const struct mode
     if (svc->resolution != MODEL_RESOLVE_ENDPOINTS) {
         grpc_report(g, svc->object, SV("spec.resolution"),
                     "reach no hosts but those whose endpoints are known; calls to the host fail");
-        return NULL;
+        return without_endpoints(g, svc, port, name);
     }
     policy = build_policy(b, svc, port->port, subset);
     if (!plain(g, svc, &policy))
-        return NULL;
-    eds = build_copy(b, b->t->cluster_outbound->eds_cluster_config, sizeof *eds);
-    eds->service_name = name;
-    c = MAKE(b, envoy_Cluster, .name = name, .which_cluster_discovery_type = envoy_Cluster_type_tag,
-             .type = envoy_Cluster_EDS, .eds_cluster_config = eds);
+        return without_endpoints(g, svc, port, name);
+    c = eds_cluster(b, name, name);
     balancer(g, svc, policy.load_balancer, c);
     limits(g, svc, &policy, c);
     return c;

@@ -113,6 +113,16 @@ static const struct envoy_RouteAction *action(struct build *b, const struct envo
     return a;
 }
 
+/* To where nobody answers. A route that does not forward would say it better, but ends grpc-js. */
+static const struct envoy_RouteAction *fail(struct rules *r)
+{
+    struct build *b = &r->g->b;
+
+    return MAKE(b, envoy_RouteAction, .which_cluster_specifier = envoy_RouteAction_cluster_tag,
+                .cluster =
+                    translate_cluster_name(b->a, "refused", r->port, (sv){NULL, 0}, r->svc->host));
+}
+
 /* ---- rules ---- */
 
 static sv name_of(struct rules *r, const struct route_at *at)
@@ -135,9 +145,7 @@ static bool add_match(struct rules *r, const struct route_at *at,
         /* What it would have taken is not known: nothing that stands behind it may take it. */
         field(r, at, "match.withoutHeaders",
               "match at most four values that headers must not have" FAILS);
-        route.which_action = envoy_Route_non_forwarding_action_tag;
-        route.route = NULL;
-        route.non_forwarding_action = MAKE0(&r->g->b, envoy_NonForwardingAction);
+        route.route = fail(r);
         route.match = build_route_match(&r->g->b, NULL);
         push(r, build_copy(&r->g->b, &route, sizeof route));
         return true;
@@ -156,20 +164,14 @@ static bool add_rule(struct rules *r, const struct route_at *at)
 {
     struct build *b = &r->g->b;
     const struct istio_HTTPRoute *in = at->rule->route;
-    struct envoy_Route route = {.name = name_of(r, at)};
+    struct envoy_Route route = {.name = name_of(r, at), .which_action = envoy_Route_route_tag};
     bool here = !in->match.n;
 
     for (uint32_t k = 0; k < in->match.n && !here; k++)
         here = build_match_holds(b, in->match.v[k], r->port);
     if (!here)
         return false;
-    if (can_forward(r, at)) {
-        route.which_action = envoy_Route_route_tag;
-        route.route = action(b, route_forward(b, at, (sv){NULL, 0}), in);
-    } else {
-        route.which_action = envoy_Route_non_forwarding_action_tag;
-        route.non_forwarding_action = MAKE0(b, envoy_NonForwardingAction);
-    }
+    route.route = can_forward(r, at) ? action(b, route_forward(b, at, (sv){NULL, 0}), in) : fail(r);
     if (!in->match.n)
         return add_match(r, at, NULL, route);
     for (uint32_t k = 0; k < in->match.n; k++) {

@@ -92,7 +92,9 @@ typedef void (*translate_problem)(void *arg, const struct model_problem *p);
 enum translate_grpc_type {
     TRANSLATE_GRPC_LISTENER, /* "host:port", as in xds:///host:port */
     TRANSLATE_GRPC_ROUTES,   /* "outbound|80||host" */
-    TRANSLATE_GRPC_CLUSTER,  /* "outbound|80|v1|host"; its endpoints: translate_endpoints() */
+    /* "outbound|80|v1|host", or "refused|80||host" of calls that fail; their endpoints are
+     * those of translate_endpoints(). */
+    TRANSLATE_GRPC_CLUSTER,
 };
 /* One resource, packed; false when there is none of that name, or gRPC cannot use it. What gRPC
  * cannot do is reported (report may be NULL); strings of problems live in a. */

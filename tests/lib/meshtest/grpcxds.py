@@ -1,9 +1,9 @@
 """A gRPC client without a sidecar, and what it needs to find the control plane.
 
-    c = Client("python" | "go", tmp_path, control_address)
+    c = Client("python" | "go" | "node", tmp_path, control_address)
     c.call("flaskapp.books.svc.cluster.local:80", {"x-user": "eva"}, n=20)  -> {"code", "details", "by": {backend: answers}}
 
-python -m meshtest.grpcxds does with grpcio what tests/go/grpcxds does with grpc-go: a JSON object a line.
+python -m meshtest.grpcxds does with grpcio what tests/go/grpcxds does with grpc-go and tests/node/grpcxds.js with grpc-js: a JSON object a line.
 """
 import json
 import os
@@ -14,18 +14,20 @@ from pathlib import Path
 from . import procs
 
 LIB = Path(__file__).resolve().parents[1]
-COMMANDS = {"python": [sys.executable, "-m", "meshtest.grpcxds"], "go": [procs.TOP / ".peers" / "bin" / "grpcxds"]}
+COMMANDS = {"python": [sys.executable, "-m", "meshtest.grpcxds"], "go": [procs.TOP / ".peers" / "bin" / "grpcxds"],
+            "node": ["node", procs.TOP / "tests" / "node" / "grpcxds.js", procs.TOP / ".peers" / "node" / "node_modules"]}
 
 
 def bootstrap(address, ns, name, labels=None, generator="grpc"):
-    """As Istio's agent writes it for gRPC."""
+    """As Istio's agent writes it for gRPC; grpc-js demands a locality, which may be empty."""
     meta = {"GENERATOR": generator, "NAMESPACE": ns, "LABELS": labels or {}}
     return {"xds_servers": [{"server_uri": address, "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
-            "node": {"id": f"sidecar~127.0.0.1~{name}.{ns}~{ns}.svc.cluster.local", "metadata": meta}}
+            "node": {"id": f"sidecar~127.0.0.1~{name}.{ns}~{ns}.svc.cluster.local", "locality": {}, "metadata": meta}}
 
 
 class Client:
     def __init__(self, kind, tmp_path, address, ns="books", **node):
+        self.kind = kind
         path = Path(tmp_path) / f"bootstrap-{kind}.json"
         path.write_text(json.dumps(bootstrap(address, ns, f"client-{kind}", **node)))
         self.log = open(Path(tmp_path) / f"grpcxds-{kind}.log", "ab")
