@@ -5,7 +5,9 @@
 /* covers: DestinationRule.host, DestinationRule.trafficPolicy, DestinationRule.subsets,
  * DestinationRule.exportTo, DestinationRule.workloadSelector, TrafficPolicy.loadBalancer,
  * TrafficPolicy.connectionPool, TrafficPolicy.outlierDetection, TrafficPolicy.tls,
- * TrafficPolicy.portLevelSettings, TrafficPolicy.proxyProtocol, TrafficPolicy.retryBudget,
+ * TrafficPolicy.portLevelSettings, TrafficPolicy.tunnel, TrafficPolicy.TunnelSettings.protocol,
+ * TrafficPolicy.TunnelSettings.targetHost, TrafficPolicy.TunnelSettings.targetPort,
+ * TrafficPolicy.proxyProtocol, TrafficPolicy.retryBudget,
  * TrafficPolicy.PortTrafficPolicy.port, TrafficPolicy.PortTrafficPolicy.loadBalancer,
  * TrafficPolicy.PortTrafficPolicy.connectionPool, TrafficPolicy.PortTrafficPolicy.outlierDetection,
  * TrafficPolicy.PortTrafficPolicy.tls, TrafficPolicy.ProxyProtocol.version,
@@ -224,6 +226,60 @@ static void test_pools(void **state)
     expect(line_of(f, "10.1.2.3_3306"), "\"idle_timeout\":\"5s\"");
     expect(line_of(f, "10.1.2.3_3306"), "\"max_downstream_connection_duration\":\"50s\"");
     expect(line_of(f, "10.1.2.3_3306"), "\"hash_policy\":[{\"source_ip\":{}}]");
+}
+
+/* TCP goes through a forward proxy: a subset's tunnel is its own, and a split has that of the rule.
+ */
+static void test_tunnel(void **state)
+{
+    struct fixture *f = *state;
+    const char *split =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: db, namespace: "
+        "books}\nspec: {hosts: [db], tcp: [{route: [{destination: {host: db, subset: v1}, weight: "
+        "1}, "
+        "{destination: {host: db, subset: v2}, weight: 1}]}]}\n---\n";
+    const struct {
+        const char *rule, *expected;
+        const char *route; /* to subset v1, or split, or NULL */
+    } cases[] = {
+        {"tunnel: {targetHost: ext.test, targetPort: 443}",
+         "\"tunneling_config\":{\"hostname\":\"ext.test:443\"}", NULL},
+        {"tunnel: {targetHost: ext.test, targetPort: 443, protocol: CONNECT}",
+         "\"tunneling_config\":{\"hostname\":\"ext.test:443\"}", split},
+        {"tunnel: {targetHost: '2001:db8::1', targetPort: 1, protocol: POST}",
+         "\"tunneling_config\":{\"hostname\":\"[2001:db8::1]:1\",\"use_post\":true}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[4000];
+        snprintf(text, sizeof text,
+                 "%s" RULE("r", "books",
+                           "{host: db, trafficPolicy: {%s}, subsets: [{name: v1}, {name: v2}]}"),
+                 cases[i].route ? cases[i].route : "", cases[i].rule);
+        rules(f, text);
+        listeners(f);
+        expect(line_of(f, "10.1.2.3_3306"), cases[i].expected);
+    }
+    const char *to_v1 =
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: db, namespace: "
+        "books}\nspec: {hosts: [db], tcp: [{route: [{destination: {host: db, subset: "
+        "v1}}]}]}\n---\n";
+    char text[4000];
+    snprintf(text, sizeof text,
+             "%s" RULE("r", "books",
+                       "{host: db, trafficPolicy: {tunnel: {targetHost: a, targetPort: 1}}, "
+                       "subsets: [{name: v1, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]}"),
+             to_v1);
+    rules(f, text);
+    listeners(f);
+    expect_not(line_of(f, "10.1.2.3_3306"), "tunneling_config");
+    snprintf(text, sizeof text,
+             "%s" RULE("r", "books",
+                       "{host: db, subsets: [{name: v1, trafficPolicy: {tunnel: {targetHost: a, "
+                       "targetPort: 1}}}]}"),
+             to_v1);
+    rules(f, text);
+    listeners(f);
+    expect(line_of(f, "10.1.2.3_3306"), "\"tunneling_config\":{\"hostname\":\"a:1\"}");
 }
 
 static void test_outliers(void **state)
@@ -516,7 +572,14 @@ static void test_refusals(void **state)
     const struct {
         const char *policy, *text;
     } cases[] = {
-        {"{tunnel: {targetHost: a, targetPort: 1}}", "spec.trafficPolicy.tunnel: not supported"},
+        {"{tunnel: {targetPort: 1}}", "tunnel.targetHost: a host name or an address is needed"},
+        {"{tunnel: {targetHost: '*.a', targetPort: 1}}", "tunnel.targetHost: a host name"},
+        {"{tunnel: {targetHost: 'a b', targetPort: 1}}",
+         "tunnel.targetHost: 'a b' is no host name"},
+        {"{tunnel: {targetHost: a}}", "tunnel.targetPort: must be 1 to 65535"},
+        {"{tunnel: {targetHost: a, targetPort: 65536}}", "tunnel.targetPort: must be 1 to 65535"},
+        {"{tunnel: {targetHost: a, targetPort: 1, protocol: GET}}",
+         "tunnel.protocol: must be CONNECT or POST"},
         {"{retryBudget: {budgetInterval: 1s}}", "retryBudget.budgetInterval: not supported"},
         {"{retryBudget: {percent: 101}}", "retryBudget.percent: must be 0 to 100"},
         {"{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}",
@@ -571,9 +634,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_balancers), T(test_hash_policies), T(test_pools),           T(test_outliers),
-        T(test_tls),       T(test_inheritance),   T(test_which_rule),      T(test_merged_rules),
-        T(test_failover),  T(test_distribute),    T(test_passthrough_tls), T(test_refusals),
+        T(test_balancers),    T(test_hash_policies), T(test_pools),       T(test_outliers),
+        T(test_tunnel),       T(test_tls),           T(test_inheritance), T(test_which_rule),
+        T(test_merged_rules), T(test_failover),      T(test_distribute),  T(test_passthrough_tls),
+        T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,10 +3,9 @@
 
 #include <math.h>
 #include <stdio.h>
+#include "net/addr.h"
 
 static const struct validate_refusal refused[] = {
-    {"TrafficPolicy", "tunnel",
-     "connections are not carried through CONNECT; send them to the proxy as a ServiceEntry"},
     {"TrafficPolicy.RetryBudget", "budgetInterval",
      "the budget is a share of the requests that are under way, not of an interval; leave it out"},
     {"LoadBalancerSettings", "zoneAwareLbSetting",
@@ -323,6 +322,24 @@ static int check_budget(struct validating *c, const char *path,
     return r->percent ? check_percent(c, PATH(sub, "%s.percent", path), r->percent->value) : 0;
 }
 
+static int check_tunnel(struct validating *c, const char *path,
+                        const struct istio_TrafficPolicy_TunnelSettings *t)
+{
+    char sub[VALIDATE_PATH_BYTES];
+    struct addr ip;
+    int rc = 0;
+
+    PATH(sub, "%s.protocol", path);
+    if (t->protocol.n && !sv_eq(t->protocol, SV("CONNECT")) && !sv_eq(t->protocol, SV("POST")))
+        return validate_bad(c, sub, "InvalidValue", "%s: must be CONNECT or POST", sub);
+    PATH(sub, "%s.targetHost", path);
+    if (!t->target_host.n || sv_find(t->target_host, '*') >= 0)
+        return validate_bad(c, sub, "Required", "%s: a host name or an address is needed", sub);
+    if (addr_ip(&ip, t->target_host, 0))
+        rc = validate_host(c, sub, t->target_host);
+    return rc ? rc : validate_port(c, PATH(sub, "%s.targetPort", path), t->target_port);
+}
+
 /* ---- policies ---- */
 
 static int check_parts(struct validating *c, const char *path,
@@ -366,6 +383,8 @@ static int check_policy(struct validating *c, const char *path, const struct ist
     }
     if (!rc && p->retry_budget)
         rc = check_budget(c, PATH(sub, "%s.retryBudget", path), p->retry_budget);
+    if (!rc && p->tunnel)
+        rc = check_tunnel(c, PATH(sub, "%s.tunnel", path), p->tunnel);
     return rc;
 }
 

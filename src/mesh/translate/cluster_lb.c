@@ -255,3 +255,23 @@ void build_tcp_policy(struct build *b, struct envoy_TcpProxy *t, sv cluster)
         t->hash_policy.n = 1;
     }
 }
+
+void build_tcp_tunnel(struct build *b, struct envoy_TcpProxy *t, sv cluster, bool split)
+{
+    const struct istio_TrafficPolicy_TunnelSettings *to;
+    const struct model_service *svc;
+    sv direction, subset, host;
+    uint16_t port;
+
+    if (!translate_cluster_parse(cluster, &direction, &port, &subset, &host))
+        return;
+    svc = model_service_find(b->m, host);
+    to = svc ? build_policy(b, svc, port, split ? (sv){NULL, 0} : subset).tunnel : NULL;
+    if (!to)
+        return;
+    bool v6 = sv_find(to->target_host, ':') >= 0;
+    t->tunneling_config = MAKE(b, envoy_TcpProxy_TunnelingConfig,
+                               .hostname = arena_printf(b->a, v6 ? "[%.*s]:%u" : "%.*s:%u",
+                                                        SV_ARG(to->target_host), to->target_port),
+                               .use_post = sv_eq(to->protocol, SV("POST")));
+}

@@ -64,7 +64,8 @@ void build_emit(struct build *b, sv name, const struct pb_message *m, const void
 /* The rule that holds for svc as seen from the proxy, and the policy in force for a port and
  * subset, by Istio's inheritance. Each part (load balancer, pool, TLS …) is taken whole from the
  * subset, else from the rule; where either has settings for the port, those stand in place of its
- * load balancer, pool, outlier detection and TLS altogether. */
+ * load balancer, pool, outlier detection and TLS altogether. Only the tunnel is the subset's own or
+ * none. */
 struct istio_TrafficPolicy build_policy(struct build *b, const struct model_service *svc,
                                         uint16_t port, sv subset);
 const struct istio_DestinationRule *build_rule(struct build *b, const struct model_service *svc);
@@ -93,6 +94,9 @@ const struct istio_LocalityLoadBalancerSetting *build_locality(const struct isti
 void build_hash(struct build *b, struct envoy_RouteAction *a, sv cluster);
 /* Time-outs and hashing of the rule of the cluster's service for TCP connections to it. */
 void build_tcp_policy(struct build *b, struct envoy_TcpProxy *t, sv cluster);
+/* The tunnel of that rule. Where a connection may go to one of several clusters, it is that of the
+ * first one's rule as a whole, `split`: a listener has one. */
+void build_tcp_tunnel(struct build *b, struct envoy_TcpProxy *t, sv cluster, bool split);
 /* Endpoints by locality and priority as this proxy uses them. */
 const struct envoy_ClusterLoadAssignment *build_assignment(struct build *b,
                                                            const struct model_service *svc,

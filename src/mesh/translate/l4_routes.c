@@ -37,6 +37,7 @@ static const struct envoy_Filter *to_cluster(struct build *b, sv cluster)
              .which_cluster_specifier = envoy_TcpProxy_cluster_tag, .cluster = cluster);
 
     build_tcp_policy(b, t, cluster);
+    build_tcp_tunnel(b, t, cluster, false);
     return build_tcp_filter(b, t);
 }
 
@@ -64,6 +65,7 @@ static const struct envoy_Filter *to_route(struct build *b, const struct model_o
                                      .weight = (uint32_t)route[i]->weight);
         build_tcp_policy(b, t, to);
     }
+    build_tcp_tunnel(b, t, build_destination(b, route[0]->destination, vs->ns, port), true);
     return build_tcp_filter(b, t);
 }
 

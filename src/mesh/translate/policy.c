@@ -66,7 +66,6 @@ static void overlay(struct istio_TrafficPolicy *out, const struct istio_TrafficP
     TAKE(connection_pool);
     TAKE(outlier_detection);
     TAKE(tls);
-    TAKE(tunnel);
     TAKE(proxy_protocol);
     TAKE(retry_budget);
 #undef TAKE
@@ -89,10 +88,13 @@ struct istio_TrafficPolicy build_policy(struct build *b, const struct model_serv
     struct istio_TrafficPolicy out = {0};
     const struct istio_DestinationRule *r = build_rule(b, svc);
     const struct istio_Subset *s = subset.n ? build_subset(r, subset) : NULL;
+    const struct istio_TrafficPolicy *own;
 
     if (r)
         overlay(&out, r->traffic_policy, port);
     if (s)
         overlay(&out, s->traffic_policy, port);
+    own = subset.n ? (s ? s->traffic_policy : NULL) : r ? r->traffic_policy : NULL;
+    out.tunnel = own ? own->tunnel : NULL;
     return out;
 }

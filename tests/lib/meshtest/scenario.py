@@ -133,6 +133,7 @@ def observe(rec, log, clean):
         o["version"] = SERVERS[o["backend"]][1]
     if log:
         o.update({k: clean(str(log[k])) if log[k] is not None else "-" for k in LOGGED})
+        o["flags"] = ",".join(sorted(o["flags"].split(",")))  # a set: in which order they were set says nothing
     return o
 
 

@@ -212,6 +212,11 @@ static uint64_t downstream_gone(const struct tcp_session *s)
     return s->connected ? 0 : STREAM_FLAG_DC;
 }
 
+static uint64_t upstream_gone(const struct tcp_session *s)
+{
+    return s->up.c && s->up.c->error == E_RESET ? STREAM_FLAG_UR : STREAM_FLAG_UC;
+}
+
 /* Everything that can go from one side to the other now. False when the session ended. */
 static bool pump(struct tcp_session *s, struct side *from, struct side *to)
 {
@@ -231,7 +236,7 @@ static bool pump(struct tcp_session *s, struct side *from, struct side *to)
             break;
         }
         if (n < 0) {
-            s->flags |= from == &s->up ? STREAM_FLAG_UC : downstream_gone(s);
+            s->flags |= from == &s->up ? upstream_gone(s) : downstream_gone(s);
             finish(s, from == &s->up, true);
             return false;
         }
@@ -271,7 +276,7 @@ static void on_up(struct conn *c, unsigned events, void *user)
 {
     struct tcp_session *s = user;
     if (events & CONN_EV_ERROR) {
-        s->flags |= STREAM_FLAG_UC;
+        s->flags |= upstream_gone(s);
         finish(s, true, true);
         return;
     }
@@ -350,10 +355,9 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     s->host = host;
     free((char *)(uintptr_t)s->failure.p);
     s->failure = details.n ? sv_make(sv_dup(details), details.n) : (sv){NULL, 0};
-    bool again = (why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT) &&
-                 s->attempts < s->cfg->attempts;
-    if (!again) {
-        if (s->attempts > 1)
+    bool connect = why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT;
+    if (!connect || s->attempts >= s->cfg->attempts) {
+        if (connect) /* also when there was to be one attempt only, as Envoy says it */
             s->flags |= STREAM_FLAG_URX;
         give_up(s, why);
         return;
