@@ -1,9 +1,11 @@
 #include "h1/h1_parse.h"
 #include "http/chars.h"
 
-/*   size [ BWS ; ext ] CRLF data CRLF   ...   0 [ ; ext ] CRLF trailers CRLF
+/*   size BWS [ ; ext ] CRLF data CRLF   ...   0 [ ; ext ] CRLF trailers CRLF
  *
- * The size line is read byte by byte, data is moved as slices. */
+ * The size line is read byte by byte, data is moved as slices. Blanks behind a size are no part of
+ * the grammar, but servers that write sizes of a fixed width pad with them, and everybody reads the
+ * same number. */
 enum { SIZE, BWS, EXT, LINE_LF, DATA, DATA_CR, DATA_LF, LAST };
 
 /* Data shorter than this is copied together instead of sliced: a body in one-byte chunks must not
@@ -55,6 +57,8 @@ static const char *line_byte(struct h1_chunk *k, uint8_t c)
     case BWS:
         if (c == ';')
             k->state = EXT;
+        else if (c == '\r')
+            k->state = LINE_LF;
         else if (c != ' ' && c != '\t')
             return "space behind a chunk size";
         return NULL;

@@ -47,6 +47,9 @@ static int read_method(const char **p, const char *end, struct http_head *m, str
     if (*q != ' ' || q == *p)
         return fail_codec(err, "method is not a token");
     m->method = sv_make(*p, (size_t)(q - *p));
+    /* It begins HTTP/2 and is no method of HTTP/1 (RFC 9113 11.6). */
+    if (sv_eq(m->method, SV("PRI")))
+        return fail_codec(err, "PRI is no method");
     *p = q + 1;
     return 0;
 }
@@ -67,7 +70,7 @@ static int read_target(const char **p, const char *end, const struct h1_limits *
     return 0;
 }
 
-/* What is no HTTP/1.0 or 1.1: 426 when it is well formed, 400 when it is no version at all. */
+/* What is no HTTP/1: 505 when it is well formed, 400 when it is no version at all. */
 static int refuse_version(const char *p, size_t n, struct h1_error *err)
 {
     static const char form[8] = "HTTP/9.9";
@@ -78,16 +81,16 @@ static int refuse_version(const char *p, size_t n, struct h1_error *err)
     }
     if (n < sizeof(form))
         return E_AGAIN;
-    return h1_fail(err, "low_version", "not HTTP/1.0 or HTTP/1.1", 426);
+    return h1_fail(err, "http1.unsupported_version", "not HTTP/1", 505);
 }
 
-/* "HTTP/1.x" */
+/* "HTTP/1.x"; a minor version that is higher than ours is read as 1.1 (RFC 9110 2.5). */
 static int read_version(const char **p, const char *end, struct http_head *m, struct h1_error *err)
 {
     size_t n = (size_t)(end - *p) < 8 ? (size_t)(end - *p) : 8;
-    if (n < 8 || memcmp(*p, "HTTP/1.", 7) != 0 || ((*p)[7] != '0' && (*p)[7] != '1'))
+    if (n < 8 || memcmp(*p, "HTTP/1.", 7) != 0 || (*p)[7] < '0' || (*p)[7] > '9')
         return refuse_version(*p, n, err);
-    m->protocol = (*p)[7] == '1' ? HTTP_11 : HTTP_10;
+    m->protocol = (*p)[7] == '0' ? HTTP_10 : HTTP_11;
     *p += 8;
     return 0;
 }

@@ -158,6 +158,8 @@ static bool known_field(struct h2_session *h, const struct hpack_field *f, sv va
     case HTTP_H_CONTENT_LENGTH:
         if (!trailers)
             length_field(h, value);
+        else if (h->c.server) /* framing behind the body: from a client, refused; else dropped */
+            malformed(b, RULE);
         return !trailers && !b->malformed;
     case HTTP_H_COOKIE:
         b->crumbs++;
