@@ -213,6 +213,11 @@ static void test_pools(void **state)
         snprintf(text, sizeof text, "{connectionPool: %s}", cases[i].pool);
         expect(cluster(f, text), cases[i].part);
     }
+    /* A budget also where nothing is said, but not beside a limit. */
+    expect(cluster(f, "{}"),
+           "\"retry_budget\":{\"budget_percent\":{\"value\":20},\"min_retry_concurrency\":16}");
+    if (strstr(cluster(f, "{connectionPool: {http: {maxRetries: 6}}}"), "retry_budget"))
+        fail_msg("two limits: %s", f->json.p);
     expect(cluster(f, "{retryBudget: {percent: 30, minRetryConcurrency: 2}}"),
            "\"retry_budget\":{\"budget_percent\":{\"value\":30},\"min_retry_concurrency\":2}");
     expect(cluster(f, "{retryBudget: {}}"),

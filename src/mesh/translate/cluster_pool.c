@@ -62,7 +62,10 @@ void cluster_apply_pool(struct outbound *o)
         t->max_pending_requests =
             positive(o->b, http->http1_max_pending_requests, t->max_pending_requests);
         t->max_requests = positive(o->b, http->http2_max_requests, t->max_requests);
-        t->max_retries = positive(o->b, http->max_retries, t->max_retries);
+        if (http->max_retries > 0) {
+            t->max_retries = build_u32(o->b, (uint32_t)http->max_retries);
+            t->retry_budget = NULL; /* would take its place */
+        }
     }
     apply_budget(o, t);
     o->c->circuit_breakers =

@@ -49,7 +49,9 @@ static const char retry_priority[] =
     "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig\", "
     "update_frequency: 2}}\n";
 
-/* No panic: endpoints that drain or are not ready are in EDS, and would get work in it. */
+/* No panic: endpoints that drain or are not ready are in EDS, and would get work in it. A retry
+ * budget: a service that fails under load must not get a multiple of it. Its least is what a small
+ * client has under way when an endpoint dies, so that nothing fails then. */
 static const char cluster_outbound[] =
     "type: EDS\n"
     "connect_timeout: 10s\n"
@@ -57,7 +59,8 @@ static const char cluster_outbound[] =
     "eds_cluster_config: {eds_config: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: "
     "V3}}\n"
     "circuit_breakers: {thresholds: [{max_connections: 4294967295, max_pending_requests: "
-    "4294967295, max_requests: 4294967295, max_retries: 4294967295, track_remaining: true}]}\n"
+    "4294967295, max_requests: 4294967295, track_remaining: true, retry_budget: "
+    "{budget_percent: {value: 20}, min_retry_concurrency: 16}}]}\n"
     "common_lb_config: {healthy_panic_threshold: {}}\n";
 
 static const char cluster_inbound[] =
