@@ -11,7 +11,6 @@
  * chunked (no trailers), "Connection: close". Anything else ends the connection. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -21,9 +20,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "serving.h"
 
 #define HEAD_MAX 65536
 
@@ -46,29 +45,12 @@ static size_t response_n, row_n;
 static char in[HEAD_MAX];
 static uint64_t uncounted, *answered = &uncounted;
 
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void count_in(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof *answered) < 0)
-        fail(path);
-    answered = mmap(NULL, sizeof *answered, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (answered == MAP_FAILED)
-        fail(path);
-    close(fd);
-}
-
 static void watch(int fd, void *data)
 {
     uint32_t events = EPOLLIN | EPOLLET | (data ? EPOLLOUT | EPOLLRDHUP : 0u);
     struct epoll_event e = {.events = events, .data.ptr = data};
     if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) < 0)
-        fail("epoll_ctl");
+        serving_fail("epoll_ctl");
 }
 
 static void make_response(size_t bytes)
@@ -82,7 +64,7 @@ static void make_response(size_t bytes)
     row_n = copies * response_n;
     response = malloc(row_n);
     if (!response)
-        fail("malloc");
+        serving_fail("malloc");
     for (size_t i = 0; i < copies; i++) {
         memcpy(response + i * response_n, head, (size_t)n);
         memset(response + i * response_n + n, 'x', bytes);
@@ -219,7 +201,7 @@ static void on_accept(int listener)
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         struct conn *c = calloc(1, sizeof *c);
         if (!c)
-            fail("calloc");
+            serving_fail("calloc");
         c->fd = fd;
         c->writable = true;
         watch(fd, c);
@@ -248,18 +230,11 @@ int main(int argc, char **argv)
         return 2;
     }
     if (argc == 4)
-        count_in(argv[3]);
-    int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)atoi(argv[1])),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        answered = serving_count(argv[3]);
     make_response((size_t)strtoull(argv[2], NULL, 10));
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* is inherited */
-    if (bind(listener, (struct sockaddr *)&at, sizeof at) < 0 || listen(listener, 4096) < 0)
-        fail("listen");
+    int listener = serving_listen(atoi(argv[1]));
     if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
-        fail("epoll_create1");
+        serving_fail("epoll_create1");
     watch(listener, NULL);
     for (;;) {
         struct epoll_event ev[256];

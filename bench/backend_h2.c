@@ -8,7 +8,6 @@
  * a file of 8 bytes, the number of responses begun so far. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
@@ -18,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "serving.h"
 
 #define STREAMS   1024 /* a connection's limit: more than any load here needs */
 #define OUT_BATCH 65536
@@ -46,29 +45,12 @@ static size_t body_n;
 static uint64_t *answered;
 static nghttp2_session_callbacks *callbacks;
 
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void count_in(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof *answered) < 0)
-        fail(path);
-    answered = mmap(NULL, sizeof *answered, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (answered == MAP_FAILED)
-        fail(path);
-    close(fd);
-}
-
 static void make_body(size_t n)
 {
     body_n = n + (grpc ? 5 : 0);
     body = malloc(body_n + 1);
     if (!body)
-        fail("malloc");
+        serving_fail("malloc");
     memset(body, 'x', body_n);
     if (grpc) {
         uint32_t len = htonl((uint32_t)n);
@@ -117,7 +99,7 @@ static void watch(int fd, void *data)
     uint32_t events = EPOLLIN | EPOLLET | (data ? EPOLLOUT | EPOLLRDHUP : 0u);
     struct epoll_event e = {.events = events, .data.ptr = data};
     if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e) < 0)
-        fail("epoll_ctl");
+        serving_fail("epoll_ctl");
 }
 
 static void keep(struct conn *c, const uint8_t *p, size_t n)
@@ -126,7 +108,7 @@ static void keep(struct conn *c, const uint8_t *p, size_t n)
         c->out_cap = (c->out_n + n) * 2;
         c->out = realloc(c->out, c->out_cap);
         if (!c->out)
-            fail("realloc");
+            serving_fail("realloc");
     }
     memcpy(c->out + c->out_n, p, n);
     c->out_n += n;
@@ -192,25 +174,12 @@ static void on_accept(int listener)
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         struct conn *c = calloc(1, sizeof *c);
         if (!c || nghttp2_session_server_new(&c->h2, callbacks, c))
-            fail("out of memory");
+            serving_fail("out of memory");
         c->fd = fd;
         c->writable = true;
         nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings, 1);
         watch(fd, c);
     }
-}
-
-static int listen_on(int port)
-{
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* is inherited */
-    if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 4096) < 0)
-        fail("listen");
-    return fd;
 }
 
 int main(int argc, char **argv)
@@ -221,13 +190,13 @@ int main(int argc, char **argv)
     }
     grpc = argc == 5;
     make_body((size_t)strtoull(argv[2], NULL, 10));
-    count_in(argv[3]);
+    answered = serving_count(argv[3]);
     if (nghttp2_session_callbacks_new(&callbacks))
-        fail("out of memory");
+        serving_fail("out of memory");
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    int listener = listen_on(atoi(argv[1]));
+    int listener = serving_listen(atoi(argv[1]));
     if ((ep = epoll_create1(EPOLL_CLOEXEC)) < 0)
-        fail("epoll_create1");
+        serving_fail("epoll_create1");
     watch(listener, NULL);
     for (;;) {
         struct epoll_event ev[256];

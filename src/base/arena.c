@@ -150,6 +150,20 @@ char *arena_cstr(struct arena *a, sv v)
     return p;
 }
 
+sv arena_lower(struct arena *a, sv v)
+{
+    size_t i = 0;
+    while (i < v.n && !(v.p[i] >= 'A' && v.p[i] <= 'Z'))
+        i++;
+    if (i == v.n)
+        return v;
+    char *p = arena_cstr(a, v);
+    for (; i < v.n; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] = (char)(p[i] + 32);
+    return sv_make(p, v.n);
+}
+
 sv arena_printf(struct arena *a, const char *fmt, ...)
 {
     char small[256];

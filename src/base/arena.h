@@ -40,6 +40,8 @@ void *arena_zalloc(struct arena *a, size_t n) __attribute__((malloc, returns_non
 /* A copy of the bytes, followed by a NUL that is not counted. */
 sv arena_sv(struct arena *a, sv v);
 char *arena_cstr(struct arena *a, sv v);
+/* v itself when no letter of it (ASCII) is upper case, else a copy. */
+sv arena_lower(struct arena *a, sv v);
 sv arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Calls fn(arg) when the arena is freed: for references that what lives here holds. */
 void arena_on_free(struct arena *a, void (*fn)(void *arg), void *arg);

@@ -122,7 +122,7 @@ static int read_url(struct question *q, sv url, struct error *err)
 static void find_service(struct question *q)
 {
     const struct model *m = q->o->m;
-    sv host = model_lower(q->a, q->x->host);
+    sv host = arena_lower(q->a, q->x->host);
 
     q->svc = model_service_find(m, host);
     if (!q->svc)
@@ -448,7 +448,7 @@ static int read_headers(const struct explain_request *in, struct http_head *head
         sv name, value;
         if (!sv_cut(in->headers[i], ':', &name, &value))
             return error_set(err, E_INVALID, "-H '%.*s': write NAME:VALUE", SV_ARG(in->headers[i]));
-        name = model_lower(a, sv_trim(name));
+        name = arena_lower(a, sv_trim(name));
         if (sv_eq_c(name, "host"))
             head->authority = sv_trim(value);
         else

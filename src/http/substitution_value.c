@@ -1,5 +1,6 @@
 /* The value of each operator. */
 #include <stdio.h>
+#include "http/grpc_status.h"
 #include "http/path.h"
 #include "http/substitution_int.h"
 
@@ -311,28 +312,6 @@ static const struct {
     {"Unauthenticated", "UNAUTHENTICATED"},
 };
 
-/* grpc-http-status-mapping.md */
-static uint64_t grpc_from_http(uint16_t status)
-{
-    switch (status) {
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
-}
-
 bool substitution_grpc_status(const struct substitution_ctx *c, uint64_t *status)
 {
     const struct stream_info *si = c->si;
@@ -347,7 +326,7 @@ bool substitution_grpc_status(const struct substitution_ctx *c, uint64_t *status
         return true;
     if (!si->response_code)
         return false;
-    *status = grpc_from_http(si->response_code);
+    *status = http_grpc_status(si->response_code);
     return true;
 }
 

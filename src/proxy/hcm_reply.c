@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "http/grpc_status.h"
 #include "http/path.h"
 #include "net/loop.h"
 #include "proxy/hcm.h"
@@ -192,27 +193,6 @@ static void map_reply(struct hcm_stream *s, const struct hcm_reply_config *cfg, 
         format_body(s, f, &c, r);
 }
 
-static int grpc_status_of(uint16_t http)
-{
-    switch (http) { /* gRPC's "HTTP to gRPC Status Code Mapping" */
-    case 400:
-        return 13;
-    case 401:
-        return 16;
-    case 403:
-        return 7;
-    case 404:
-        return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-        return 14;
-    default:
-        return 2;
-    }
-}
-
 /* Bytes outside of printable ASCII, and '%', as %XX (gRPC over HTTP/2, "Status-Message"). */
 static sv grpc_message(struct arena *a, sv text)
 {
@@ -240,7 +220,7 @@ static sv number(struct arena *a, uint64_t v)
 static void as_grpc(struct hcm_stream *s, const struct http_local_reply *lr, struct reply *r)
 {
     struct http_headers *h = &r->head->h;
-    int code = lr->grpc_status ? lr->grpc_status : grpc_status_of(r->head->status);
+    int code = lr->grpc_status ? lr->grpc_status : http_grpc_status(r->head->status);
     r->head->status = s->si.response_code = 200;
     http_headers_remove_id(h, HTTP_H_CONTENT_LENGTH);
     http_headers_set_id(h, HTTP_H_CONTENT_TYPE, SV("application/grpc"));

@@ -2,20 +2,6 @@
 
 #include "http/path.h"
 
-static sv lower(sv v, struct arena *a)
-{
-    size_t i = 0;
-    while (i < v.n && !(v.p[i] >= 'A' && v.p[i] <= 'Z'))
-        i++;
-    if (i == v.n)
-        return v;
-    char *p = arena_cstr(a, v);
-    for (; i < v.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] + 32);
-    return sv_make(p, v.n);
-}
-
 /* ---- text ---- */
 
 int route_regex_build(const struct envoy_RegexMatcher *m, const char *path, struct arena *a,
@@ -79,7 +65,7 @@ int string_match_build(const struct envoy_StringMatcher *m, const char *path, st
     if (s.kind != STRING_MATCH_EXACT && s.kind != STRING_MATCH_REGEX && s.text.n == 0)
         return error_set(err, E_INVALID, "%s: must not be empty", path);
     if (s.ignore_case)
-        s.text = lower(s.text, a);
+        s.text = arena_lower(a, s.text);
     *out = s;
     return 0;
 }
@@ -187,7 +173,7 @@ int header_match_build(const struct envoy_HeaderMatcher *m, const char *path, st
     if (!http_name_valid(pseudo ? sv_from(m->name, 1) : m->name))
         return error_set(err, E_INVALID, "%s.name: '%.*s' is no header name", path,
                          SV_ARG(m->name));
-    h.name = lower(m->name, a);
+    h.name = arena_lower(a, m->name);
     if (sv_eq(h.name, SV("host")))
         h.name = SV(":authority");
     h.id = http_name_find(h.name);

@@ -121,20 +121,6 @@ const void *route_copy(struct route_builder *b, const struct pb_message *type, c
 
 /* ---- domains ---- */
 
-static sv lower(struct arena *a, sv v)
-{
-    size_t i = 0;
-    while (i < v.n && !(v.p[i] >= 'A' && v.p[i] <= 'Z'))
-        i++;
-    if (i == v.n)
-        return v;
-    char *p = arena_cstr(a, v);
-    for (; i < v.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] + 32);
-    return sv_make(p, v.n);
-}
-
 /* Fields 1 and 2 of a packed virtual host are its name and domains. */
 static sv vhost_name(const struct route_table *t, uint32_t i)
 {
@@ -148,7 +134,7 @@ static int add_domain(struct route_table *t, uint32_t vhost, uint32_t at, sv dom
     sv text;
     if (domain.n == 0)
         return error_set(err, E_INVALID, ".domains[%u]: must not be empty", at);
-    if (!domain_parse(lower(&t->arena, domain), &kind, &text))
+    if (!domain_parse(arena_lower(&t->arena, domain), &kind, &text))
         return error_set(err, E_INVALID,
                          ".domains[%u]: '%.*s' has a '*' that is neither first nor last", at,
                          SV_ARG(domain));

@@ -301,7 +301,6 @@ struct model *model_store_build(struct model_store *s, const struct model *prev,
 void model_free(struct model *m);
 
 const struct model_service *model_service_find(const struct model *m, sv host);
-sv model_lower(struct arena *a, sv v); /* host names are compared in lower case */
 /* Istio's rule for short names: a name without dots is completed with the namespace of the object
  * that uses it and the domain ("reviews" in ns -> "reviews.ns.svc.cluster.local"); "a.b" with the
  * domain when a service of that name exists. Result lives in `a`. */

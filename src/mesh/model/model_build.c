@@ -474,7 +474,7 @@ static void build_config(struct builder *b)
     for (uint32_t i = 0; i < m->n_objects[MODEL_DESTINATION_RULE]; i++) {
         const struct model_object *o = m->objects[MODEL_DESTINATION_RULE][i];
         const struct istio_DestinationRule *r = o->spec;
-        model_rules_add(m, o, index_host(b, &m->rules_by_host, model_lower(&m->arena, r->host), o));
+        model_rules_add(m, o, index_host(b, &m->rules_by_host, arena_lower(&m->arena, r->host), o));
     }
     model_virtual_build(m);
 }

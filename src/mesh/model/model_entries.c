@@ -103,7 +103,7 @@ struct model_service *model_entry_service(struct arena *a, const struct model_ob
     sv *addresses = arena_array(a, sv, se->addresses.n + 1);
     sv *cidrs = arena_array(a, sv, se->addresses.n + 1);
 
-    svc->host = model_lower(a, host);
+    svc->host = arena_lower(a, host);
     svc->ns = o->ns;
     svc->name = o->name;
     svc->object = o;

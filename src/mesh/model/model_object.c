@@ -65,15 +65,6 @@ sv model_labels_get(struct model_labels labels, sv key)
     return (sv){NULL, 0};
 }
 
-sv model_lower(struct arena *a, sv v)
-{
-    char *p = arena_alloc(a, v.n + 1);
-
-    for (size_t i = 0; i < v.n; i++)
-        p[i] = (char)(v.p[i] >= 'A' && v.p[i] <= 'Z' ? v.p[i] | 0x20 : v.p[i]);
-    return sv_make(p, v.n);
-}
-
 /* ---- localities ---- */
 
 void model_locality_parse(sv text, char separator, sv *region, sv *zone, sv *sub_zone)

@@ -118,7 +118,7 @@ static const struct model_virtual *make(struct merging *g, const struct model_ob
     g->rules = NULL;
     g->n_rules = g->cap_rules = 0;
     for (uint32_t i = 0; i < vs->hosts.n; i++)
-        hosts[i] = model_host_resolve(m, model_lower(&m->arena, vs->hosts.v[i]), o->ns, &m->arena);
+        hosts[i] = model_host_resolve(m, arena_lower(&m->arena, vs->hosts.v[i]), o->ns, &m->arena);
     for (uint32_t i = 0; i < vs->http.n; i++) {
         if (vs->http.v[i]->delegate)
             add_delegated(g, i, vs->http.v[i]);

@@ -145,7 +145,7 @@ static void check_entry(struct checking *c)
 
     for (uint32_t i = 0; i < se->hosts.n; i++) {
         const struct model_service *svc =
-            model_service_find(c->m, model_lower(c->a, se->hosts.v[i]));
+            model_service_find(c->m, arena_lower(c->a, se->hosts.v[i]));
         if (svc && svc->object != c->o)
             check_report(
                 c, MODEL_ERROR, "Conflict", arena_printf(c->a, "spec.hosts[%u]", i),

@@ -54,7 +54,7 @@ static const struct model_service *target(struct build *b, sv name, uint16_t *po
     *port = (uint16_t)n;
     svc = model_service_find(
         b->m,
-        model_host_resolve(b->m, model_lower(b->a, sv_first(name, (size_t)colon)), b->p->ns, b->a));
+        model_host_resolve(b->m, arena_lower(b->a, sv_first(name, (size_t)colon)), b->p->ns, b->a));
     return svc && build_port(svc, *port) && build_visible(b, svc) ? svc : NULL;
 }
 
