@@ -2,14 +2,12 @@
 
 #include <string.h>
 
-#include "api/envoy.pb.h"
 #include "api/opentelemetry.pb.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "filters/worker.h"
 #include "grpc/grpc_frame.h"
 #include "grpc/grpc_status.h"
-#include "route/match.h"
 #include "upstream/upstream.h"
 
 #ifndef WEFT_VERSION
@@ -18,14 +16,17 @@
 
 #define FLUSH_SPANS 5
 #define FLUSH_MS    5000
-#define TIMEOUT_MS  10000 /* of a call, where none is configured */
-#define MAX_SPANS   1024  /* waiting for a call, where no number is configured */
-#define TARGETS_MAX 64    /* of one worker: past it, spans of new ones are dropped */
+#define TARGETS_MAX 64 /* of one worker: past it, spans of new ones are dropped */
 
+/* Those of calls come last: only Zipkin's has them. */
 #define TRACE_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                            \
     COUNTER(P, spans_sent)                                                                         \
     COUNTER(P, spans_dropped)                                                                      \
-    COUNTER(P, timer_flushed)
+    COUNTER(P, timer_flushed)                                                                      \
+    COUNTER(P, reports_sent)                                                                       \
+    COUNTER(P, reports_dropped)                                                                    \
+    COUNTER(P, reports_failed)                                                                     \
+    COUNTER(P, reports_skipped_no_cluster)
 STAT_GROUP_DECLARE(trace_stats, TRACE_STATS);
 STAT_GROUP_DEFINE(trace_stats, TRACE_STATS);
 
@@ -41,7 +42,7 @@ struct exporter {
 
 struct trace_worker {
     struct filter_worker *w;
-    struct stat_group stats;
+    struct stat_group otlp, zipkin;
     struct map exporters; /* key -> exporter */
     bool ended;
 };
@@ -58,7 +59,7 @@ struct call {
     struct timer timer;
     struct deferred freeing;
     uint32_t spans;
-    bool ok, over;
+    bool answered, ok, over;
 };
 
 /* ---- one call ---- */
@@ -73,7 +74,9 @@ static void free_call(struct deferred *d)
 
 static void count(struct exporter *e, unsigned which, uint32_t n)
 {
-    stat_add(&e->all->stats, which, n);
+    bool zipkin = e->t.protocol == TRACE_ZIPKIN;
+    if (zipkin || which < trace_stats_reports_sent)
+        stat_add(zipkin ? &e->all->zipkin : &e->all->otlp, which, n);
 }
 
 static void end(struct call *c)
@@ -85,6 +88,11 @@ static void end(struct call *c)
     timer_cancel(&c->timer);
     upstream_cluster_unref(c->cluster);
     count(e, c->ok ? trace_stats_spans_sent : trace_stats_spans_dropped, c->spans);
+    count(e,
+          c->ok         ? trace_stats_reports_sent
+          : c->answered ? trace_stats_reports_dropped
+                        : trace_stats_reports_failed,
+          1);
     loop_defer(e->all->w->loop, &c->freeing, free_call);
     e->call = NULL;
     if (e->spans && !e->all->ended && !timer_active(&e->flush))
@@ -100,19 +108,25 @@ static void look_at_status(struct call *c, const struct http_headers *h)
 
 static void on_head(void *user, struct http_head *head, bool last)
 {
-    if (head->status == 200)
-        look_at_status(user, &head->h);
+    struct call *c = user;
+    c->answered = true;
+    if (c->e->t.protocol != TRACE_OTLP_GRPC)
+        c->ok = head->status / 100 == 2;
+    else if (head->status == 200)
+        look_at_status(c, &head->h);
 }
 
 static void on_trailers(void *user, struct http_headers *trailers)
 {
-    look_at_status(user, trailers);
+    struct call *c = user;
+    if (c->e->t.protocol == TRACE_OTLP_GRPC)
+        look_at_status(c, trailers);
 }
 
 static void on_reset(void *user, enum http_reset why, const char *details)
 {
     struct call *c = user;
-    c->ok = false;
+    c->ok = c->answered = false;
 }
 
 static void on_close(void *user)
@@ -129,7 +143,7 @@ static const struct http_stream_events no_events;
 static void give_up(struct call *c)
 {
     struct http_stream *s = c->s;
-    c->ok = false;
+    c->ok = c->answered = false;
     if (c->open)
         upstream_cancel(c->open);
     c->open = NULL;
@@ -148,7 +162,8 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     c->open = NULL;
     c->s = s;
     http_stream_set_user(s, &events, c);
-    if (s->codec->protocol != HTTP_2 || s->ops->send_head(s, &c->head, false) < 0) {
+    bool grpc = c->e->t.protocol == TRACE_OTLP_GRPC;
+    if ((grpc && s->codec->protocol != HTTP_2) || s->ops->send_head(s, &c->head, false) < 0) {
         give_up(c);
         return;
     }
@@ -170,25 +185,46 @@ static void on_timeout(struct timer *t)
     give_up(container_of(t, struct call, timer));
 }
 
+static void make_grpc_fields(struct call *c)
+{
+    struct http_headers *h = &c->head.h;
+    char timeout[16];
+    http_headers_add_id(h, HTTP_H_CONTENT_TYPE, SV("application/grpc"));
+    http_headers_add_id(h, HTTP_H_TE, SV("trailers"));
+    http_headers_add_id(h, HTTP_H_GRPC_TIMEOUT,
+                        arena_sv(&c->arena, grpc_timeout_format(c->e->t.timeout_ms, timeout)));
+}
+
+static void make_http_fields(struct call *c)
+{
+    struct http_headers *h = &c->head.h;
+    http_headers_add_id(h, HTTP_H_CONTENT_TYPE,
+                        c->e->t.protocol == TRACE_ZIPKIN ? SV("application/json")
+                                                         : SV("application/x-protobuf"));
+    http_headers_add_id(h, HTTP_H_CONTENT_LENGTH, arena_printf(&c->arena, "%zu", c->body.len));
+    c->head.content_length = (int64_t)c->body.len;
+}
+
+/* The body is made. */
 static void make_head(struct call *c)
 {
     const struct trace_target *t = &c->e->t;
     struct http_head *h = &c->head;
-    char timeout[16];
     http_head_init(h, &c->arena);
     h->method = SV("POST");
     h->scheme = SV("http");
-    h->path = SV(opentelemetry_TraceService_Export_PATH);
-    h->authority = arena_sv(&c->arena, t->authority.n ? t->authority : t->cluster);
+    h->path = arena_sv(&c->arena, t->path);
+    h->authority = arena_sv(&c->arena, t->authority);
     h->protocol = HTTP_2;
     h->content_length = -1;
-    http_headers_add_id(&h->h, HTTP_H_CONTENT_TYPE, SV("application/grpc"));
-    http_headers_add_id(&h->h, HTTP_H_TE, SV("trailers"));
-    http_headers_add_id(&h->h, HTTP_H_USER_AGENT, SV("OTel-OTLP-Exporter-Weft/" WEFT_VERSION));
-    http_headers_add_id(&h->h, HTTP_H_GRPC_TIMEOUT,
-                        arena_sv(&c->arena, grpc_timeout_format(t->timeout_ms, timeout)));
-    for (uint32_t i = 0; i < t->n_metadata; i++)
-        http_headers_add(&h->h, t->metadata[i]->key, t->metadata[i]->value);
+    if (t->protocol == TRACE_OTLP_GRPC)
+        make_grpc_fields(c);
+    else
+        make_http_fields(c);
+    if (t->protocol != TRACE_ZIPKIN)
+        http_headers_add_id(&h->h, HTTP_H_USER_AGENT, SV("OTel-OTLP-Exporter-Weft/" WEFT_VERSION));
+    for (uint32_t i = 0; i < t->n_headers; i++)
+        http_headers_add(&h->h, t->headers[i].name, t->headers[i].value);
 }
 
 static void make_body(struct call *c)
@@ -196,8 +232,17 @@ static void make_body(struct call *c)
     struct exporter *e = c->e;
     struct strbuf m;
     strbuf_init(&m, SIZE_MAX / 2);
-    trace_otlp_request(&m, &e->batch, e->t.service_name);
-    grpc_frame_append(&c->body, strbuf_sv(&m));
+    if (e->t.protocol == TRACE_ZIPKIN) {
+        strbuf_add_ch(&m, '[');
+        strbuf_add_sv(&m, strbuf_sv(&e->batch));
+        strbuf_add_ch(&m, ']');
+    } else {
+        trace_otlp_request(&m, &e->batch, e->t.service_name);
+    }
+    if (e->t.protocol == TRACE_OTLP_GRPC)
+        grpc_frame_append(&c->body, strbuf_sv(&m));
+    else
+        buf_append_sv(&c->body, strbuf_sv(&m));
     strbuf_fini(&m);
     c->spans = e->spans;
     e->spans = 0;
@@ -211,6 +256,7 @@ static void flush(struct exporter *e)
     timer_cancel(&e->flush);
     if (!cluster) {
         count(e, trace_stats_spans_dropped, e->spans);
+        count(e, trace_stats_reports_skipped_no_cluster, 1);
         e->spans = 0;
         strbuf_reset(&e->batch);
         return;
@@ -220,8 +266,8 @@ static void flush(struct exporter *e)
     c->cluster = cluster;
     arena_init(&c->arena);
     buf_init(&c->body);
-    make_head(c);
     make_body(c);
+    make_head(c);
     c->ctx = (struct upstream_ctx){
         .request = &c->head, .sni_override = c->head.authority, .downstream_protocol = HTTP_2};
     timer_init(&c->timer, e->all->w->loop, on_timeout);
@@ -243,16 +289,22 @@ static void on_flush(struct timer *t)
 
 /* ---- spans in ---- */
 
+static void init_stats(struct filter_worker *w, struct stat_group *g, sv prefix)
+{
+    struct stats_scope *sc = stats_scope_plain(w->stats, prefix);
+    stat_group_init(g, &trace_stats_def, sc);
+    stats_scope_unref(sc);
+}
+
 static struct trace_worker *worker_of(struct filter_worker *w)
 {
     if (w->traces)
         return w->traces;
     struct trace_worker *t = mem_new(struct trace_worker);
-    struct stats_scope *sc = stats_scope_plain(w->stats, SV("tracing.opentelemetry."));
     t->w = w;
     map_init(&t->exporters);
-    stat_group_init(&t->stats, &trace_stats_def, sc);
-    stats_scope_unref(sc);
+    init_stats(w, &t->otlp, SV("tracing.opentelemetry."));
+    init_stats(w, &t->zipkin, SV("tracing.zipkin."));
     return w->traces = t;
 }
 
@@ -268,19 +320,26 @@ static struct exporter *exporter_of(struct trace_worker *all, const struct trace
     e->t.key = arena_sv(&e->own, t->key);
     e->t.cluster = arena_sv(&e->own, t->cluster);
     e->t.authority = arena_sv(&e->own, t->authority);
+    e->t.path = arena_sv(&e->own, t->path);
     e->t.service_name = arena_sv(&e->own, t->service_name);
-    struct envoy_HeaderValue *h = arena_array(&e->own, struct envoy_HeaderValue, t->n_metadata + 1);
-    const struct envoy_HeaderValue **v = arena_alloc(&e->own, sizeof *v * (t->n_metadata + 1));
-    for (uint32_t i = 0; i < t->n_metadata; i++) {
-        h[i].key = arena_sv(&e->own, t->metadata[i]->key);
-        h[i].value = arena_sv(&e->own, t->metadata[i]->value);
-        v[i] = &h[i];
-    }
-    e->t.metadata = v;
+    e->t.headers = arena_array(&e->own, struct trace_header, t->n_headers);
+    for (uint32_t i = 0; i < t->n_headers; i++)
+        e->t.headers[i] = (struct trace_header){arena_sv(&e->own, t->headers[i].name),
+                                                arena_sv(&e->own, t->headers[i].value)};
     strbuf_init(&e->batch, 2 * TRACE_BATCH_BYTES);
     timer_init(&e->flush, all->w->loop, on_flush);
     map_put(&all->exporters, e->t.key, e);
     return e;
+}
+
+static void add(struct exporter *e, const struct trace_span *s, const struct stream_info *si)
+{
+    const struct trace_zipkin_endpoint at = {e->t.service_name, e->all->w->node->local_ip};
+    if (e->t.protocol == TRACE_ZIPKIN)
+        trace_zipkin_add(&e->batch, s, si, &at, &e->t.style);
+    else
+        trace_otlp_add(&e->batch, s, si);
+    e->spans++;
 }
 
 void trace_export(struct filter_worker *w, const struct trace_target *t, const struct trace_span *s,
@@ -289,11 +348,11 @@ void trace_export(struct filter_worker *w, const struct trace_target *t, const s
     struct trace_worker *all = worker_of(w);
     struct exporter *e = all->ended ? NULL : exporter_of(all, t);
     if (!e || e->spans >= e->t.max_spans || e->batch.n >= TRACE_BATCH_BYTES) {
-        stat_inc(&all->stats, trace_stats_spans_dropped);
+        stat_inc(t->protocol == TRACE_ZIPKIN ? &all->zipkin : &all->otlp,
+                 trace_stats_spans_dropped);
         return;
     }
-    trace_otlp_add(&e->batch, s, si);
-    e->spans++;
+    add(e, s, si);
     if (e->spans >= FLUSH_SPANS && !e->call)
         flush(e);
     else if (!timer_active(&e->flush))
@@ -326,76 +385,7 @@ void trace_worker_free(struct trace_worker *t)
         free(e);
     }
     map_fini(&t->exporters);
-    stat_group_fini(&t->stats);
+    stat_group_fini(&t->otlp);
+    stat_group_fini(&t->zipkin);
     free(t);
-}
-
-/* ---- configuration ---- */
-
-static int bad(const struct filter_ctx *x, struct error *err, const char *field, const char *why)
-{
-    return error_set(err, E_UNSUPPORTED, "%s.%s: %s", x->path, field, why);
-}
-
-static int check(const struct filter_ctx *x, const struct envoy_OpenTelemetryConfig *m,
-                 struct error *err)
-{
-    const struct envoy_GrpcService *g = m->grpc_service;
-    if (m->http_service)
-        return bad(x, err, "http_service", "is not supported, only grpc_service");
-    if (!g || g->which_target_specifier != envoy_GrpcService_envoy_grpc_tag)
-        return bad(x, err, "grpc_service.envoy_grpc", "is required");
-    if (!g->envoy_grpc->cluster_name.n)
-        return error_set(err, E_INVALID,
-                         "%s.grpc_service.envoy_grpc.cluster_name: must not be empty", x->path);
-    if (g->retry_policy || g->envoy_grpc->retry_policy)
-        return bad(x, err, "grpc_service.retry_policy", "is not supported");
-    for (uint32_t i = 0; i < g->initial_metadata.n; i++) {
-        const struct envoy_HeaderValue *h = g->initial_metadata.v[i];
-        if (!http_name_lower_valid(h->key) || !http_value_valid(h->value) || h->raw_value.n)
-            return error_set(err, E_INVALID,
-                             "%s.grpc_service.initial_metadata[%u]: '%.*s' is no "
-                             "lower-case name with a plain value",
-                             x->path, i, SV_ARG(h->key));
-    }
-    return 0;
-}
-
-int trace_target_build(const struct filter_ctx *x, const struct envoy_trace_Tracing_Http *m,
-                       const struct trace_target **out, struct error *err)
-{
-    static const char type[] = "envoy.config.trace.v3.OpenTelemetryConfig";
-    const struct envoy_OpenTelemetryConfig *c;
-    sv got = m->typed_config ? pb_any_type(m->typed_config->type_url) : (sv){NULL, 0};
-    if (!sv_eq(got, sv_of(type)))
-        return error_set(err, E_UNSUPPORTED, "%s: tracer '%.*s' (%.*s) is not supported, only %s",
-                         x->path, SV_ARG(m->name), SV_ARG(got), type);
-    /* Its messages live as long as the target. */
-    struct filter_ctx inner = *filter_ctx_at(x, "typed_config");
-    struct pb_opts o = x->pb ? *x->pb : (struct pb_opts){0};
-    o.path = inner.path;
-    int rc = pb_any_unpack(m->typed_config, &envoy_OpenTelemetryConfig_pb, x->arena, &o,
-                           (void **)&c, err);
-    if (rc == 0)
-        rc = check(&inner, c, err);
-    if (rc < 0)
-        return rc;
-    struct trace_target *t = arena_new(x->arena, struct trace_target);
-    const struct envoy_GrpcService *g = c->grpc_service;
-    t->cluster = g->envoy_grpc->cluster_name;
-    t->authority = g->envoy_grpc->authority;
-    t->service_name = c->service_name.n ? c->service_name : SV("unknown_service:envoy");
-    t->metadata = (const struct envoy_HeaderValue *const *)g->initial_metadata.v;
-    t->n_metadata = g->initial_metadata.n;
-    t->max_spans =
-        c->max_cache_size && c->max_cache_size->value ? c->max_cache_size->value : MAX_SPANS;
-    rc = 0;
-    if (g->timeout)
-        rc = duration_ms(g->timeout, filter_path(&inner, "grpc_service.timeout"), &t->timeout_ms,
-                         err);
-    if (!t->timeout_ms)
-        t->timeout_ms = TIMEOUT_MS;
-    t->key = pb_encode_arena(&envoy_OpenTelemetryConfig_pb, c, x->arena);
-    *out = t;
-    return rc;
 }

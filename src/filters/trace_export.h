@@ -1,15 +1,17 @@
-/* Takes finished spans to a collector: OTLP over gRPC, through a cluster of the proxy's own.
+/* Takes finished spans to a collector, through a cluster of the proxy's own: OTLP over gRPC or
+ * HTTP, or Zipkin's JSON.
  *
- *   span ──> batch of its target, of this worker ──5 spans, or 5 s──> one call of
- * TraceService.Export
+ *   span ──> batch of its target, of this worker ──5 spans, or 5 s──> one call with all of them
  *
  * One call of a target and worker is under way at a time; what comes meanwhile gathers and leaves
  * with the next one, so that batches grow with the load. A batch has bounds (spans: max_cache_size;
  * bytes: TRACE_BATCH_BYTES): past them spans are dropped and counted, requests never wait. A call
  * that fails takes its batch along: nothing is sent twice.
  *
- * Counters, tracing.opentelemetry.*: spans_sent (those of calls that were answered well),
- * spans_dropped (all others), timer_flushed.
+ * Counters, tracing.opentelemetry.* and tracing.zipkin.*: spans_sent (those of calls that were
+ * answered well), spans_dropped (all others), timer_flushed. Zipkin's also count calls, as Envoy:
+ * reports_sent, reports_dropped (answered with an error), reports_failed (not answered),
+ * reports_skipped_no_cluster.
  * Thread: said at each function. */
 #ifndef WEFT_FILTERS_TRACE_EXPORT_H
 #define WEFT_FILTERS_TRACE_EXPORT_H
@@ -23,18 +25,25 @@
 struct filter_worker;
 struct envoy_trace_Tracing_Http;
 
+enum trace_protocol { TRACE_OTLP_GRPC, TRACE_OTLP_HTTP, TRACE_ZIPKIN };
+
 /* Where spans of one configuration go. Immutable, lives in the configuration's arena. */
 struct trace_target {
     sv key; /* all of it: equal keys share a batch */
-    sv cluster, authority, service_name;
-    const struct envoy_HeaderValue *const *metadata; /* initial_metadata */
-    uint32_t n_metadata;
+    enum trace_protocol protocol;
+    struct trace_style style;
+    sv cluster, authority, path;
+    sv service_name;
+    struct trace_header {
+        sv name, value;
+    } * headers; /* of each call */
+    uint32_t n_headers;
     uint32_t max_spans;
     uint64_t timeout_ms;
 };
 
-/* Main. A provider other than envoy.tracers.opentelemetry over grpc_service.envoy_grpc is refused
- * by name, at x->path. */
+/* Main. What is not carried out of a provider, and any but envoy.tracers.opentelemetry and
+ * envoy.tracers.zipkin, is refused by name, at x->path. trace_target.c */
 int trace_target_build(const struct filter_ctx *x, const struct envoy_trace_Tracing_Http *m,
                        const struct trace_target **out, struct error *err) MUST_CHECK;
 

@@ -195,33 +195,14 @@ static void count(const struct hcm_tracing *t, char reason)
 
 /* ---- the span ---- */
 
-static void new_id(struct rand_state *r, uint8_t *out, size_t n)
-{
-    for (size_t i = 0; i < n; i += 8) {
-        uint64_t v = rand_u64(r);
-        memcpy(out + i, &v, 8);
-    }
-    out[n - 1] |= n == 8 && !out[0] ? 1 : 0; /* all zeros are no id */
-}
-
 static struct trace_span *new_span(struct hcm_stream *s, const struct http_head *head)
 {
-    struct rand_state *r = loop_rand(s->hc->conn->loop);
+    const struct hcm_tracing *t = s->cfg->tracing;
     struct trace_span *span = arena_new(s->arena, struct trace_span);
-    sv parent = http_headers_get(&head->h, HTTP_H_TRACEPARENT);
-    if (!parent.p) {
-        new_id(r, span->ctx.trace_id, 16);
-        span->ctx.sampled = s->si.trace_sampled;
-    } else {
-        if (trace_parent_parse(parent, &span->ctx) < 0)
-            return NULL;
-        memcpy(span->parent, span->ctx.span_id, 8);
-        span->has_parent = true;
-        span->state = http_headers_joined(&head->h, http_name_text(HTTP_H_TRACESTATE), s->arena);
-    }
-    new_id(r, span->ctx.span_id, 8);
-    span->egress = s->cfg->tracing->egress;
-    return span;
+    span->egress = t->egress;
+    int rc = trace_span_start(span, &t->target->style, &head->h, s->si.trace_sampled,
+                              loop_rand(s->hc->conn->loop), s->arena);
+    return rc < 0 ? NULL : span;
 }
 
 static void name_span(struct hcm_stream *s, struct trace_span *span, struct http_head *head)
@@ -229,8 +210,9 @@ static void name_span(struct hcm_stream *s, struct trace_span *span, struct http
     static const char header[] = "x-envoy-decorator-operation";
     const struct route_match *m = hcm_route(s);
     const struct route *route = m ? m->route : NULL;
-    span->name = span->egress ? arena_printf(s->arena, "egress %.*s", SV_ARG(head->authority))
-                              : SV("ingress");
+    span->name = s->cfg->tracing->target->style.b3 ? head->authority
+                 : span->egress ? arena_printf(s->arena, "egress %.*s", SV_ARG(head->authority))
+                                : SV("ingress");
     if (route && route->decorator.n) {
         span->name = route->decorator;
         if (route->decorator_propagate)
@@ -251,14 +233,6 @@ static void name_span(struct hcm_stream *s, struct trace_span *span, struct http
     http_headers_remove(&head->h, sv_of(header));
 }
 
-static void propagate(struct hcm_stream *s, const struct trace_span *span, struct http_head *head)
-{
-    char *text = arena_alloc(s->arena, TRACE_PARENT_LEN);
-    trace_parent_text(&span->ctx, text);
-    http_headers_set_id(&head->h, HTTP_H_TRACEPARENT, sv_make(text, TRACE_PARENT_LEN));
-    http_headers_set_id(&head->h, HTTP_H_TRACESTATE, span->state.p ? span->state : SV(""));
-}
-
 void hcm_tracing_start(struct hcm_stream *s, struct http_head *head)
 {
     const struct hcm_tracing *t = s->cfg->tracing;
@@ -270,7 +244,7 @@ void hcm_tracing_start(struct hcm_stream *s, struct http_head *head)
         return;
     s->si.span = span;
     name_span(s, span, head);
-    propagate(s, span, head);
+    trace_span_inject(span, &t->target->style, &head->h, s->arena);
 }
 
 void hcm_tracing_response(struct hcm_stream *s, struct http_head *head)

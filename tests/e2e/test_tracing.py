@@ -205,11 +205,16 @@ def test_a_collector_that_is_not_there(proxies, backend, collector):
     ({"random_sampling": {"value": 101}}, "tracing.random_sampling: must be between 0 and 100"),
     ({"custom_tags": [{"tag": "x", "metadata": {"kind": {"request": {}}, "metadata_key": {"key": "k", "path": [{"key": "p"}]}}}]},
      "tracing.custom_tags[0]: only literal, environment and request_header are supported"),
-    ({"provider": {"name": "envoy.tracers.zipkin", "typed_config": {"@type": CONFIG + "ZipkinConfig", "collector_cluster": "b1",
-                                                                    "collector_endpoint": "/", "collector_endpoint_version": "HTTP_JSON"}}},
-     "tracing.provider: tracer 'envoy.tracers.zipkin' (envoy.config.trace.v3.ZipkinConfig) is not supported"),
+    ({"provider": {"name": "envoy.tracers.datadog", "typed_config": {"@type": CONFIG + "DatadogConfig", "collector_cluster": "b1"}}},
+     "tracing.provider"),
     ({"provider": {"name": "o", "typed_config": {"@type": CONFIG + "OpenTelemetryConfig"}}},
-     "tracing.provider.typed_config.grpc_service.envoy_grpc: is required"),
+     "tracing.provider.typed_config.grpc_service: this or http_service must be set, and not both"),
+    ({"provider": {"name": "o", "typed_config": {"@type": CONFIG + "OpenTelemetryConfig", "grpc_service": {"google_grpc": {"target_uri": "a", "stat_prefix": "b"}}}}},
+     "google_grpc"),
+    ({"provider": {"name": "o", "typed_config": {"@type": CONFIG + "OpenTelemetryConfig", "sampler": {"name": "s"}}}},
+     "tracing.provider.typed_config.sampler: is not supported"),
+    ({"provider": {"name": "o", "typed_config": {"@type": CONFIG + "OpenTelemetryConfig", "resource_detectors": [{"name": "s"}]}}},
+     "tracing.provider.typed_config.resource_detectors: is not supported"),
 ])
 def test_what_is_not_carried_out_is_refused_by_name(spawn, tmp_path, collector, change, words):
     ports = {"b1": 1, "b2": 1, "h2": 1, "dead": 1, "listen": procs.free_port(), "admin": procs.free_port()}

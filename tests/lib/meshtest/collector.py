@@ -1,5 +1,7 @@
-"""A trace collector of the test's own: OTLP over gRPC."""
+"""Trace collectors of the test's own: OTLP over gRPC; OTLP and Zipkin over HTTP."""
 import concurrent.futures
+import http.server
+import json
 import threading
 
 import grpc
@@ -53,3 +55,74 @@ class Collector:
 
     def stop(self):
         self.server.stop(0).wait()
+
+
+class ZipkinSpan:
+    """A span of Zipkin's JSON. `fields` are those beside ids, times and tags, as they came."""
+    def __init__(self, span):
+        span = dict(span)
+        self.trace, self.id, self.parent = span.pop("traceId"), span.pop("id"), span.pop("parentId", "")
+        self.start, self.duration = span.pop("timestamp", None), span.pop("duration", None)
+        self.name, self.tags, self.kind = span.get("name"), span.pop("tags", {}), span.get("kind")
+        self.annotations = [a["value"] for a in span.pop("annotations", [])]
+        self.fields = span
+
+
+class HttpCollector:
+    """Takes POSTs: Zipkin's JSON, or OTLP in protobuf at a path that ends with /traces. `fail` answers that many with 503,
+    `hold` keeps them without an answer until it is cleared."""
+    def __init__(self, host="127.0.0.1", fail=0):
+        self.spans, self.requests, self.fail, self.more = [], [], fail, threading.Condition()
+        self.hold = threading.Event()
+        self.hold.set()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                outer._take(self, self._body())
+
+            def _body(self):
+                if "content-length" in self.headers:
+                    return self.rfile.read(int(self.headers["content-length"]))
+                out = b""
+                while size := int(self.rfile.readline(), 16):
+                    out += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return out
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer((host, 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _take(self, request, body):
+        self.hold.wait()
+        with self.more:
+            refuse = self.fail > 0
+            self.fail -= refuse
+            if not refuse:
+                self.requests.append((request.path, {k.lower(): v for k, v in request.headers.items()}))
+                self.spans += self._spans(request.path, body)
+                self.more.notify_all()
+        otlp = request.path.endswith("/traces")
+        request.send_response(503 if refuse else 200 if otlp else 202)
+        request.send_header("content-length", "0")
+        request.end_headers()
+
+    def _spans(self, path, body):
+        if not path.endswith("/traces"):
+            return [ZipkinSpan(s) for s in json.loads(body)]
+        message = service.ExportTraceServiceRequest.FromString(body)
+        return [Span(s, r.resource) for r in message.resource_spans for p in r.instrumentation_library_spans for s in p.spans]
+
+    wait = Collector.wait
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
