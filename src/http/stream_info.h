@@ -6,7 +6,7 @@
  *                                  router: upstream_*, attempts, cluster, upstream timing
  *
  * It lives in the stream's arena and dies with it; views in it live as long as the arena unless
- * said otherwise. Times are loop_clock_ns() values; 0 means "did not happen".
+ * said otherwise. Times are loop_stamp_ns() values; 0 means "did not happen".
  * The first cause of a failure is the one that is kept (rule of life 13): stream_info_fail().
  * Thread: the stream's worker. */
 #ifndef WEFT_HTTP_STREAM_INFO_H

@@ -25,6 +25,11 @@ struct loop {
     struct os *os;
     int poll;
     uint64_t now_ns;
+    uint64_t stamp_ns; /* when the clock was last asked */
+    uint64_t wall_ns;  /* what the wall clock is ahead of the other */
+    bool turning;      /* inside a turn */
+    bool stamped;      /* stamp_ns is of the callback under way */
+    bool wall_known;   /* wall_ns is of this turn */
     struct timer_wheel wheel;
     struct list soon; /* timers without a delay, for the next turn */
     struct list due;  /* timers that fire in this turn */
@@ -69,6 +74,7 @@ static int run_deferred(struct loop *l)
         l->deferred = d->next;
         if (!l->deferred)
             l->deferred_end = &l->deferred;
+        l->stamped = false;
         d->fn(d);
     }
     return n;
@@ -167,6 +173,7 @@ static int run_events(struct loop *l)
         struct io *io = l->ev[l->ev_at].data;
         if (!io || io->dead)
             continue;
+        l->stamped = false;
         io->fn(io, l->ev[l->ev_at].events);
         ran++;
     }
@@ -181,6 +188,7 @@ static int run_timers(struct loop *l)
     for (; !list_empty(&l->due); ran++) {
         struct timer *t = container_of(l->due.next, struct timer, link);
         list_del(&t->link);
+        l->stamped = false;
         t->fn(t);
     }
     return ran;
@@ -199,6 +207,7 @@ static int run_posts(struct loop *l)
         void (*fn)(void *) = p->fn;
         void *arg = p->arg;
         free(p);
+        l->stamped = false;
         fn(arg);
     }
     return ran;
@@ -210,6 +219,8 @@ int loop_turn(struct loop *l, uint64_t max_wait_ns)
     current = l;
     int n = l->os->ops->poll_wait(l->os->self, l->poll, l->ev, EVENTS_MAX, wait_ns(l, max_wait_ns));
     l->now_ns = l->os->ops->mono_ns(l->os->self);
+    l->turning = true;
+    l->wall_known = false;
     l->ev_n = n > 0 ? n : 0;
     /* What asks for "the next turn" from now on means the one after this. */
     while (!list_empty(&l->soon)) {
@@ -222,6 +233,7 @@ int loop_turn(struct loop *l, uint64_t max_wait_ns)
     ran += run_posts(l);
     ran += run_deferred(l);
     trim_pools(l);
+    l->turning = l->stamped = false;
     current = outer;
     return ran;
 }
@@ -290,12 +302,28 @@ uint64_t loop_now_ns(const struct loop *l)
 
 uint64_t loop_clock_ns(struct loop *l)
 {
-    return l->os->ops->mono_ns(l->os->self);
+    l->stamped = l->turning;
+    return l->stamp_ns = l->os->ops->mono_ns(l->os->self);
 }
 
 uint64_t loop_wall_ns(struct loop *l)
 {
     return l->os->ops->wall_ns(l->os->self);
+}
+
+uint64_t loop_stamp_ns(struct loop *l)
+{
+    return l->stamped ? l->stamp_ns : loop_clock_ns(l);
+}
+
+uint64_t loop_stamp_wall_ns(struct loop *l)
+{
+    uint64_t now = loop_stamp_ns(l);
+    if (!l->wall_known) {
+        l->wall_ns = l->os->ops->wall_ns(l->os->self) - now;
+        l->wall_known = l->turning;
+    }
+    return now + l->wall_ns;
 }
 
 struct rand_state *loop_rand(struct loop *l)

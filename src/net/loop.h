@@ -36,9 +36,14 @@ static inline uint64_t loop_now_ms(const struct loop *l)
 {
     return loop_now_ns(l) / 1000000u;
 }
-/* The time now, asked anew (access logs, latency figures). */
+/* The time now, asked anew: for who measures what it does itself. */
 uint64_t loop_clock_ns(struct loop *l);
 uint64_t loop_wall_ns(struct loop *l); /* since 1970 */
+/* The time in the callback under way, asked at most once in each: for the stamps of requests and
+ * connections. Never before a loop_clock_ns that went before it. The wall clock is asked once a
+ * turn, and moves with the other in between. */
+uint64_t loop_stamp_ns(struct loop *l);
+uint64_t loop_stamp_wall_ns(struct loop *l);
 struct rand_state *loop_rand(struct loop *l);
 
 /* ---- descriptors ---- */

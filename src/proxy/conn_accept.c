@@ -50,7 +50,7 @@ static void write_log(struct accepted *d)
     si->down = &d->nc.sc;
     si->start_ns = d->nc.sc.start_ns;
     si->start_wall_ns = d->start_wall_ns;
-    si->end_ns = loop_clock_ns(d->wl->w->f.loop);
+    si->end_ns = loop_stamp_ns(d->wl->w->f.loop);
     si->bytes_received = d->nc.conn->bytes_read;
     si->bytes_sent = d->nc.conn->bytes_written;
     si->termination_details = d->nc.termination_details;
@@ -99,7 +99,7 @@ static void end(struct accepted *d)
     stat_gauge_dec(&c->stats, listener_stats_downstream_cx_active);
     stat_inc(&c->stats, listener_stats_downstream_cx_destroy);
     stat_record(&c->stats, listener_stats_downstream_cx_length_ms,
-                (loop_clock_ns(wl->w->f.loop) - d->nc.sc.start_ns) / 1000000u);
+                (loop_stamp_ns(wl->w->f.loop) - d->nc.sc.start_ns) / 1000000u);
     write_log(d);
     list_del(&d->nc.link);
     wl->n_conns--;
@@ -212,7 +212,7 @@ static void tls_event(struct conn *c, unsigned events, void *user)
     upstream_conn_ids(c, &d->nc.sc.local_id, &d->nc.sc.peer_id);
     if (c->tls->sni.n)
         d->nc.sc.sni = c->tls->sni;
-    d->nc.sc.handshake_done_ns = loop_clock_ns(c->loop);
+    d->nc.sc.handshake_done_ns = loop_stamp_ns(c->loop);
     count_handshake(d, c->tls);
     next(&d->nc);
 }
@@ -299,9 +299,9 @@ static void start_chain(struct worker_listener *wl, struct listener_conf *conf,
     listener_conf_ref(conf);
     d->draining = wl->removed || wl->draining || w->draining;
     d->drain_start_ms = loop_now_ms(w->f.loop);
-    d->start_wall_ns = loop_wall_ns(w->f.loop);
+    d->start_wall_ns = loop_stamp_wall_ns(w->f.loop);
     d->nc.sc.id = c->id;
-    d->nc.sc.start_ns = loop_clock_ns(w->f.loop);
+    d->nc.sc.start_ns = loop_stamp_ns(w->f.loop);
     timer_init(&d->handshake, w->f.loop, on_handshake_timeout);
     fill_addresses(d, direct);
     if (sni.n) {
@@ -570,8 +570,8 @@ static void no_chain(struct worker_listener *wl, struct listener_conf *conf, str
         d.nc.flags = STREAM_FLAG_NR;
         d.nc.termination_details = SV("filter_chain_not_found");
         d.nc.sc.id = c->id;
-        d.nc.sc.start_ns = loop_clock_ns(wl->w->f.loop);
-        d.start_wall_ns = loop_wall_ns(wl->w->f.loop);
+        d.nc.sc.start_ns = loop_stamp_ns(wl->w->f.loop);
+        d.start_wall_ns = loop_stamp_wall_ns(wl->w->f.loop);
         fill_addresses(&d, direct);
         write_log(&d);
         free(d.texts);

@@ -388,7 +388,7 @@ static uint64_t codec_now(void *user)
 static void error_fields(void *user, struct buf *out)
 {
     struct hcm_conn *hc = user;
-    buf_printf(out, "date: %.*s\r\n", SV_ARG(http_date(loop_wall_ns(hc->conn->loop))));
+    buf_printf(out, "date: %.*s\r\n", SV_ARG(http_date(loop_stamp_wall_ns(hc->conn->loop))));
     if (hc->cfg->server_header != HCM_SERVER_PASS)
         buf_printf(out, "server: %.*s\r\n", SV_ARG(hc->cfg->server_name));
 }

@@ -425,5 +425,5 @@ void hcm_headers_response(struct hcm_stream *s, struct http_head *head)
         (cfg->server_header == HCM_SERVER_IF_ABSENT && !http_headers_get(h, HTTP_H_SERVER).p))
         http_headers_set_id(h, HTTP_H_SERVER, cfg->server_name);
     if (!http_headers_get(h, HTTP_H_DATE).p)
-        http_headers_add_id(h, HTTP_H_DATE, http_date(loop_wall_ns(s->hc->conn->loop)));
+        http_headers_add_id(h, HTTP_H_DATE, http_date(loop_stamp_wall_ns(s->hc->conn->loop)));
 }

@@ -61,7 +61,7 @@ static void complete(struct hcm_stream *s)
     struct hcm_conn *hc = s->hc;
     hcm_timeouts_stop(s);
     collect_sizes(s);
-    s->si.end_ns = loop_clock_ns(hc->conn->loop);
+    s->si.end_ns = loop_stamp_ns(hc->conn->loop);
     struct stat_group *g = s->cfg->stats;
     stat_gauge_dec(g, hcm_stats_downstream_rq_active);
     if (s->upgrade_ok)
@@ -138,7 +138,7 @@ void hcm_stream_reset(struct hcm_stream *s, enum http_reset why, uint64_t flags,
 /* The response is out. A request that is still coming has nobody left who wants it. */
 static void response_ended(struct hcm_stream *s)
 {
-    s->si.response_end_ns = loop_clock_ns(s->hc->conn->loop);
+    s->si.response_end_ns = loop_stamp_ns(s->hc->conn->loop);
     if (!s->down || s->recv_end || s->completed)
         return;
     s->over = true;
@@ -182,7 +182,7 @@ void hcm_stream_send_head(struct hcm_stream *s, struct http_head *head, bool end
     hcm_headers_response(s, head);
     before_head(s, head);
     s->head_sent = true;
-    s->si.response_start_ns = loop_clock_ns(s->hc->conn->loop);
+    s->si.response_start_ns = loop_stamp_ns(s->hc->conn->loop);
     if (s->si.is_upgrade && head->status == 101) {
         s->upgrade_ok = true;
         stat_inc(s->cfg->stats, hcm_stats_downstream_cx_upgrades_total);
@@ -240,7 +240,7 @@ void hcm_stream_send_trailers(struct hcm_stream *s, struct http_headers *t)
 static void request_ended(struct hcm_stream *s)
 {
     s->recv_end = true;
-    s->si.request_end_ns = loop_clock_ns(s->hc->conn->loop);
+    s->si.request_end_ns = loop_stamp_ns(s->hc->conn->loop);
     for (uint32_t i = 0; i < s->n_filters; i++)
         s->filters[i].host.request_ended = true;
     hcm_timeouts_request_ended(s);
@@ -348,8 +348,8 @@ void hcm_stream_refused(struct hcm_conn *hc)
     s->cfg = hc->cfg;
     stream_info_init(&s->si, &a);
     s->si.down = &hc->nc->sc;
-    s->si.start_ns = s->si.end_ns = loop_clock_ns(loop);
-    s->si.start_wall_ns = loop_wall_ns(loop);
+    s->si.start_ns = s->si.end_ns = loop_stamp_ns(loop);
+    s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
     s->si.response_code = hc->codec->error_status;
     s->si.protocol = hc->codec->protocol;
@@ -385,8 +385,8 @@ bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down)
 
     stream_info_init(&s->si, down->arena);
     s->si.down = &hc->nc->sc;
-    s->si.start_ns = loop_clock_ns(loop);
-    s->si.start_wall_ns = loop_wall_ns(loop);
+    s->si.start_ns = loop_stamp_ns(loop);
+    s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
     s->view = rds_provider_view(hc->cfg->routes, hc->nc->worker->index);
     struct stat_group *g = s->cfg->stats;

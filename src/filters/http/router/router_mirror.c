@@ -72,7 +72,7 @@ static void on_head(void *user, struct http_head *head, bool last)
 {
     struct shadow *sh = user;
     upstream_count_response(sh->cluster, head->status,
-                            (loop_clock_ns(sh->loop) - sh->start_ns) / 1000u, true);
+                            (loop_stamp_ns(sh->loop) - sh->start_ns) / 1000u, true);
 }
 
 static const struct http_stream_events events = {.on_head = on_head, .on_close = on_close};
@@ -154,7 +154,7 @@ static void start_one(struct router *r, const struct route_mirror *p)
     struct shadow *sh = arena_new(&a, struct shadow);
     arena_take(&sh->arena, &a);
     sh->loop = r->w->loop;
-    sh->start_ns = loop_clock_ns(sh->loop);
+    sh->start_ns = loop_stamp_ns(sh->loop);
     sh->cluster = c;
     copy_head(sh, r, p);
     buf_init(&sh->body);

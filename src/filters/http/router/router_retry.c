@@ -201,7 +201,7 @@ static uint64_t asked_delay(struct router *r, const struct http_head *head)
     const struct route_retry_policy *p = r->retry.policy;
     for (uint32_t i = 0; head && p && i < p->n_reset_headers; i++) {
         sv v = http_headers_get_sv(&head->h, p->reset_headers[i].name);
-        uint64_t n, now = loop_wall_ns(r->w->loop) / 1000000000u;
+        uint64_t n, now = loop_stamp_wall_ns(r->w->loop) / 1000000000u;
         if (!v.p || sv_to_u64(v, &n) < 0)
             continue;
         if (p->reset_headers[i].unix_time)

@@ -25,7 +25,7 @@ static void count_end(struct router_try *t, enum router_end how)
                              : how == ROUTER_END_TIMEOUT ? 504
                                                          : 503);
     if (t->got_head && r->cfg->dynamic_stats && !r->si->health_check) {
-        uint64_t now = loop_clock_ns(r->w->loop);
+        uint64_t now = loop_stamp_ns(r->w->loop);
         uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
         if (t->retried) {
             upstream_count_retried(r->cluster, st);
@@ -201,7 +201,7 @@ static void response_ended(struct router_try *t)
 {
     struct router *r = t->r;
     t->got_end = true;
-    r->si->upstream_last_rx_ns = loop_clock_ns(r->w->loop);
+    r->si->upstream_last_rx_ns = loop_stamp_ns(r->w->loop);
     count_end(t, ROUTER_END_OK);
     router_retry_settled(r);
     router_timeouts_stop(r);
@@ -222,7 +222,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     struct router *r = t->r;
     struct http_filter_host *h = router_host(r);
     router_timeouts_active(r);
-    r->si->upstream_first_rx_ns = loop_clock_ns(r->w->loop);
+    r->si->upstream_first_rx_ns = loop_stamp_ns(r->w->loop);
     t->got_head = true;
     t->got_end = end;
     t->status = head->status;
@@ -395,7 +395,7 @@ void router_try_send(struct router_try *t)
         t->s->ops->send_trailers(t->s, r->trailers);
     }
     if (t->end_sent)
-        r->si->upstream_last_tx_ns = loop_clock_ns(r->w->loop);
+        r->si->upstream_last_tx_ns = loop_stamp_ns(r->w->loop);
     if (r->paused_request && r->body.len <= router_host(r)->buffer_limit) {
         r->paused_request = false;
         router_host(r)->ops->pause_request(router_host(r), false);
@@ -414,7 +414,7 @@ static void note_connection(struct router_try *t, const struct conn *conn)
     si->upstream_host_name = info->hostname;
     si->upstream_endpoint = t->host;
     if (!si->upstream_connect_done_ns)
-        si->upstream_connect_done_ns = loop_clock_ns(r->w->loop);
+        si->upstream_connect_done_ns = loop_stamp_ns(r->w->loop);
 }
 
 /* For the next attempt, if there is one: hosts and priorities that had their chance. */
@@ -459,7 +459,7 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     t->whole_in_head = t->end_sent;
     t->reused = s->codec->protocol < HTTP_2 && s->codec->streams_total > 1;
     t->head_sent = true;
-    r->si->upstream_first_tx_ns = loop_clock_ns(r->w->loop);
+    r->si->upstream_first_tx_ns = loop_stamp_ns(r->w->loop);
     if (t->end_sent)
         r->si->upstream_last_tx_ns = r->si->upstream_first_tx_ns;
     int rc = s->ops->send_head(s, r->req, t->end_sent);
@@ -538,7 +538,7 @@ void router_try_start(struct router *r)
     struct http_filter_host *h = router_host(r);
     struct router_try *t = arena_new(h->arena, struct router_try);
     t->r = r;
-    t->start_ns = loop_clock_ns(r->w->loop);
+    t->start_ns = loop_stamp_ns(r->w->loop);
     r->cur = t;
     r->si->attempts = ++r->attempts;
     if (r->m->vhost && r->m->vhost->include_attempt_count)

@@ -73,8 +73,8 @@ static struct stream_info *describe(struct tcp_session *s, struct arena *a)
     stream_info_init(si, a);
     si->down = &s->nc->sc;
     si->start_ns = s->start_ns;
-    si->end_ns = loop_clock_ns(w->loop);
-    si->start_wall_ns = loop_wall_ns(w->loop) - (si->end_ns - s->start_ns);
+    si->end_ns = loop_stamp_ns(w->loop);
+    si->start_wall_ns = loop_stamp_wall_ns(w->loop) - (si->end_ns - s->start_ns);
     si->bytes_received = si->down_wire_in = s->down.c->bytes_read;
     si->bytes_sent = si->down_wire_out = s->down.c->bytes_written;
     si->flags = s->flags;
