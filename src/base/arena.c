@@ -9,7 +9,7 @@
 #define CHUNK       4096
 #define FIRST_SMALL 512 /* first chunk of a malloc arena; they double up to LARGEST */
 #define LARGEST     65536
-#define ALIGN       16
+#define ALIGN       ARENA_ALIGN
 #define FREE_CHUNKS 1024 /* at most 4 MB in a thread's free list */
 #define KEEP_CHUNKS 16   /* ageing leaves these */
 
@@ -103,7 +103,7 @@ static void *alloc_big(struct arena *a, size_t n)
     return c + 1;
 }
 
-static void *alloc_slow(struct arena *a, size_t n, size_t rounded)
+static void *alloc_elsewhere(struct arena *a, size_t n, size_t rounded)
 {
     size_t most = (a->on_malloc ? LARGEST / 4 : CHUNK) - sizeof(struct arena_chunk);
     if (rounded < n || rounded > most)
@@ -119,21 +119,16 @@ static void *alloc_slow(struct arena *a, size_t n, size_t rounded)
     return p;
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+void *arena_alloc_slow(struct arena *a, size_t n)
 {
     size_t rounded = ((n + (ALIGN - 1)) & ~(size_t)(ALIGN - 1)) + REDZONE;
     a->used += n;
     if (__builtin_expect((size_t)(a->end - a->cur) < rounded || rounded < n, 0))
-        return alloc_slow(a, n, rounded);
+        return alloc_elsewhere(a, n, rounded);
     void *p = a->cur;
     a->cur += rounded;
     POOL_UNPOISON(p, n);
     return p;
-}
-
-void *arena_zalloc(struct arena *a, size_t n)
-{
-    return memset(arena_alloc(a, n), 0, n);
 }
 
 sv arena_sv(struct arena *a, sv v)
@@ -162,6 +157,15 @@ sv arena_lower(struct arena *a, sv v)
         if (p[i] >= 'A' && p[i] <= 'Z')
             p[i] = (char)(p[i] + 32);
     return sv_make(p, v.n);
+}
+
+sv arena_u64(struct arena *a, uint64_t v)
+{
+    char *text = arena_alloc(a, 20), *end = text + 20, *p = end;
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    return sv_make(p, (size_t)(end - p));
 }
 
 sv arena_printf(struct arena *a, const char *fmt, ...)

@@ -12,7 +12,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 #include "base/error.h"
+#include "base/mem.h"
 #include "base/sv.h"
 
 struct arena_chunk;
@@ -32,9 +35,27 @@ void arena_init_malloc(struct arena *a);
 /* Runs the cleanups in reverse order, frees all; the arena is empty and usable again. */
 void arena_free(struct arena *a);
 
+#define ARENA_ALIGN 16
+
+void *arena_alloc_slow(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
 /* n bytes, aligned to 16; n == 0 gives a valid pointer. */
-void *arena_alloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
-void *arena_zalloc(struct arena *a, size_t n) __attribute__((malloc, returns_nonnull));
+__attribute__((returns_nonnull)) static inline void *arena_alloc(struct arena *a, size_t n)
+{
+#ifndef WEFT_ASAN
+    size_t rounded = (n + (ARENA_ALIGN - 1)) & ~(size_t)(ARENA_ALIGN - 1);
+    if (__builtin_expect((size_t)(a->end - a->cur) >= rounded && rounded >= n, 1)) {
+        void *p = a->cur;
+        a->cur += rounded;
+        a->used += n;
+        return p;
+    }
+#endif
+    return arena_alloc_slow(a, n);
+}
+static inline void *arena_zalloc(struct arena *a, size_t n)
+{
+    return memset(arena_alloc(a, n), 0, n);
+}
 #define arena_new(a, type)      ((type *)arena_zalloc((a), sizeof(type)))
 #define arena_array(a, type, n) ((type *)arena_zalloc((a), sizeof(type) * (size_t)(n)))
 /* A copy of the bytes, followed by a NUL that is not counted. */
@@ -42,6 +63,7 @@ sv arena_sv(struct arena *a, sv v);
 char *arena_cstr(struct arena *a, sv v);
 /* v itself when no letter of it (ASCII) is upper case, else a copy. */
 sv arena_lower(struct arena *a, sv v);
+sv arena_u64(struct arena *a, uint64_t v); /* in decimal */
 sv arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Calls fn(arg) when the arena is freed: for references that what lives here holds. */
 void arena_on_free(struct arena *a, void (*fn)(void *arg), void *arg);

@@ -15,13 +15,6 @@
 #include <stdlib.h>
 #include "base/mem.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WEFT_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WEFT_ASAN 1
-#endif
-#endif
 #ifdef WEFT_ASAN
 #include <sanitizer/asan_interface.h>
 #define POOL_POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))

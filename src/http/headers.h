@@ -45,9 +45,17 @@
     X(VIA, "via")                                                                                  \
     X(X_ENVOY_ATTEMPT_COUNT, "x-envoy-attempt-count")                                              \
     X(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, "x-envoy-expected-rq-timeout-ms")                            \
+    X(X_ENVOY_FORCE_TRACE, "x-envoy-force-trace")                                                  \
+    X(X_ENVOY_INTERNAL, "x-envoy-internal")                                                        \
     X(X_ENVOY_MAX_RETRIES, "x-envoy-max-retries")                                                  \
     X(X_ENVOY_ORIGINAL_PATH, "x-envoy-original-path")                                              \
+    X(X_ENVOY_RETRIABLE_HEADER_NAMES, "x-envoy-retriable-header-names")                            \
+    X(X_ENVOY_RETRIABLE_STATUS_CODES, "x-envoy-retriable-status-codes")                            \
+    X(X_ENVOY_RETRY_GRPC_ON, "x-envoy-retry-grpc-on")                                              \
     X(X_ENVOY_RETRY_ON, "x-envoy-retry-on")                                                        \
+    X(X_ENVOY_UPSTREAM_ALT_STAT_NAME, "x-envoy-upstream-alt-stat-name")                            \
+    X(X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, "x-envoy-upstream-rq-per-try-timeout-ms")            \
+    X(X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE, "x-envoy-upstream-rq-timeout-alt-response")        \
     X(X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, "x-envoy-upstream-rq-timeout-ms")                            \
     X(X_ENVOY_UPSTREAM_SERVICE_TIME, "x-envoy-upstream-service-time")                              \
     X(X_FORWARDED_CLIENT_CERT, "x-forwarded-client-cert")                                          \

@@ -101,6 +101,7 @@ uint64_t conn_next_id(void); /* any thread */
 /* c->local made concrete: of an accepted connection it is first the listener's address, which may
  * be a wildcard, and of a connecting one nothing. Costs a system call once, then none. */
 const struct addr *conn_local(struct conn *c);
+sv conn_local_text(struct conn *c); /* as text, made once; empty without a socket under it */
 
 /* ---- sockets ---- */
 struct sock_opts {

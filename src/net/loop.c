@@ -402,13 +402,7 @@ void timer_set(struct timer *t, uint64_t delay_ms)
     timer_wheel_add(&l->wheel, t, delay_ms < UINT64_MAX / 2 ? now_up + delay_ms : UINT64_MAX / 2);
 }
 
-void timer_cancel(struct timer *t)
+void timer_remove(struct timer *t)
 {
-    if (timer_active(t))
-        timer_wheel_remove(&t->loop->wheel, t);
-}
-
-bool timer_active(const struct timer *t)
-{
-    return t->link.next && t->link.next != &t->link;
+    timer_wheel_remove(&t->loop->wheel, t);
 }

@@ -79,8 +79,17 @@ void timer_init(struct timer *t, struct loop *l, timer_fn fn);
  * loop_now_ns; O(1). The timer is inactive when its function runs: it may set it again or free it.
  */
 void timer_set(struct timer *t, uint64_t delay_ms);
-void timer_cancel(struct timer *t); /* fine when it is not set, and on a zeroed timer */
-bool timer_active(const struct timer *t);
+static inline bool timer_active(const struct timer *t)
+{
+    return t->link.next && t->link.next != &t->link;
+}
+void timer_remove(struct timer *t); /* timer_cancel of one that is active */
+/* Fine when it is not set, and on a zeroed timer. */
+static inline void timer_cancel(struct timer *t)
+{
+    if (timer_active(t))
+        timer_remove(t);
+}
 
 /* ---- later ---- */
 /* Work for the end of this turn; the node lives inside the object that is to be freed. */

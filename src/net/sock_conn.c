@@ -31,6 +31,7 @@ struct sock_conn {
     bool blocked; /* a write was short; the owner waits for CONN_EV_WRITE */
     bool tell;    /* an error is still to be told */
     char *text;   /* of the error */
+    char *local;  /* conn_local as text, once it was asked for */
     sv first;     /* bytes that go first; malloc'd, empty when there are none or they are out */
 };
 
@@ -254,6 +255,7 @@ static void free_conn(struct deferred *d)
     struct sock_conn *s = container_of(d, struct sock_conn, gone);
     free((char *)(uintptr_t)s->first.p);
     free(s->text);
+    free(s->local);
     free(s);
 }
 
@@ -438,6 +440,17 @@ const struct addr *conn_local(struct conn *c)
     if (s && c != &s->c)
         c->local = s->c.local;
     return &c->local;
+}
+
+sv conn_local_text(struct conn *c)
+{
+    struct sock_conn *s = bottom(c);
+    char text[ADDR_TEXT_MAX];
+    if (!s)
+        return SV("");
+    if (!s->local)
+        s->local = sv_dup(addr_text(conn_local(c), text));
+    return sv_of(s->local);
 }
 
 int conn_original_dst(struct conn *c)

@@ -275,12 +275,12 @@ void hcm_uuid(struct rand_state *r, char out[36])
     memcpy(b, bits, sizeof b);
     b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
     b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-    for (unsigned i = 0, o = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            out[o++] = '-';
-        out[o++] = hex[b[i] >> 4];
-        out[o++] = hex[b[i] & 15];
+    static const uint8_t at[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+    for (unsigned i = 0; i < 16; i++) {
+        out[at[i]] = hex[b[i] >> 4];
+        out[at[i] + 1] = hex[b[i] & 15];
     }
+    out[8] = out[13] = out[18] = out[23] = '-';
 }
 
 static void request_id(struct hcm_stream *s, struct http_head *head, bool edge)
@@ -396,7 +396,7 @@ void hcm_headers_request(struct hcm_stream *s, struct http_head *head)
     strip_request(h, &c);
     set_scheme(s, head);
     if (c.internal)
-        http_headers_add(h, SV("x-envoy-internal"), SV("true"));
+        http_headers_add_id(h, HTTP_H_X_ENVOY_INTERNAL, SV("true"));
     if (cfg->user_agent.n)
         user_agent(s, h);
     if (cfg->via.n)
@@ -417,7 +417,7 @@ void hcm_headers_response(struct hcm_stream *s, struct http_head *head)
         hcm_tracing_response(s, head);
     if (s->si.request_id.n &&
         (cfg->request_id_in_response ||
-         (s->si.req && http_headers_get_sv(&s->si.req->h, SV("x-envoy-force-trace")).p)))
+         (s->si.req && http_headers_get(&s->si.req->h, HTTP_H_X_ENVOY_FORCE_TRACE).p)))
         http_headers_set_id(h, HTTP_H_X_REQUEST_ID, s->si.request_id);
     if (cfg->via.n)
         append(h, HTTP_H_VIA, cfg->via, ", ", s->arena);

@@ -172,7 +172,7 @@ static char decide(struct hcm_stream *s, struct http_head *head)
         if (http_headers_get_sv(&head->h, SV("x-client-trace-id")).p &&
             fraction_hit(r ? &r->client : &t->client, rand_u64(loop_rand(s->hc->conn->loop))))
             now = BY_CLIENT;
-        else if (http_headers_get_sv(&head->h, SV("x-envoy-force-trace")).p)
+        else if (http_headers_get(&head->h, HTTP_H_X_ENVOY_FORCE_TRACE).p)
             now = FORCED;
         else if (fraction_hit(r ? &r->random : &t->random, number))
             now = SAMPLED;

@@ -41,7 +41,7 @@ static const struct tls_info *keep_tls(const struct tls_info *t, struct arena *a
 
 void upstream_conn_describe(const struct conn *c, struct arena *a, struct stream_conn *out)
 {
-    struct addr *both = arena_array(a, struct addr, 2);
+    struct addr *both = arena_alloc(a, 2 * sizeof *both);
     char text[ADDR_TEXT_MAX];
 
     both[0] = *conn_local((struct conn *)c);
@@ -49,7 +49,8 @@ void upstream_conn_describe(const struct conn *c, struct arena *a, struct stream
     out->id = c->id;
     out->local_addr = &both[0];
     out->remote_addr = out->direct_remote_addr = &both[1];
-    out->local = arena_sv(a, addr_text(&both[0], text));
+    sv local = conn_local_text((struct conn *)c);
+    out->local = arena_sv(a, local.n ? local : addr_text(&both[0], text));
     out->tls = keep_tls(c->tls, a);
     upstream_conn_ids(c, &out->local_id, &out->peer_id);
 }

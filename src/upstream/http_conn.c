@@ -350,7 +350,9 @@ static void on_goaway(void *user)
 
 static void on_change(void *user) /* idle, or more streams allowed */
 {
-    flush_soon(user);
+    struct http_conn *hc = user;
+    if (!hc->depth) /* else who called the codec settles what it changed */
+        flush_soon(hc);
 }
 
 static const struct http_codec_events codec_events = {.on_output = on_output,

@@ -222,7 +222,7 @@ static void forward(struct router *r, bool end)
         return;
     router_timeouts_init(r);
     router_retry_init(r);
-    http_headers_remove(&r->req->h, SV("x-envoy-upstream-alt-stat-name"));
+    http_headers_remove_id(&r->req->h, HTTP_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME);
     prepare_ctx(r);
     r->tcp = ends_here(r);
     if (!r->si->original_path.p)

@@ -13,7 +13,7 @@ static uint32_t count_list(sv list)
 
 static void take_codes(struct router *r, struct arena *a)
 {
-    sv rest = http_headers_get_sv(&r->req->h, SV("x-envoy-retriable-status-codes")), one;
+    sv rest = http_headers_get(&r->req->h, HTTP_H_X_ENVOY_RETRIABLE_STATUS_CODES), one;
     if (!rest.p)
         return;
     r->retry.codes = arena_alloc(a, sizeof(uint16_t) * (count_list(rest) + 1));
@@ -23,12 +23,12 @@ static void take_codes(struct router *r, struct arena *a)
         if (sv_to_u64(sv_trim(one), &code) == 0 && code < 1000)
             r->retry.codes[r->retry.n_codes++] = (uint16_t)code;
     }
-    http_headers_remove(&r->req->h, SV("x-envoy-retriable-status-codes"));
+    http_headers_remove_id(&r->req->h, HTTP_H_X_ENVOY_RETRIABLE_STATUS_CODES);
 }
 
 static void take_header_names(struct router *r, struct arena *a)
 {
-    sv rest = http_headers_get_sv(&r->req->h, SV("x-envoy-retriable-header-names")), one;
+    sv rest = http_headers_get(&r->req->h, HTTP_H_X_ENVOY_RETRIABLE_HEADER_NAMES), one;
     if (!rest.p)
         return;
     r->retry.headers = arena_alloc(a, sizeof(sv) * (count_list(rest) + 1));
@@ -38,16 +38,16 @@ static void take_header_names(struct router *r, struct arena *a)
         if (one.n)
             r->retry.headers[r->retry.n_headers++] = one;
     }
-    http_headers_remove(&r->req->h, SV("x-envoy-retriable-header-names"));
+    http_headers_remove_id(&r->req->h, HTTP_H_X_ENVOY_RETRIABLE_HEADER_NAMES);
 }
 
-static uint32_t take_retry_on(struct router *r, sv name)
+static uint32_t take_retry_on(struct router *r, enum http_name name)
 {
-    sv v = http_headers_get_sv(&r->req->h, name);
+    sv v = http_headers_get(&r->req->h, name);
     if (!v.p)
         return 0;
     uint32_t bits = route_retry_on_parse(v, NULL);
-    http_headers_remove(&r->req->h, name);
+    http_headers_remove_id(&r->req->h, name);
     return bits;
 }
 
@@ -66,8 +66,8 @@ void router_retry_init(struct router *r)
     } else {
         y->left = 1;
     }
-    y->on |= take_retry_on(r, SV("x-envoy-retry-on"));
-    y->on |= take_retry_on(r, SV("x-envoy-retry-grpc-on"));
+    y->on |= take_retry_on(r, HTTP_H_X_ENVOY_RETRY_ON);
+    y->on |= take_retry_on(r, HTTP_H_X_ENVOY_RETRY_GRPC_ON);
     sv max = http_headers_get(&r->req->h, HTTP_H_X_ENVOY_MAX_RETRIES);
     uint64_t n;
     if (max.p && y->on && sv_to_u64(max, &n) == 0)

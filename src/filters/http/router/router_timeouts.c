@@ -1,7 +1,5 @@
 /* How long a request may take: the route's timeout, what a trusted caller asks for, gRPC's
  * deadline; the whole, each attempt, and silence within an attempt. */
-#include <inttypes.h>
-
 #include "filters/http/router/router_private.h"
 #include "http/grpc_timeout.h"
 
@@ -20,16 +18,16 @@ static void grpc_deadline(struct router *r)
     r->timeout_ms = ms;
 }
 
-static bool take_ms(struct http_headers *h, sv name, uint64_t *out)
+static bool take_ms(struct http_headers *h, enum http_name name, uint64_t *out)
 {
-    sv v = http_headers_get_sv(h, name);
+    sv v = http_headers_get(h, name);
     if (!v.p)
         return false;
     uint64_t ms;
     bool ok = sv_to_u64(v, &ms) == 0;
     if (ok)
         *out = ms > INT64_MAX / 1000000 ? INT64_MAX / 1000000 : ms;
-    http_headers_remove(h, name);
+    http_headers_remove_id(h, name);
     return ok;
 }
 
@@ -99,16 +97,16 @@ void router_timeouts_init(struct router *r)
     if (r->cfg->respect_expected_timeout && expected.p && sv_to_u64(expected, &ms) == 0)
         r->timeout_ms = ms;
     else
-        take_ms(h, SV("x-envoy-upstream-rq-timeout-ms"), &r->timeout_ms);
-    take_ms(h, SV("x-envoy-upstream-rq-per-try-timeout-ms"), &r->per_try_ms);
+        take_ms(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, &r->timeout_ms);
+    take_ms(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, &r->per_try_ms);
     if (r->timeout_ms && r->per_try_ms >= r->timeout_ms)
         r->per_try_ms = 0;
     r->alt_timeout_status =
-        http_headers_remove(h, SV("x-envoy-upstream-rq-timeout-alt-response")) > 0;
+        http_headers_remove_id(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) > 0;
     uint64_t say = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
     if (!r->cfg->suppress_envoy_headers && say)
         http_headers_set_id(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-                            arena_printf(router_host(r)->arena, "%" PRIu64, say));
+                            arena_u64(router_host(r)->arena, say));
 }
 
 static void arm_per_try(struct router *r)

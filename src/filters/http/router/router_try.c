@@ -182,12 +182,7 @@ static void response_headers(struct router_try *t, struct http_head *head)
     h->arena = a;
     if (!r->cfg->suppress_envoy_headers && r->req_end_ns) {
         uint64_t ms = (t->r->si->upstream_first_rx_ns - r->req_end_ns) / 1000000u;
-        char *text = arena_alloc(a, 24);
-        char *end = text + 24, *p = end;
-        do
-            *--p = (char)('0' + ms % 10);
-        while (ms /= 10);
-        http_headers_set_id(h, HTTP_H_X_ENVOY_UPSTREAM_SERVICE_TIME, sv_make(p, end - p));
+        http_headers_set_id(h, HTTP_H_X_ENVOY_UPSTREAM_SERVICE_TIME, arena_u64(a, ms));
     }
     if (r->m->vhost && r->m->vhost->include_attempt_count_in_response)
         http_headers_set_id(h, HTTP_H_X_ENVOY_ATTEMPT_COUNT, arena_printf(a, "%u", r->attempts));
