@@ -17,8 +17,7 @@
 
 #define POLLS_MAX  1024 /* loops of a process */
 #define EVENTS_MAX 256
-#define GATHER_MAX 6144 /* so few bytes are copied faster than the kernel takes up several pieces  \
-                         */
+#define GATHER_MAX 6144 /* fewer bytes cost less to copy than several pieces cost the kernel */
 
 static struct {
     _Atomic int ep, wake; /* 0: the entry is free (0 is never one of ours) */
