@@ -84,7 +84,7 @@ static int tear_down(void **state)
     client = NULL;
     proxy = NULL;
     b1 = NULL;
-    world_free(w);
+    assert_int_equal(world_free(w), 0);
     w = NULL;
     return 0;
 }

@@ -179,7 +179,7 @@ static void drop_process(struct plane *p)
     tls_slot_free(p->slot);
     tls_secret_store_free(p->secrets);
     tls_key_unref(p->key);
-    loop_free(p->loop);
+    world_bury(p->w, p->loop);
     p->loop = NULL;
     p->push = NULL;
 }

@@ -116,7 +116,7 @@ static void drop_process(struct sidecar *s)
     proxy_server_free(s->server);
     s->server = NULL;
     resolver_free(s->resolver);
-    loop_free(s->loop);
+    world_bury(s->w, s->loop);
     s->loop = NULL;
 }
 

@@ -276,10 +276,9 @@ void stage_fini(struct stage *s)
         net_listener_free(s->b[i].l);
     }
     stage_run(s, 1000);
-    assert_int_equal(s->w->n_violations, 0);
     loop_free(s->backend_loop);
     loop_free(s->client_loop);
-    world_free(s->w);
+    assert_int_equal(world_free(s->w), 0);
 }
 
 /* ---- the client ---- */

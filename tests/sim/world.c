@@ -1,6 +1,5 @@
 #include "world.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,8 +10,10 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "client.h"
+#include "net/loop.h"
 
-#define PRINTED 12 /* violations of a seed that are printed */
+#define LINGER_MS 6000 /* longer than closed TLS connections wait for their last bytes to leave */
+#define PRINTED   12   /* violations of a seed that are printed */
 
 const char *outcome_name(enum outcome o)
 {
@@ -35,20 +36,39 @@ struct world *world_new(uint64_t seed)
     return w;
 }
 
-void world_free(struct world *w)
+void world_bury(struct world *w, struct loop *l)
+{
+    w->graves = mem_realloc(w->graves, sizeof *w->graves * (size_t)(w->n_graves + 1));
+    w->graves[w->n_graves++] = l;
+}
+
+static void open_graves(struct world *w)
+{
+    if (w->n_graves)
+        world_run_ms(w, LINGER_MS);
+    for (int i = 0; i < w->n_graves; i++) {
+        loop_turn(w->graves[i], 0);
+        loop_turn(w->graves[i], 0);
+        loop_free(w->graves[i]);
+    }
+    free(w->graves);
+}
+
+unsigned world_free(struct world *w)
 {
     if (!w)
-        return;
+        return 0;
+    open_graves(w);
     size_t blocks = buf_pool_blocks_in_use();
     if (blocks != w->blocks)
-        fprintf(stderr, "seed %" PRIu64 ": %zu buffers in use after the end, %zu before\n", w->seed,
-                blocks, w->blocks);
-    assert(blocks == w->blocks);
+        world_violation(w, "%zu buffers in use after the end, %zu before", blocks, w->blocks);
+    unsigned n = w->n_violations;
     sim_free(w->sim);
     if (w->trace)
         fclose(w->trace);
     free(w->book);
     free(w);
+    return n;
 }
 
 void world_run_ms(struct world *w, uint64_t ms)

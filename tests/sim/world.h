@@ -4,7 +4,7 @@
  *     struct world *w = world_new(seed);
  *     ... mesh.h: control plane, sidecars, plain proxies;  backend.h, client.h ...
  *     world_run_ms(w, 5000);
- *     world_free(w);                    what broke a rule is in w->n_violations
+ *     world_free(w);                    says how many rules were broken
  *
  * A seed decides two things apart from each other: what the network does (sim.h draws it) and what
  * the test does (world_rand), so that a change of the code under test does not change the script.
@@ -80,13 +80,20 @@ struct world {
     /* Tells of each arrival at a backend; may be NULL. */
     void (*arrival)(void *arg, struct request *r, int backend);
     void *arg;
+    struct loop **graves; /* loops of dead processes */
+    int n_graves;
     size_t blocks; /* buffers in use before anything was there */
     FILE *trace;   /* TRACE=FILE in the environment: everything on the network, a line an event */
 };
 
 struct world *world_new(uint64_t seed);
-/* Everything that lives on its hosts is gone before. Checks that sockets and buffers are. */
-void world_free(struct world *w);
+/* Everything that lives on its hosts is gone before. Checks that buffers are, too; returns how many
+ * violations there were in all. NULL is fine. */
+unsigned world_free(struct world *w);
+
+/* The loop of a process that died: what still waits on it (the last bytes of closed TLS
+ * connections, which can no longer leave) ends with the world. */
+void world_bury(struct world *w, struct loop *l);
 
 void world_run_ms(struct world *w, uint64_t ms);
 uint64_t world_ms(const struct world *w); /* now */
