@@ -45,10 +45,9 @@ static int repeats(void)
 
 int main(int argc, char **argv)
 {
-    char again[96];
+    char again[256];
     stormy = argc > 1 && !strcmp(argv[1], "stormy");
-    snprintf(again, sizeof again, "build/asan/tests/sim/sim_mesh_test %s",
-             stormy ? "stormy" : "calm");
+    snprintf(again, sizeof again, "%s %s", argv[0], stormy ? "stormy" : "calm");
     log_set_level(NULL, LOG_OFF);
     mesh_seed_tls(1);
     struct world *w = world_new(1); /* makes the CA, which all seeds share */

@@ -84,7 +84,7 @@ struct town {
     struct cut cuts[CUTS];
     int n_cuts;
     bool strict;
-    bool outliers; /* some policy so far ejects endpoints that fail */
+    bool outliers;          /* some policy so far ejects endpoints that fail */
     uint64_t plane_back_ms; /* when it restarts; 0: it is up */
     uint64_t heal_ms[MAX_CLIENTS];
     uint64_t troubled_ns;        /* up to when failures have a cause in network or hosts */
