@@ -20,6 +20,7 @@ struct net_listener {
     struct timer again; /* back-off, or the rest of a big batch */
     struct deferred gone;
     accept_fn fn;
+    void (*exhausted)(void *user); /* may be NULL */
     void *user;
     int fd;
     struct addr addr;
@@ -43,6 +44,8 @@ static void back_off(struct net_listener *n)
     if (n->backoff_ms > BACKOFF_LONGEST)
         n->backoff_ms = BACKOFF_LONGEST;
     timer_set(&n->again, n->backoff_ms);
+    if (n->exhausted)
+        n->exhausted(n->user);
 }
 
 static void accept_batch(struct net_listener *n)
@@ -56,6 +59,10 @@ static void accept_batch(struct net_listener *n)
             return;
         }
         int fd = os->ops->accept(os->self, n->fd, &ss);
+        if (fd >= 0 && n->exhausted && os->ops->fd_scarce && os->ops->fd_scarce(os->self, fd)) {
+            os->ops->close(os->self, fd);
+            fd = -EMFILE;
+        }
         if (fd >= 0) {
             n->backoff_ms = 0;
             addr_from_sockaddr(&peer, (struct sockaddr *)&ss, sizeof ss);
@@ -279,6 +286,11 @@ int net_listener_fd(const struct net_listener *n)
 const struct addr *net_listener_addr(const struct net_listener *n)
 {
     return &n->addr;
+}
+
+void net_listener_on_exhausted(struct net_listener *n, void (*fn)(void *user))
+{
+    n->exhausted = fn;
 }
 
 uint64_t net_listener_failures(const struct net_listener *n)

@@ -34,7 +34,11 @@ void net_listener_stop(struct net_listener *n); /* stop accepting; the socket st
 void net_listener_free(struct net_listener *n);
 int net_listener_fd(const struct net_listener *n);
 const struct addr *net_listener_addr(const struct net_listener *n); /* with the port it got */
-/* Accept failures by cause since start (EMFILE…), for stats. */
+/* Accept failures since start. */
 uint64_t net_listener_failures(const struct net_listener *n);
+/* For a listener of strangers: leaves the last descriptors to others (os_ops.fd_scarce), and tells
+ * fn (user: the listener's) each time that accepting backs off because descriptors or memory have
+ * run out; fn frees nothing. */
+void net_listener_on_exhausted(struct net_listener *n, void (*fn)(void *user));
 
 #endif

@@ -54,6 +54,9 @@ struct os_ops {
     /* NULL for the kernel. A simulation learns which loop waits with a poll: it runs them itself.
      */
     void (*attach)(void *os, int poll, struct loop *l);
+    /* True when descriptors are so few that one like this should not go to a client: the last
+     * eighth (at most 1024) is for upstreams, files and the control plane. NULL: never. */
+    bool (*fd_scarce)(void *os, int fd);
 };
 
 struct os {

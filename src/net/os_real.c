@@ -3,6 +3,7 @@
 #include "net/os.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -10,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -162,6 +164,15 @@ static int real_accept(void *os, int fd, struct sockaddr_storage *peer)
     return s < 0 ? -errno : s;
 }
 
+static bool real_fd_scarce(void *os, int fd)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > INT_MAX)
+        return false;
+    rlim_t reserve = r.rlim_cur / 8 < 1024 ? r.rlim_cur / 8 : 1024;
+    return (rlim_t)fd >= r.rlim_cur - reserve; /* the kernel gives the lowest that is free */
+}
+
 static int real_connect(void *os, int fd, const struct sockaddr *a, socklen_t n)
 {
     return connect(fd, a, n) < 0 ? -errno : 0;
@@ -293,6 +304,7 @@ struct os *os_real(void)
         .bind = real_bind,
         .listen = real_listen,
         .accept = real_accept,
+        .fd_scarce = real_fd_scarce,
         .connect = real_connect,
         .getsockname = real_getsockname,
         .getsockopt = real_getsockopt,

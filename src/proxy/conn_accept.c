@@ -6,6 +6,7 @@
 #include "api/envoy.pb.h"
 #include "base/mem.h"
 #include "net/loop.h"
+#include "proxy/server_private.h"
 #include "telemetry/access_log.h"
 #include "telemetry/stats.h"
 #include "tls/tls_conn.h"
@@ -104,6 +105,7 @@ static void end(struct accepted *d)
     list_del(&d->nc.link);
     wl->n_conns--;
     wl->w->connections--;
+    atomic_fetch_sub_explicit(&c->server->connections, 1, memory_order_relaxed);
     loop_defer(wl->w->f.loop, &d->freeing, free_accepted);
     conn_accept_reap(wl);
 }
@@ -311,6 +313,7 @@ static void start_chain(struct worker_listener *wl, struct listener_conf *conf,
     list_push(&wl->conns, &d->nc.link);
     wl->n_conns++;
     w->connections++;
+    atomic_fetch_add_explicit(&conf->server->connections, 1, memory_order_relaxed);
     stat_inc(&conf->stats, listener_stats_downstream_cx_total);
     stat_gauge_inc(&conf->stats, listener_stats_downstream_cx_active);
     if (chain->tls)
@@ -636,10 +639,37 @@ void worker_hand_over(struct worker_listener *wl, struct conn *c)
     match(wl, wl->conf, c, &direct, NULL);
 }
 
+void conn_accept_exhausted(void *user)
+{
+    struct worker_listener *wl = user;
+    stat_inc(&wl->conf->stats, listener_stats_downstream_cx_accept_exhausted);
+}
+
+/* One connection more would be too many: it is closed unread, as Envoy does (attack case 13). */
+static bool over_limit(struct listener_conf *c)
+{
+    if (c->max_connections != UINT64_MAX &&
+        stat_gauge_get(&c->stats, listener_stats_downstream_cx_active) +
+                stat_gauge_get(&c->stats, listener_stats_downstream_pre_cx_active) >=
+            c->max_connections) {
+        stat_inc(&c->stats, listener_stats_downstream_cx_overflow);
+        return true;
+    }
+    if (atomic_load_explicit(&c->server->connections, memory_order_relaxed) <
+        c->server->max_connections)
+        return false;
+    stat_inc(&c->stats, listener_stats_downstream_global_cx_overflow);
+    return true;
+}
+
 void conn_accept(void *user, int fd, const struct addr *local, const struct addr *remote)
 {
     struct worker_listener *wl = user;
     struct conn *c = conn_from_fd(wl->w->f.loop, fd, local, remote, NULL, NULL);
+    if (over_limit(wl->conf)) {
+        conn_close(c);
+        return;
+    }
     if (wl->conf->n_lfs)
         begin(wl, c, false);
     else

@@ -49,6 +49,7 @@ struct accepted {
 
 /* accept_fn of the sockets: user is the struct worker_listener. */
 void conn_accept(void *user, int fd, const struct addr *local, const struct addr *remote);
+void conn_accept_exhausted(void *user); /* no descriptors are left */
 
 /* A connection whose original destination is another listener's address. */
 void worker_hand_over(struct worker_listener *wl, struct conn *c);

@@ -7,6 +7,7 @@
 #include "filters/registry.h"
 #include "net/loop.h"
 #include "proxy/rds.h"
+#include "proxy/server_private.h"
 #include "proxy/server.h"
 #include "telemetry/access_log.h"
 #include "upstream/tls_options.h"
@@ -365,6 +366,11 @@ int listener_conf_build(struct proxy_server *srv, sv packed, bool is_static,
         listener_conf_unref(c);
         return rc;
     }
+    c->max_connections = proxy_runtime_number(
+        srv,
+        arena_printf(&c->arena, "envoy.resource_limits.listener.%.*s.connection_limit",
+                     SV_ARG(c->name)),
+        UINT64_MAX);
     *out = c;
     return 0;
 }

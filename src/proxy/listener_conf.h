@@ -27,6 +27,7 @@ struct pb_opts;
 
 #define LISTENER_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                         \
     HISTOGRAM(P, connections_accepted_per_socket_event, STAT_UNIT_NONE)                            \
+    COUNTER(P, downstream_cx_accept_exhausted)                                                     \
     GAUGE(P, downstream_cx_active)                                                                 \
     COUNTER(P, downstream_cx_destroy)                                                              \
     HISTOGRAM(P, downstream_cx_length_ms, STAT_UNIT_MS)                                            \
@@ -92,8 +93,9 @@ struct listener_conf {
     bool bind_to_port, use_original_dst, transparent, freebind, reuse_port, v6_only;
     int backlog;
     uint32_t buffer_limit;
-    int32_t direction; /* envoy_TrafficDirection */
-    bool modify_only;  /* drain_type: drains on updates, not on health check failures */
+    uint64_t max_connections; /* runtime envoy.resource_limits.listener.NAME.connection_limit */
+    int32_t direction;        /* envoy_TrafficDirection */
+    bool modify_only;         /* drain_type: drains on updates, not on health check failures */
 
     struct listener_lf *lfs;
     uint32_t n_lfs;

@@ -165,6 +165,7 @@ static int bind_all(struct listener_manager *m, struct bound *b, const struct li
                 error_prefix(err, "listener '%.*s': ", SV_ARG(c->name));
                 return err->code ? err->code : E_IO;
             }
+            net_listener_on_exhausted(n, conn_accept_exhausted);
             wl->socks[wl->n_socks++] = n;
         }
     }

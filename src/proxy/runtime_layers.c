@@ -1,5 +1,7 @@
 /* layered_runtime: static layers are read into a flat table that GET /runtime shows. Fractions and
- * flags of the configuration use their default values: no key of Envoy's runtime overrides them. */
+ * flags of the configuration use their default values: no key of Envoy's runtime overrides them.
+ * Two keys are limits of their own: overload.global_downstream_max_connections, and
+ * envoy.resource_limits.listener.NAME.connection_limit (listener_conf.c). */
 #include <stdlib.h>
 
 #include "api/google.pb.h"
@@ -51,6 +53,18 @@ void proxy_runtime_load(struct proxy_server *s)
         if (r->layers.v[i]->which_layer_specifier == envoy_RuntimeLayer_static_layer_tag &&
             r->layers.v[i]->static_layer)
             flatten(s, r->layers.v[i]->static_layer, (sv){NULL, 0}, 0);
+    s->max_connections =
+        proxy_runtime_number(s, SV("overload.global_downstream_max_connections"), UINT64_MAX);
+}
+
+uint64_t proxy_runtime_number(const struct proxy_server *s, sv key, uint64_t otherwise)
+{
+    const char *text = map_get(&s->runtime, key);
+    char *end;
+    if (!text)
+        return otherwise;
+    double v = strtod(text, &end); /* "1e+06" is how a large number reads */
+    return *text && !*end && v >= 0 && v < 0x1p63 ? (uint64_t)v : otherwise;
 }
 
 void proxy_runtime_fini(struct proxy_server *s)

@@ -70,7 +70,9 @@ struct proxy_server {
     const struct envoy_Bootstrap *bootstrap;
     struct filter_node node;
     struct pb_opts static_pb, dynamic_pb;
-    struct map runtime; /* key -> char *, from layered_runtime */
+    struct map runtime;           /* key -> char *, from layered_runtime */
+    uint64_t max_connections;     /* overload.global_downstream_max_connections */
+    _Atomic uint64_t connections; /* of all listeners, now */
 
     struct stats *stats;
     struct access_log_sinks *sinks;
@@ -133,6 +135,8 @@ void proxy_drain_init(struct proxy_server *s);
 
 /* runtime_layers.c */
 void proxy_runtime_load(struct proxy_server *s);
+/* The value of a key, when it is a whole number; else `otherwise`. */
+uint64_t proxy_runtime_number(const struct proxy_server *s, sv key, uint64_t otherwise);
 void proxy_runtime_fini(struct proxy_server *s);
 
 #endif

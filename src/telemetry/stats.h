@@ -169,6 +169,11 @@ static inline void stat_gauge_dec(struct stat_group *g, unsigned id)
 {
     stat_gauge_add(g, id, -1);
 }
+static inline uint64_t stat_gauge_get(struct stat_group *g, unsigned id)
+{
+    uint64_t v = atomic_load_explicit(stat_at(g, id), memory_order_relaxed);
+    return v ? v - STAT_GAUGE_BIAS : 0;
+}
 static inline void stat_gauge_set(struct stat_group *g, unsigned id, uint64_t value)
 {
     atomic_store_explicit(stat_at(g, id), value + STAT_GAUGE_BIAS, memory_order_relaxed);

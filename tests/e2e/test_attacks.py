@@ -4,8 +4,9 @@ import struct
 import time
 
 import pytest
-from meshtest import http1
+from meshtest import bystander, http1
 from meshtest.backend import Backend
+from meshtest.bystander import Undisturbed, sustain
 from meshtest.proxy import Proxy
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -64,18 +65,19 @@ class H2:
         self.sock.close()
 
 
+BYSTANDERS = [{"match": {"path": "/bystander"}, "route": {"cluster": "b2"}}, {"match": {"prefix": "/"}, "route": {"cluster": "b1"}}]
+
+
 @pytest.fixture
 def proxy(spawn, tmp_path):
-    with Backend("b1") as b1, Backend("h2", h2c=True) as h2:
-        p = Proxy(spawn, tmp_path, {"hcm": {"common_http_protocol_options": {"idle_timeout": "5s"},
+    with Backend("b1") as b1, Backend("b2") as b2, Backend("h2", h2c=True) as h2:
+        p = Proxy(spawn, tmp_path, {"routes": BYSTANDERS, "hcm": {"common_http_protocol_options": {"idle_timeout": "5s"},
                                             "request_headers_timeout": "2s", "stream_idle_timeout": "2s"}},
-                  {"b1": b1.port, "h2": h2.port})
+                  {"b1": b1.port, "b2": b2.port, "h2": h2.port}, env=bystander.ENV)
         p.backend = b1
-        with http1.Client(p.port) as bystander:
-            assert bystander.request().status == 200
+        # Whoever was there before is served as before, and memory and CPU are bounded.
+        with Undisturbed(p):
             yield p
-            # Whoever was there before is served as before, and memory is bounded.
-            assert bystander.request().status == 200
         assert p.get("/after").status == 200
 
 
@@ -87,15 +89,18 @@ def cut(code):
 
 
 def test_01_rapid_reset(proxy):
-    c = H2(proxy.port)
-    alive = True
-    for i in range(20000):
-        alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET) + frame(RST, 0, 2 * i + 1, b"\0\0\0\x08"))
-        if not alive:
-            break
-    assert not alive or cut(c.goaway())
-    assert proxy.stat(r"premature_reset|inbound_.*flood|rx_reset") > 0
-    assert len(proxy.backend.seen) < 5000
+    def attack():
+        c = H2(proxy.port)
+        alive = True
+        for i in range(20000):
+            alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET) + frame(RST, 0, 2 * i + 1, b"\0\0\0\x08"))
+            if not alive:
+                break
+        assert not alive or cut(c.goaway())
+        c.close()
+    rounds = sustain(attack)
+    assert proxy.stat(r"^http2\.premature_resets$") == rounds
+    assert len(proxy.backend.seen) < 250 * rounds
 
 
 @pytest.mark.parametrize("poke", [
@@ -104,86 +109,111 @@ def test_01_rapid_reset(proxy):
     lambda s: frame(PRIORITY, 0, s, struct.pack(">IB", s, 1)),
 ], ids=["window-zero", "window-overflow", "self-dependency"])
 def test_02_made_you_reset(proxy, poke):
-    c = H2(proxy.port)
-    alive = True
-    for i in range(20000):
-        s = 2 * i + 1
-        alive = c.send(frame(HEADERS, 4, s, POST) + poke(s))
-        if not alive:
-            break
-    assert not alive or cut(c.goaway())
-    assert proxy.stat(r"tx_reset|premature_reset|flood") > 0
+    def attack():
+        c = H2(proxy.port)
+        alive = True
+        for i in range(20000):
+            s = 2 * i + 1
+            alive = c.send(frame(HEADERS, 4, s, POST) + poke(s))
+            if not alive:
+                break
+        assert not alive or cut(c.goaway())
+        c.close()
+    rounds = sustain(attack)
+    assert proxy.stat(r"^http2\.premature_resets$") == rounds
+    assert proxy.stat(r"^http2\.tx_reset$") > 100
 
 
 def test_03_continuation_flood(proxy):
-    c = H2(proxy.port)
-    c.send(frame(HEADERS, 0, 1, GET))
-    alive = True
-    for _ in range(20000):
-        alive = c.send(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"))
-        if not alive:
-            break
-    assert not alive or c.goaway() in (ENHANCE, "reset", 1, 9)
-    assert proxy.stat(r"header_overflow|too_many_headers|flood|rx_messaging_error") > 0
+    def attack():
+        c = H2(proxy.port)
+        c.send(frame(HEADERS, 0, 1, GET))
+        alive = True
+        for _ in range(20000):
+            alive = c.send(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"))
+            if not alive:
+                break
+        assert not alive or c.goaway() in (ENHANCE, "reset", 1, 9)
+        c.close()
+    rounds = sustain(attack)
+    assert proxy.stat(r"^http2\.(header_overflow|too_many_headers)$") == rounds
 
 
 @pytest.mark.parametrize("attack", [frame(PING, 0, 0, b"12345678"), frame(SETTINGS, 0, 0)], ids=["ping", "settings"])
 def test_04_control_flood_unread(proxy, attack):
-    c = H2(proxy.port)
-    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    c.sock.settimeout(3)
-    sent = 0
-    while sent < 60_000_000 and c.send(attack * 1000):
-        sent += len(attack) * 1000
-    assert cut(c.goaway(3)) or sent < 60_000_000
-    assert proxy.stat(r"outbound_control_flood|outbound_flood") > 0
+    def flood():
+        c = H2(proxy.port)
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        c.sock.settimeout(3)
+        sent = 0
+        while sent < 60_000_000 and c.send(attack * 1000):
+            sent += len(attack) * 1000
+        assert cut(c.goaway(3)) or sent < 60_000_000
+        c.close()
+    rounds = sustain(flood)
+    assert proxy.stat(r"^http2\.outbound_control_flood$") == rounds
 
 
 @pytest.mark.parametrize("attack", [frame(PRIORITY, 0, 1, b"\0\0\0\0\1"), frame(DATA, 0, 1)], ids=["priority", "empty-data"])
 def test_05_useless_frames(proxy, attack):
-    c = H2(proxy.port)
-    c.send(frame(HEADERS, 4, 1, POST))
-    alive = True
-    for _ in range(200):
-        alive = c.send(attack * 500)
-        if not alive:
-            break
-    assert not alive or cut(c.goaway())
-    assert proxy.stat(r"inbound_(priority|empty)_frames_flood") > 0
+    def flood():
+        c = H2(proxy.port)
+        c.send(frame(HEADERS, 4, 1, POST))
+        alive = True
+        for _ in range(200):
+            alive = c.send(attack * 500)
+            if not alive:
+                break
+        assert not alive or cut(c.goaway())
+        c.close()
+    rounds = sustain(flood)
+    assert proxy.stat(r"^http2\.inbound_(priority|empty)_frames_flood$") == rounds
 
 
 def test_06_invalid_headers_unread(proxy):
-    c = H2(proxy.port)
-    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    c.sock.settimeout(3)
-    alive = True
-    for i in range(30000):
-        alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET + b"\x00\x01X\x01y"))
-        if not alive:
-            break
-    assert not alive or cut(c.goaway(3))
-    assert proxy.stat(r"invalid_header|rx_messaging_error|flood|tx_reset") > 0
+    def attack():
+        c = H2(proxy.port)
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        c.sock.settimeout(3)
+        alive = True
+        for i in range(30000):
+            alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET + b"\x00\x01X\x01y"))
+            if not alive:
+                break
+        assert not alive or cut(c.goaway(3))
+        c.close()
+    rounds = sustain(attack)
+    assert proxy.stat(r"^http2\.invalid_header$") > 100
+    assert proxy.stat(r"^http2\.(premature_resets|outbound_flood|outbound_control_flood)$") == rounds
 
 
 def test_07_hpack_amplification(proxy):
     """One large entry, indexed over and over: small on the wire, huge when decoded."""
     before = proxy.rss_kb()
-    c = H2(proxy.port)
     entry = b"\x40\x06cookie\x7f\xd1\x1d" + b"v" * 3920
-    c.send(frame(HEADERS, 4, 1, GET + entry + b"\xbe" * 8000))
-    c.send(frame(HEADERS, 5, 3, GET + b"\xbe" * 12000))
-    time.sleep(0.5)
-    assert proxy.stat(r"header_overflow|too_many_headers") > 0
+
+    def attack():
+        c = H2(proxy.port)
+        c.send(frame(HEADERS, 4, 1, GET + entry + b"\xbe" * 8000))
+        c.send(frame(HEADERS, 5, 3, GET + b"\xbe" * 12000))
+        c.sock.settimeout(20)
+        while (f := c.read_frame()) is not None and not (f[0] == RST and f[2] == 3 or f[0] == HEADERS and f[2] == 3):
+            pass
+        c.close()
+    rounds = sustain(attack)
+    assert proxy.stat(r"^http2\.(header_overflow|too_many_headers)$") >= rounds
     assert proxy.rss_kb() - before < 20000
-    c.close()
 
 
 def test_08_many_tiny_headers(proxy):
-    with http1.Client(proxy.port) as c:
-        c.send(b"GET / HTTP/1.1\r\nhost: a\r\n" + b"".join(b"x%d: 1\r\n" % i for i in range(2000)) + b"\r\n")
-        assert c.response().status == 431
-        assert c.at_eof()
-    assert proxy.stat(r"header_overflow|too_many_headers") > 0
+    def attack():
+        with http1.Client(proxy.port) as c:
+            c.send(b"GET / HTTP/1.1\r\nhost: a\r\n" + b"".join(b"x%d: 1\r\n" % i for i in range(2000)) + b"\r\n")
+            assert c.response().status == 431
+            assert c.at_eof()
+    assert proxy.stat(r"^http1\.too_many_headers$") == 0
+    rounds = sustain(attack)
+    assert proxy.stat(r"^http1\.too_many_headers$") == rounds
 
 
 def test_09_window_stall(proxy):
@@ -235,16 +265,40 @@ def test_13_connection_flood(spawn, tmp_path):
     """Descriptors run out: accepting backs off, those who are in are served, and it recovers."""
     import resource
     with Backend("b1") as b1:
-        p = Proxy(spawn, tmp_path, {}, {"b1": b1.port})
-        resource.prlimit(p.pid, resource.RLIMIT_NOFILE, (64, 64))
-        with http1.Client(p.port) as bystander:
-            assert bystander.request().status == 200
-            socks = [socket.create_connection(("127.0.0.1", p.port)) for _ in range(200)]
-            time.sleep(0.3)
-            assert bystander.request().status == 200
-            for s in socks:
-                s.close()
-        time.sleep(1.5)
+        p = Proxy(spawn, tmp_path, {}, {"b1": b1.port}, env=bystander.ENV)
+        with http1.Client(p.port) as known:
+            assert known.request().status == 200
+            with Undisturbed(p):
+                resource.prlimit(p.pid, resource.RLIMIT_NOFILE, (64, 4096))
+                socks = [socket.create_connection(("127.0.0.1", p.port)) for _ in range(200)]
+                time.sleep(0.3)
+                assert known.request().status == 200
+                for s in socks:
+                    s.close()
+                resource.prlimit(p.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+                with http1.Client(p.port) as c:  # waits for the back-off's end
+                    assert c.request().status == 200
+        assert p.stat(r"^listener\..*downstream_cx_accept_exhausted$") > 0
+
+
+@pytest.mark.parametrize("key,counter", [("envoy.resource_limits.listener.main.connection_limit", r"^listener\..*\.downstream_cx_overflow$"),
+                                         ("overload.global_downstream_max_connections", r"^listener\..*\.downstream_global_cx_overflow$")])
+def test_13_limits_of_connections(spawn, tmp_path, key, counter):
+    """What is over the limit is closed unread, counted, and those who are in go on."""
+    with Backend("b1") as b1:
+        p = Proxy(spawn, tmp_path, {"bootstrap": {"layered_runtime": {"layers": [{"name": "l", "static_layer": {key: 20}}]}}}, {"b1": b1.port})
+        with Undisturbed(p):
+            inside = [http1.Client(p.port) for _ in range(10)]
+            assert all(c.request().status == 200 for c in inside)
+            outside = [http1.Client(p.port) for _ in range(60)]
+            closed = sum(c.at_eof(0.5) for c in outside[20:])
+            assert closed == 40
+            assert all(c.request().status == 200 for c in inside)
+            for c in inside + outside:
+                c.sock.close()
+            while p.stat(r"^listener\.127.*\d\.downstream_cx_active$") > 2:
+                time.sleep(0.02)
+        assert p.stat(counter) >= 40
         assert p.get("/after").status == 200
 
 

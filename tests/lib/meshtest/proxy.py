@@ -6,7 +6,7 @@ from . import bootstrap, http1, procs
 
 
 class Proxy:
-    def __init__(self, spawn, tmp_path, case=None, ports=None, kind="weft", args=()):
+    def __init__(self, spawn, tmp_path, case=None, ports=None, kind="weft", args=(), env=None):
         self.ports = dict({"b1": 1, "b2": 1, "h2": 1}, **(ports or {}))
         self.ports.update(listen=procs.free_port(), admin=procs.free_port(), dead=procs.free_port(),
                           second=procs.free_port(), tmp=str(tmp_path))
@@ -15,7 +15,7 @@ class Proxy:
         self.config.write_text(json.dumps(bootstrap.build(case or {}, self.ports), indent=1))
         binary = procs.envoy_binary() if kind == "envoy" else procs.binary("weft-proxy")
         argv = [binary, "-c", self.config, "--concurrency", "1", "-l", "info", *args]
-        self.proc = spawn(kind, argv + (["--disable-hot-restart"] if kind == "envoy" else []))
+        self.proc = spawn(kind, argv + (["--disable-hot-restart"] if kind == "envoy" else []), env=env)
         procs.wait_port(self.port, self.proc)
 
     @property
