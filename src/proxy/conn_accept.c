@@ -64,6 +64,7 @@ static void write_log(struct accepted *d)
 static void free_worker_listener(struct deferred *df)
 {
     struct worker_listener *wl = container_of(df, struct worker_listener, freeing);
+    stat_group_fini(&wl->stats);
     listener_conf_unref(wl->conf);
     free(wl->socks);
     free(wl);
@@ -98,6 +99,7 @@ static void end(struct accepted *d)
     struct listener_conf *c = d->conf;
     timer_cancel(&d->handshake);
     stat_gauge_dec(&c->stats, listener_stats_downstream_cx_active);
+    stat_gauge_dec(&wl->stats, listener_worker_stats_downstream_cx_active);
     stat_inc(&c->stats, listener_stats_downstream_cx_destroy);
     stat_record(&c->stats, listener_stats_downstream_cx_length_ms,
                 (loop_stamp_ns(wl->w->f.loop) - d->nc.sc.start_ns) / 1000000u);
@@ -178,6 +180,7 @@ static void count_handshake(struct accepted *d, const struct tls_info *t)
     count_by_name(d, "ciphers", t->cipher);
     count_by_name(d, "versions", t->version);
     count_by_name(d, "curves", t->group);
+    count_by_name(d, "sigalgs", t->sigalg);
 }
 
 static void handshake_failed(struct accepted *d)
@@ -316,6 +319,8 @@ static void start_chain(struct worker_listener *wl, struct listener_conf *conf,
     atomic_fetch_add_explicit(&conf->server->connections, 1, memory_order_relaxed);
     stat_inc(&conf->stats, listener_stats_downstream_cx_total);
     stat_gauge_inc(&conf->stats, listener_stats_downstream_cx_active);
+    stat_inc(&wl->stats, listener_worker_stats_downstream_cx_total);
+    stat_gauge_inc(&wl->stats, listener_worker_stats_downstream_cx_active);
     if (chain->tls)
         start_tls(d);
     else

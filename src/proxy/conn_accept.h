@@ -25,8 +25,9 @@ struct worker_listener {
     struct list conns;     /* struct accepted.nc.link */
     struct list accepting; /* struct accepting.link */
     uint32_t n_conns;
-    bool draining; /* connections are told, also new ones */
-    bool removed;  /* gone when the last connection is */
+    struct stat_group stats; /* listener_worker_stats_… */
+    bool draining;           /* connections are told, also new ones */
+    bool removed;            /* gone when the last connection is */
     struct timer drain_end;
     struct deferred freeing;
 };

@@ -41,8 +41,7 @@ static bool check_target(struct hcm_stream *s, struct http_head *head)
         refuse(s, 404, no_text, STREAM_RCD_MISSING_PATH);
         return false;
     }
-    if (head->path.p[0] == '/' ||
-        (sv_eq(head->path, SV("*")) && sv_eq(head->method, SV("OPTIONS"))))
+    if (head->path.p[0] == '/') /* "*" of OPTIONS is nothing that could be routed */
         return true;
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_non_relative_path);
     refuse(s, 404, no_text, STREAM_RCD_ABSOLUTE_PATH);

@@ -9,7 +9,7 @@
 
 /* ---- the end ---- */
 
-static void count_response(struct hcm_stream *s)
+static void count_status(struct hcm_stream *s, uint16_t status)
 {
     static const uint8_t by_class[6] = {0,
                                         hcm_stats_downstream_rq_1xx,
@@ -17,7 +17,7 @@ static void count_response(struct hcm_stream *s)
                                         hcm_stats_downstream_rq_3xx,
                                         hcm_stats_downstream_rq_4xx,
                                         hcm_stats_downstream_rq_5xx};
-    unsigned class = s->si.response_code / 100u;
+    unsigned class = status / 100u;
     if (s->si.health_check)
         return;
     struct stat_group *g = s->cfg->stats, *l = s->cfg->listener_stats;
@@ -29,6 +29,11 @@ static void count_response(struct hcm_stream *s)
     stat_inc(g, by_class[class]);
     if (l)
         stat_inc(l, hcm_listener_stats_downstream_rq_1xx + class - 1);
+}
+
+static void count_response(struct hcm_stream *s)
+{
+    count_status(s, s->si.response_code);
 }
 
 static void collect_sizes(struct hcm_stream *s)
@@ -144,6 +149,7 @@ static void response_ended(struct hcm_stream *s)
     s->over = true;
     s->hc->linger = true;
     hcm_timeouts_stop(s);
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rx_reset); /* so Envoy counts it */
     s->down->ops->reset(s->down, HTTP_RESET_NO_ERROR);
 }
 
@@ -154,6 +160,7 @@ void hcm_stream_send_info(struct hcm_stream *s, struct http_head *head)
     if (s->over || s->head_sent)
         return;
     s->down->ops->send_head(s->down, head, false);
+    count_status(s, head->status);
     hcm_conn_flush_later(s->hc);
 }
 
@@ -183,7 +190,7 @@ void hcm_stream_send_head(struct hcm_stream *s, struct http_head *head, bool end
     before_head(s, head);
     s->head_sent = true;
     s->si.response_start_ns = loop_stamp_ns(s->hc->conn->loop);
-    if (s->si.is_upgrade && head->status == 101) {
+    if ((s->si.is_upgrade && head->status == 101) || (s->is_connect && head->status / 100 == 2)) {
         s->upgrade_ok = true;
         stat_inc(s->cfg->stats, hcm_stats_downstream_cx_upgrades_total);
         stat_gauge_inc(s->cfg->stats, hcm_stats_downstream_cx_upgrades_active);

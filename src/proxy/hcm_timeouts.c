@@ -65,13 +65,12 @@ static void duration_timeout(struct hcm_stream *s)
 {
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_max_duration_reached);
     if (s->head_sent) {
-        hcm_stream_reset(s, HTTP_RESET_TIMEOUT, STREAM_FLAG_DT, STREAM_RCD_MAX_DURATION_TIMEOUT);
+        hcm_stream_reset(s, HTTP_RESET_TIMEOUT, 0, STREAM_RCD_MAX_DURATION_TIMEOUT);
         return;
     }
     hcm_local_reply(s, &(struct http_local_reply){.status = timeout_status(s),
                                                   .body = SV("downstream duration timeout"),
                                                   .grpc_status = GRPC_DEADLINE_EXCEEDED,
-                                                  .flags = STREAM_FLAG_DT,
                                                   .details = STREAM_RCD_MAX_DURATION_TIMEOUT});
 }
 

@@ -13,6 +13,7 @@
 #include "upstream/tls_options.h"
 
 STAT_GROUP_DEFINE(listener_stats, LISTENER_STATS);
+STAT_GROUP_DEFINE(listener_worker_stats, LISTENER_WORKER_STATS);
 STAT_GROUP_DEFINE(listener_tls_stats, LISTENER_TLS_STATS);
 STAT_GROUP_DEFINE(listener_sds_stats, LISTENER_SDS_STATS);
 

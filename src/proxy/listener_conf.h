@@ -43,6 +43,12 @@ struct pb_opts;
     COUNTER(P, no_filter_chain_match)
 STAT_GROUP_DECLARE(listener_stats, LISTENER_STATS);
 
+/* listener.ADDR.worker_N.* */
+#define LISTENER_WORKER_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                  \
+    GAUGE(P, downstream_cx_active)                                                                 \
+    COUNTER(P, downstream_cx_total)
+STAT_GROUP_DECLARE(listener_worker_stats, LISTENER_WORKER_STATS);
+
 /* listener.ADDR.ssl.* */
 #define LISTENER_TLS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                     \
     COUNTER(P, connection_error)                                                                   \

@@ -106,6 +106,7 @@ static void free_unused(void *arg)
     struct worker_listener *wl = arg;
     for (uint32_t i = 0; i < wl->n_socks; i++)
         net_listener_free(wl->socks[i]);
+    stat_group_fini(&wl->stats);
     listener_conf_unref(wl->conf);
     free(wl->socks);
     free(wl);

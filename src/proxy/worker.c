@@ -207,6 +207,12 @@ void worker_drain(struct worker *w)
 struct worker_listener *worker_listener_new(struct worker *w, struct listener_conf *conf)
 {
     struct worker_listener *wl = mem_new(struct worker_listener);
+    char name[32];
+    int n = snprintf(name, sizeof name, "worker_%u.", w->f.index);
+    struct stats_scope *sub =
+        stats_scope_sub(conf->scope, sv_make(name, (size_t)n), (sv){0}, NULL, 0);
+    stat_group_init(&wl->stats, &listener_worker_stats_def, sub);
+    stats_scope_unref(sub);
     list_init(&wl->link);
     list_init(&wl->conns);
     list_init(&wl->accepting);

@@ -203,6 +203,32 @@ static const char *group_name(SSL *ssl)
     }
 }
 
+/* By the names of RFC 8446, section 4.2.3. */
+static const char *sigalg_name(SSL *ssl)
+{
+    static const struct {
+        int type, hash;
+        const char *name;
+    } all[] = {
+        {EVP_PKEY_EC, NID_sha256, "ecdsa_secp256r1_sha256"},
+        {EVP_PKEY_EC, NID_sha384, "ecdsa_secp384r1_sha384"},
+        {EVP_PKEY_EC, NID_sha512, "ecdsa_secp521r1_sha512"},
+        {EVP_PKEY_RSA_PSS, NID_sha256, "rsa_pss_rsae_sha256"},
+        {EVP_PKEY_RSA_PSS, NID_sha384, "rsa_pss_rsae_sha384"},
+        {EVP_PKEY_RSA_PSS, NID_sha512, "rsa_pss_rsae_sha512"},
+        {EVP_PKEY_RSA, NID_sha256, "rsa_pkcs1_sha256"},
+        {EVP_PKEY_RSA, NID_sha384, "rsa_pkcs1_sha384"},
+        {EVP_PKEY_RSA, NID_sha512, "rsa_pkcs1_sha512"},
+    };
+    int type, hash;
+    if (!SSL_get_peer_signature_type_nid(ssl, &type) || !SSL_get_peer_signature_nid(ssl, &hash))
+        return "";
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].type == type && all[i].hash == hash)
+            return all[i].name;
+    return type == EVP_PKEY_ED25519 ? "ed25519" : "";
+}
+
 static void fill_session_id(struct tls_conn *t)
 {
     unsigned n = 0;
@@ -246,6 +272,7 @@ static void fill_info(struct tls_conn *t)
     i->version = SSL_get_version(t->ssl);
     i->cipher = SSL_get_cipher_name(t->ssl);
     i->group = group_name(t->ssl);
+    i->sigalg = sigalg_name(t->ssl);
     i->peer = take_peer(t);
     i->local = local_cert(t);
     i->peer_validated = i->peer && SSL_get_verify_result(t->ssl) == X509_V_OK &&

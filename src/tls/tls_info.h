@@ -79,6 +79,7 @@ struct tls_info {
     const char *version; /* "TLSv1.3", static */
     const char *cipher;  /* "TLS_AES_128_GCM_SHA256": Envoy prints OpenSSL's name; static */
     const char *group;   /* key exchange group, "X25519"; "" when not known; static */
+    const char *sigalg;  /* of the peer's signature, "ecdsa_secp256r1_sha256"; "": none; static */
     sv session_id;       /* hex; empty in TLS 1.3 */
     const struct tls_cert_info *peer;  /* NULL: none presented */
     const struct tls_cert_info *local; /* NULL: none sent */

@@ -1,5 +1,7 @@
 #include "upstream/cluster_stats.h"
 
+#include <string.h>
+
 STAT_GROUP_DEFINE(cluster_stat, CLUSTER_STATS);
 STAT_GROUP_DEFINE(cluster_rq_stat, CLUSTER_RQ_STATS);
 STAT_GROUP_DEFINE(cluster_tls_stat, CLUSTER_TLS_STATS);
@@ -27,6 +29,8 @@ void cluster_stats_init(struct cluster_stats *s, struct stats *registry, sv name
     *s = (struct cluster_stats){.scope = stats_scope_cluster(registry, name)};
     stat_group_init(&s->g, &cluster_stat_def, s->scope);
     sub_group(&s->tls, &cluster_tls_stat_def, s->scope, SV("ssl."));
+    sub_group(&s->ring, &lb_ring_stat_def, s->scope, SV("ring_hash_lb."));
+    sub_group(&s->maglev, &lb_maglev_stat_def, s->scope, SV("maglev_lb."));
     sub_group(&s->http1, &codec_def, s->scope, SV("http1."));
     sub_group(&s->http2, &codec_def, s->scope, SV("http2."));
     for (int i = 0; i < CLUSTER_ORIGINS; i++) {
@@ -44,6 +48,8 @@ void cluster_stats_fini(struct cluster_stats *s)
 {
     stat_group_fini(&s->g);
     stat_group_fini(&s->tls);
+    stat_group_fini(&s->ring);
+    stat_group_fini(&s->maglev);
     stat_group_fini(&s->http1);
     stat_group_fini(&s->http2);
     for (int i = 0; i < CLUSTER_ORIGINS; i++) {
@@ -82,8 +88,11 @@ void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t t
 void cluster_stats_codec(struct cluster_stats *s, bool http2, struct http_codec_stats *c)
 {
     struct stat_group *g = http2 ? &s->http2 : &s->http1;
+    static const struct http_codec_stats nothing;
     uint64_t *v = (uint64_t *)c;
     _Static_assert(sizeof *c == CODEC_COUNT * sizeof *v, "codec counters are plain numbers");
+    if (!memcmp(c, &nothing, sizeof nothing))
+        return;
     for (unsigned i = 0; i < CODEC_COUNT; i++) {
         if (!v[i])
             continue;

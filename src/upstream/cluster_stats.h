@@ -5,6 +5,7 @@
 
 #include "http/codec.h"
 #include "telemetry/stats.h"
+#include "upstream/lb/lb.h"
 
 #define CLUSTER_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                          \
     COUNTER(P, assignment_stale)                                                                   \
@@ -129,8 +130,9 @@ enum cluster_origin {
 
 struct cluster_stats {
     struct stats_scope *scope;
-    struct stat_group g;   /* cluster_stat_… */
-    struct stat_group tls; /* cluster_tls_stat_… under ssl. */
+    struct stat_group g;            /* cluster_stat_… */
+    struct stat_group tls;          /* cluster_tls_stat_… under ssl. */
+    struct stat_group ring, maglev; /* lb_ring_stat_… under ring_hash_lb. and the like */
     struct {
         struct stat_group g; /* cluster_rq_stat_… */
         struct stat_codes codes;

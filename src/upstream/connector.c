@@ -1,5 +1,6 @@
 #include "upstream/connector.h"
 
+#include <stdio.h>
 #include "tls/tls_conn.h"
 #include "upstream/worker.h"
 
@@ -58,6 +59,17 @@ void cx_ended(struct upstream_host *h, enum upstream_priority p, const struct co
     host_unuse(h);
 }
 
+static void count_by_name(struct connector *k, const char *stem, const char *name)
+{
+    struct cluster_core *c = core_of(k);
+    char text[160];
+    int n = snprintf(text, sizeof text, "ssl.%s.%s", stem, name);
+    if (name[0] && n > 0 && (size_t)n < sizeof text && c->w->series)
+        stat_series_add(stats_cache_get(c->w->series, c->rt->stats.scope, sv_make(text, (size_t)n),
+                                        STAT_COUNTER, NULL, 0),
+                        1);
+}
+
 static void count_tls(struct connector *k)
 {
     const struct tls_info *tls = k->conn->tls;
@@ -69,6 +81,10 @@ static void count_tls(struct connector *k)
         stat_inc(g, cluster_tls_stat_session_reused);
     if (!tls->peer)
         stat_inc(g, cluster_tls_stat_no_certificate);
+    count_by_name(k, "ciphers", tls->cipher);
+    count_by_name(k, "versions", tls->version);
+    count_by_name(k, "curves", tls->group);
+    count_by_name(k, "sigalgs", tls->sigalg);
 }
 
 static void count_tls_failure(struct connector *k)

@@ -56,6 +56,9 @@ void http_conn_count_ended(struct http_conn *hc)
         return;
     uint32_t n = hc->active - hc->codec->streams;
     hc->active = hc->codec->streams;
+    hc->cut |= hc->codec->state == HTTP_CODEC_DEAD;
+    struct cluster_core *core = core_of(hc);
+    cluster_stats_codec(&core->rt->stats, hc->http2, &core->codec_stats[hc->http2]);
     host_rq_end(hc->pool->host, hc->pool->priority, n);
 }
 
@@ -95,7 +98,7 @@ static void fail_streams(struct http_conn *hc, enum cx_end by)
 static void close_open(struct http_conn *hc, enum cx_end by)
 {
     struct cluster_core *core = core_of(hc);
-    bool active = hc->active > 0;
+    bool active = hc->active > 0 || hc->cut;
     http_conn_timers_stop(hc);
     fail_streams(hc, by);
     count_bytes(hc);

@@ -34,6 +34,7 @@ struct http_conn {
     enum http_conn_state state;
     bool http2, flush_due, shut, pinging;
     bool idle_set; /* idle_since_ms counts */
+    bool cut;      /* a stream that was not over took the connection along */
     bool doomed;   /* is to be closed as soon as its codec is not on the stack */
     enum cx_end doomed_by;
 };

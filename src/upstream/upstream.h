@@ -226,6 +226,7 @@ void upstream_retry_give(struct upstream_cluster *c, enum upstream_priority p);
     X(upstream_rq_rx_reset)                                                                        \
     X(upstream_rq_tx_reset)                                                                        \
     X(upstream_rq_max_duration_reached)                                                            \
+    X(upstream_cx_connect_attempts_exceeded)                                                       \
     X(upstream_rq_dropped_overload)                                                                \
     X(upstream_flow_control_paused_reading_total)                                                  \
     X(upstream_flow_control_resumed_reading_total)                                                 \

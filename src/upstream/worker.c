@@ -133,6 +133,7 @@ struct upstream_worker *upstream_worker_new(struct cluster_manager *cm, struct l
     list_init(&w->cores);
     w->opens = (struct pool){.size = sizeof(struct upstream_open), .cap = 1024};
     w->conns = (struct pool){.size = sizeof(struct http_conn), .cap = 256};
+    w->series = stats_cache_new(w->env->stats, 256);
     cluster_manager_each_active(cm, add_known, w);
     cluster_manager_add_worker(cm, w);
     return w;
@@ -168,6 +169,8 @@ void upstream_worker_free(struct upstream_worker *w)
     list_each_safe (it, &w->cores) {
         core_destroy(container_of(it, struct cluster_core, link));
     }
+    stats_cache_free(w->series);
+    w->series = NULL;
     loop_defer(w->loop, &w->gone, on_gone);
 }
 

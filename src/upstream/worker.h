@@ -35,7 +35,8 @@ struct upstream_worker {
     struct list cores;    /* all there are, replaced ones included */
     struct map tcp_conns; /* id -> tcp_attempt */
     struct pool opens, conns;
-    struct http_conn *working; /* its codec is calling back just now */
+    struct stats_cache *series; /* ssl.ciphers.NAME and the like; NULL at the end */
+    struct http_conn *working;  /* its codec is calling back just now */
     struct deferred gone;
     uint32_t gone_tries;
     bool draining;

@@ -46,6 +46,17 @@ struct lb_config {
     bool hash_hostname;  /* instead of the address */
     uint32_t table_size; /* 65537, a prime */
 };
+/* What was made of the endpoints: ring_hash_lb.* and maglev_lb.* of the cluster. */
+#define LB_RING_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                          \
+    GAUGE(P, size)                                                                                 \
+    GAUGE(P, min_hashes_per_host)                                                                  \
+    GAUGE(P, max_hashes_per_host)
+STAT_GROUP_DECLARE(lb_ring_stat, LB_RING_STATS);
+#define LB_MAGLEV_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                        \
+    GAUGE(P, min_entries_per_host)                                                                 \
+    GAUGE(P, max_entries_per_host)
+STAT_GROUP_DECLARE(lb_maglev_stat, LB_MAGLEV_STATS);
+
 /* Envoy's defaults with this policy. */
 void lb_config_default(struct lb_config *c, const struct lb_policy *policy);
 
@@ -85,6 +96,7 @@ struct lb {
     struct priority_hosts *hosts; /* what they were computed from */
     struct stat_group *stats;     /* NULL, or where lb_healthy_panic is counted */
     unsigned stat_panic;
+    struct stat_group *ring, *maglev; /* NULL, or where their sizes are shown */
 };
 
 struct lb_policy {

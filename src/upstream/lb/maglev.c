@@ -6,9 +6,11 @@
 #include "upstream/lb/hash.h"
 #include "upstream/lb/lb.h"
 
+STAT_GROUP_DEFINE(lb_maglev_stat, LB_MAGLEV_STATS);
+
 struct claimant {
     sv key;
-    uint64_t offset, skip, next;
+    uint64_t offset, skip, next, entries;
     double weight, target;
     uint32_t index;
 };
@@ -27,6 +29,7 @@ static void claim(struct claimant *c, uint32_t *table, uint64_t size)
         at = (c->offset + c->skip * c->next++) % size;
     while (table[at] != LB_NONE);
     table[at] = c->index;
+    c->entries++;
 }
 
 static void fill(struct claimant *v, uint32_t n, double max_weight, uint32_t *table, uint64_t size)
@@ -41,6 +44,17 @@ static void fill(struct claimant *v, uint32_t n, double max_weight, uint32_t *ta
             filled++;
         }
     }
+}
+
+static void show(const struct lb *lb, const struct claimant *v, uint32_t n, uint64_t size)
+{
+    uint64_t least = size, most = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        least = v[i].entries < least ? v[i].entries : least;
+        most = v[i].entries > most ? v[i].entries : most;
+    }
+    stat_gauge_set(lb->maglev, lb_maglev_stat_min_entries_per_host, least);
+    stat_gauge_set(lb->maglev, lb_maglev_stat_max_entries_per_host, most);
 }
 
 static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
@@ -64,6 +78,8 @@ static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
     qsort(v, n, sizeof *v, claimant_cmp);
     if (n > 0)
         fill(v, n, max, table, size);
+    if (n > 0 && lb->maglev)
+        show(lb, v, n, size);
     free(v);
     free(w);
     l->state = table;

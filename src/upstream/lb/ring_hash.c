@@ -7,6 +7,8 @@
 #include "upstream/lb/hash.h"
 #include "upstream/lb/lb.h"
 
+STAT_GROUP_DEFINE(lb_ring_stat, LB_RING_STATS);
+
 struct place {
     uint64_t hash;
     uint32_t index;
@@ -46,11 +48,20 @@ static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
     struct ring *r = mem_zalloc(sizeof *r + cap * sizeof *r->v);
     /* Running sums, so that parts of a place even out over the endpoints. */
     double target = 0;
+    uint64_t least = UINT64_MAX, most = 0;
     for (uint32_t i = 0; i < n; i++) {
         sv key = lb_hash_key(lb, w[i].index);
+        uint64_t k = 0;
         target += scale * w[i].weight;
-        for (uint64_t k = 0; (double)r->n < target && r->n < cap; k++)
+        for (; (double)r->n < target && r->n < cap; k++)
             r->v[r->n++] = (struct place){hash_place(lb, key, k), w[i].index};
+        least = k < least ? k : least;
+        most = k > most ? k : most;
+    }
+    if (n > 0 && lb->ring) {
+        stat_gauge_set(lb->ring, lb_ring_stat_size, r->n);
+        stat_gauge_set(lb->ring, lb_ring_stat_min_hashes_per_host, least);
+        stat_gauge_set(lb->ring, lb_ring_stat_max_hashes_per_host, most);
     }
     qsort(r->v, r->n, sizeof *r->v, place_cmp);
     free(w);

@@ -3,7 +3,8 @@
 A request tells the backend what to do with headers: x-want-status, x-want-header ("name: value", may
 repeat), x-want-delay (seconds before the head), x-want-size (bytes of body), x-want-trailer
 ("name: value"), x-want (one of: reset, close, half, bad, hang, info100, info103, chunked, nolength,
-connection-close, early), x-want-fail-first N (503 for the first N requests that carry the same x-key).
+connection-close, early), x-want-fail-first N (503 for the first N requests that carry the same x-key),
+x-want-hex (the body's bytes). `wishes` are such headers for all requests whose path begins with a text.
 """
 import asyncio
 import json
@@ -23,6 +24,7 @@ class Backend:
         self.name, self.host, self.port, self.h2c, self.ssl = name, host, port, h2c, ssl
         self.seen, self.connections, self.fails = [], 0, {}
         self.proxied = proxied  # a PROXY header comes before TLS
+        self.wishes = {}
         self.tasks = set()
 
     def start(self):
@@ -92,8 +94,10 @@ class Backend:
 
     def plan(self, request):
         """(status, headers, body, trailers) for a request that was seen."""
+        wishes = request["headers"] + [w for prefix, ws in self.wishes.items() if request["path"].startswith(prefix) for w in ws]
+
         def want(name):
-            return [v for k, v in request["headers"] if k.lower() == name]
+            return [v for k, v in wishes if k.lower() == name]
         self.seen.append(request)
         status = int((want("x-want-status") or ["200"])[0])
         if want("x-want-fail-first"):
@@ -107,6 +111,8 @@ class Backend:
             body = "|".join([*(",".join(want(n)) for n in ("content-type", "te", "grpc-accept-encoding")),
                              request["body"]]).encode("latin1")
             body = b"\0" + len(body).to_bytes(4, "big") + body
+        if want("x-want-hex"):
+            body = bytes.fromhex(want("x-want-hex")[0])
         split = lambda h: tuple(x.strip() for x in h.split(":", 1))
         headers = [("content-type", "application/grpc" if want("x-grpc") else "application/json"), ("x-backend", self.name), *map(split, want("x-want-header"))]
         return status, headers, body, [split(t) for t in want("x-want-trailer")], want

@@ -34,9 +34,46 @@ def h2_options():
             {"@type": UPSTREAM, "explicit_http_config": {"http2_protocol_options": {}}}}
 
 
-def build(case, ports):
-    """ports: name -> number, with listen, admin, b1, b2, h2 and dead (nothing listens there)."""
-    hcm = {"@type": HCM, "stat_prefix": "ingress",
+def hosts(levels):
+    """Endpoints of a load assignment from the short form: [b1, {host: b2, load_balancing_weight: 3}], or a list of
+    such lists, one a priority."""
+    def one(h):
+        h = dict(h) if isinstance(h, dict) else {"host": h}
+        name = h.pop("host")
+        address = {"address": h.pop("address", "127.0.0.1"), "port_value": "{%s}" % name if isinstance(name, str) else name}
+        return merge({"endpoint": {"address": {"socket_address": address}}}, h)
+
+    levels = levels if levels and isinstance(levels[0], list) else [levels]
+    return [{"priority": i, "lb_endpoints": [one(h) for h in level]} for i, level in enumerate(levels)]
+
+
+def expanded(c):
+    """A cluster of a case: `hosts`, `http` (HttpProtocolOptions) and `tls` (UpstreamTlsContext) are short forms."""
+    c = dict(c)
+    if "hosts" in c:
+        c["load_assignment"] = merge({"cluster_name": c["name"], "endpoints": hosts(c.pop("hosts"))}, c.get("load_assignment", {}))
+    if "http" in c:
+        http = {"@type": UPSTREAM, **c.pop("http")}
+        if not {"explicit_http_config", "auto_config", "use_downstream_protocol_config"} & set(http):
+            http["explicit_http_config"] = {"http_protocol_options": {}}
+        c["typed_extension_protocol_options"] = {UPSTREAM.split("/")[1]: http}
+    if "tls" in c:
+        c["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", **c.pop("tls")}}
+    return c
+
+
+def file_log(path, log):
+    return [{"name": "envoy.access_loggers.file", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": path,
+        "log_format": {"json_format": log}}}]
+
+
+def build(case, ports, log=None):
+    """ports: name -> number, with listen, admin, b1, b2, h2 and dead (nothing listens there). `{log}` alone is an
+    access log in {tmp}/log.json with the fields of `log`; the plain connection manager writes it, too."""
+    ports = dict(ports, log=file_log("{tmp}/log.json".replace("{tmp}", str(ports.get("tmp"))), log) if log else [])
+    hcm = {"@type": HCM, "stat_prefix": "ingress", **({"access_log": "{log}"} if log else {}),
            "route_config": {"name": "local", "virtual_hosts": case.get("virtual_hosts") or [
                {"name": "all", "domains": ["*"], "routes": case.get("routes") or [
                    {"match": {"prefix": "/"}, "route": {"cluster": "b1"}}]}]},
@@ -50,7 +87,7 @@ def build(case, ports):
         cluster("b1", "{b1}"), cluster("b2", "{b2}"), cluster("dead", "{dead}"), cluster("empty"),
         cluster("h2", "{h2}", typed_extension_protocol_options=h2_options()))}
     clusters["empty"]["load_assignment"]["endpoints"] = []
-    for c in case.get("clusters", []):
+    for c in map(expanded, case.get("clusters", [])):
         clusters[c["name"]] = merge(clusters.get(c["name"], cluster(c["name"])), c)
     boot = {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": "{admin}"}}},
             "static_resources": {"listeners": [listener] + case.get("listeners", []), "clusters": list(clusters.values())}}

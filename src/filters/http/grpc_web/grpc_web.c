@@ -126,14 +126,16 @@ static enum http_filter_status decode_data(struct http_filter *f, struct buf *da
     if (!g->text_in)
         return HTTP_FILTER_CONTINUE;
     buf_init(&bytes);
-    bool ok = decode(g, data, &bytes) && !(end && g->n_in);
+    bool ok = decode(g, data, &bytes), cut = ok && end && g->n_in;
     buf_move(data, &bytes);
-    if (ok)
+    if (ok && !cut)
         return HTTP_FILTER_CONTINUE;
-    f->host->ops->local_reply(f->host, &(struct http_local_reply){
-                                           .status = 400,
-                                           .body = SV("Bad gRPC-web request, invalid base64 data."),
-                                           .details = SV("grpc_base_64_decode_failed")});
+    f->host->ops->local_reply(
+        f->host,
+        &(struct http_local_reply){.status = 400,
+                                   .body = SV("Bad gRPC-web request, invalid base64 data."),
+                                   .details = cut ? SV("grpc_base_64_decode_failed_bad_size")
+                                                  : SV("grpc_base_64_decode_failed")});
     return HTTP_FILTER_STOP;
 }
 

@@ -85,8 +85,6 @@ static void reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv
 void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv details)
 {
     struct reply_fields x = {.overloaded = (flags & STREAM_FLAG_UO) != 0};
-    if (x.overloaded)
-        stat_inc(stats(r), router_stats_rq_overload_local_reply);
     if (r->cluster && r->cfg->dynamic_stats && !r->si->health_check)
         upstream_count_response(r->cluster, status, UPSTREAM_NO_TIME, r->si->internal);
     if (r->cluster && r->cfg->dynamic_stats)

@@ -295,7 +295,8 @@ static void on_reset(void *user, enum http_reset why, const char *details)
 {
     struct router_try *t = user;
     struct router *r = t->r;
-    if (t->s->codec->protocol == HTTP_2)
+    if (t->s->codec->protocol == HTTP_2 &&
+        (why == HTTP_RESET_REMOTE || why == HTTP_RESET_REMOTE_CANCEL))
         upstream_count(r->cluster, UPSTREAM_upstream_rq_rx_reset);
     unpause_request(t);
     if (t->got_end) { /* only the request's half: the response is whole */

@@ -357,8 +357,10 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     s->failure = details.n ? sv_make(sv_dup(details), details.n) : (sv){NULL, 0};
     bool connect = why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT;
     if (!connect || s->attempts >= s->cfg->attempts) {
-        if (connect) /* also when there was to be one attempt only, as Envoy says it */
+        if (connect) { /* also when there was to be one attempt only, as Envoy says it */
+            upstream_count(s->cluster, UPSTREAM_upstream_cx_connect_attempts_exceeded);
             s->flags |= STREAM_FLAG_URX;
+        }
         give_up(s, why);
         return;
     }
