@@ -215,6 +215,7 @@ void upstream_retry_give(struct upstream_cluster *c, enum upstream_priority p);
 /* ---- stats of the cluster (Envoy's cluster.NAME.*), created on first touch ---- */
 #define UPSTREAM_RQ_COUNTERS(X)                                                                    \
     X(upstream_rq_timeout)                                                                         \
+    X(upstream_rq_per_try_idle_timeout)                                                            \
     X(upstream_rq_per_try_timeout)                                                                 \
     X(upstream_rq_retry)                                                                           \
     X(upstream_rq_replay)                                                                          \

@@ -125,6 +125,8 @@ static void answer_head(struct serving *s, unsigned status, bool chunked, bool c
     buf_printf(&s->out, "HTTP/1.1 %u %s\r\nx-backend: %d\r\nx-request-number: %" PRIu64 "\r\n",
                status, status == 200 ? "OK" : "Service Unavailable", s->b->index, s->id);
     buf_printf(&s->out, "x-body: %" PRIu64 "\r\nx-version: %s\r\n", s->body_n, s->b->version);
+    if (s->b->fields)
+        buf_append_sv(&s->out, sv_of(s->b->fields));
     if (close)
         buf_printf(&s->out, "connection: close\r\n");
     if (chunked)

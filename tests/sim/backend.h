@@ -35,6 +35,7 @@ struct backend {
     struct net_listener *listener; /* NULL: refuses */
     struct list conns;
     struct mood mood;
+    const char *fields;                 /* more lines of each answer's head, or NULL */
     unsigned n_conns, most_conns;       /* now, and at most at once */
     unsigned n_requests, most_requests; /* of those with a request under way */
     uint64_t requests;                  /* so far */

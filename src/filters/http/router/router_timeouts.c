@@ -66,11 +66,13 @@ static void on_per_try(struct timer *t)
         idle = quiet >= r->per_try_idle_ms;
         uint64_t age = r->cur ? (loop_now_ns(r->w->loop) - r->cur->start_ns) / 1000000u : 0;
         if (!idle && (!r->per_try_ms || age < r->per_try_ms)) {
-            timer_set(t, r->per_try_idle_ms - quiet);
+            uint64_t ms = r->per_try_idle_ms - quiet;
+            timer_set(t, r->per_try_ms && r->per_try_ms - age < ms ? r->per_try_ms - age : ms);
             return;
         }
     }
-    upstream_count(r->cluster, UPSTREAM_upstream_rq_per_try_timeout);
+    upstream_count(r->cluster, idle ? UPSTREAM_upstream_rq_per_try_idle_timeout
+                                    : UPSTREAM_upstream_rq_per_try_timeout);
     bool retry = !r->responding && router_retry_on_reset(r, ROUTER_RESET_PER_TRY, true);
     router_try_drop(r, ROUTER_END_TIMEOUT);
     r->retry.by_timeout = true;
