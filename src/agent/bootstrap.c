@@ -28,7 +28,17 @@ static void node(const struct bootstrap *b, struct strbuf *out)
     strbuf_addf(out, "\"node\":{\"id\":\"sidecar~%.*s~%.*s.%.*s~%.*s.svc.%.*s\",",
                 SV_ARG(b->address), SV_ARG(b->name), SV_ARG(b->ns), SV_ARG(b->ns),
                 SV_ARG(b->domain_suffix));
-    strbuf_addf(out, "\"cluster\":\"%.*s.%.*s\",\"metadata\":{", SV_ARG(b->name), SV_ARG(b->ns));
+    /* Istio's name of the service in spans. */
+    struct strbuf cluster;
+    sv app = b->name;
+    for (uint32_t i = 0; i < b->n_labels; i++)
+        if (sv_eq(b->labels[i].key, SV("app")) && b->labels[i].value.n)
+            app = b->labels[i].value;
+    strbuf_init(&cluster, 65536);
+    strbuf_addf(&cluster, "%.*s.%.*s", SV_ARG(app), SV_ARG(b->ns));
+    text(out, "cluster", strbuf_sv(&cluster));
+    strbuf_fini(&cluster);
+    strbuf_add_c(out, ",\"metadata\":{");
     text(out, "NAME", b->name);
     strbuf_add_ch(out, ',');
     text(out, "WORKLOAD_NAME", b->name);

@@ -39,6 +39,7 @@ struct cli_option {
 int cli_options(const char *usage, const struct cli_option *o, size_t n, int argc, char **argv,
                 int *first, struct error *err);
 int cli_port(const char *text, uint16_t *out, struct error *err);
+int cli_percent(const char *text, const char *what, double *out, struct error *err);
 int cli_u32(const char *text, const char *what, uint32_t *out, struct error *err);
 
 /* ---- HTTP GET of weft's own pages: blocking, bounded ---- */

@@ -18,7 +18,7 @@ LOG_COMPONENT(control);
 
 struct settings {
     const char *config, *ns, *state, *mesh, *plain, *tls, *monitoring, *trust_domain, *domain, *ttl;
-    const char *log_file, *log_format, *log_json, *level, *tls_port;
+    const char *log_file, *log_format, *log_json, *level, *tls_port, *otlp, *zipkin, *sampling;
     bool no_mesh, strict;
 };
 
@@ -136,6 +136,7 @@ int cmd_control(int argc, char **argv)
                          .domain = "cluster.local",
                          .ttl = "0",
                          .level = "info",
+                         .sampling = "1",
                          .tls_port = "15012"};
     const struct cli_option options[] = {
         {"--config", "DIR", "Kubernetes and Istio YAML, watched", &s.config},
@@ -158,6 +159,11 @@ int cmd_control(int argc, char **argv)
          &s.log_file},
         {"--access-log-format", "TEXT", "Envoy's format string (default: Istio's)", &s.log_format},
         {"--access-log-json", "OBJECT", "log JSON of this form instead", &s.log_json},
+        {"--tracing-otlp", "HOST:PORT", "sidecars send spans there: OTLP over gRPC", &s.otlp},
+        {"--tracing-zipkin", "HOST:PORT", "the same, Zipkin's JSON at /api/v2/spans; B3",
+         &s.zipkin},
+        {"--tracing-sampling", "PERCENT", "of the requests that come without a decision (1)",
+         &s.sampling},
         {"--mtls-strict", NULL, "sidecars refuse plaintext from others", .flag = &s.strict},
         {"--log-level", "LEVEL", "trace, debug, info, warning, error", &s.level},
     };
@@ -168,6 +174,7 @@ int cmd_control(int argc, char **argv)
     enum log_level level;
     struct arena a;
     uint32_t ttl;
+    double percent;
     int first, rc;
 
     rc = cli_options("weft control --config DIR [OPTIONS]", options,
@@ -181,6 +188,7 @@ int cmd_control(int argc, char **argv)
     if (!rc && log_level_parse(sv_of(s.level), &level))
         rc = error_set(&err, E_INVALID, "--log-level: '%s' is no level", s.level);
     rc = rc ? rc : cli_u32(s.ttl, "--certificate-seconds", &ttl, &err);
+    rc = rc ? rc : cli_percent(s.sampling, "--tracing-sampling", &percent, &err);
     if (rc) {
         fprintf(stderr, "weft control: %s\n", err.msg);
         return 2;
@@ -202,6 +210,9 @@ int cmd_control(int argc, char **argv)
         o.translate = (struct translate_options){.access_log_path = sv_of(s.log_file),
                                                  .access_log_format = sv_of(s.log_format),
                                                  .access_log_json = sv_of(s.log_json),
+                                                 .tracing_otlp = sv_of(s.otlp),
+                                                 .tracing_zipkin = sv_of(s.zipkin),
+                                                 .tracing_sampling = percent,
                                                  .mtls_strict = s.strict};
         rc = serve(&s, &o, &err);
     }

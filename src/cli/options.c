@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
 
@@ -65,6 +66,16 @@ int cli_port(const char *text, uint16_t *out, struct error *err)
     if (sv_to_u64(sv_of(text), &v) || v < 1 || v > 65535)
         return error_set(err, E_INVALID, "'%s' is no port (1 to 65535)", text);
     *out = (uint16_t)v;
+    return 0;
+}
+
+int cli_percent(const char *text, const char *what, double *out, struct error *err)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end || !(v >= 0 && v <= 100))
+        return error_set(err, E_INVALID, "%s: '%s' is no percentage (0 to 100)", what, text);
+    *out = v;
     return 0;
 }
 

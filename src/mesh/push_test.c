@@ -213,6 +213,30 @@ static void test_shared(void **state)
     end(w);
 }
 
+/* Spans name who sends them: replicas still share, others do not. */
+static void test_traced_ones_share_with_replicas(void **state)
+{
+    struct translate_options o = {.tracing_otlp = SV("10.0.0.9:4317"), .tracing_sampling = 100};
+    struct fixture *f = *state;
+    struct translate *plain = f->t;
+    struct error err = {0};
+
+    f->t = translate_new(&o, &err);
+    assert_non_null(f->t);
+    struct world *w = begin(state);
+    struct seat *a = join(w, "10.0.1.1", "books", "a"), *b = join(w, "10.0.1.2", "books", "b");
+    struct seat *c = join(w, "10.0.1.3", "books", "a");
+    struct seat *g = join_as(w, "10.0.1.4", "books", "g", true);
+
+    assert_int_equal(map_len(&w->push->scopes), 3);
+    assert_ptr_not_equal(a->stream->scope, b->stream->scope);
+    assert_ptr_equal(a->stream->scope, c->stream->scope);
+    assert_false(g->stream->scope->view.cluster.n); /* gRPC itself makes no spans */
+    end(w);
+    translate_free(f->t);
+    f->t = plain;
+}
+
 static void test_rule_changes_routes_alone(void **state)
 {
     struct world *w = begin(state);
@@ -351,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_shared),
+        T(test_traced_ones_share_with_replicas),
         T(test_rule_changes_routes_alone),
         T(test_endpoint_is_told_alone),
         T(test_labels_that_matter),

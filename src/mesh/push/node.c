@@ -7,6 +7,7 @@
 #include "api/envoy.pb.h"
 #include "api/google.pb.h"
 #include "mesh/push/push_internal.h"
+#include "telemetry/istio_peer.h"
 
 static const struct google_Value *meta(const struct envoy_Node *node, const char *key)
 {
@@ -67,6 +68,22 @@ static void read_locality(struct push_stream *s, const struct envoy_Node *node)
     } else {
         model_locality_of_labels(p->labels, &p->region, &p->zone, &p->sub_zone);
     }
+}
+
+/* What spans say of the proxy. */
+static void read_names(struct push_stream *s, const struct envoy_Node *node)
+{
+    struct translate_proxy *p = &s->proxy;
+    struct istio_peer me;
+
+    istio_peer_of_node(node->metadata, &me);
+    p->canonical_service = arena_sv(&s->arena, me.service.n ? me.service : p->workload);
+    p->canonical_revision = arena_sv(&s->arena, me.revision);
+    p->cluster_id = meta_text(s, node, "CLUSTER_ID");
+    p->mesh_id = meta_text(s, node, "MESH_ID");
+    p->cluster = node->cluster.n
+                     ? arena_sv(&s->arena, node->cluster)
+                     : arena_printf(&s->arena, "%.*s.%.*s", SV_ARG(p->workload), SV_ARG(p->ns));
 }
 
 /* Which form of configuration the client wants: a sidecar's unless it says so. */
@@ -147,5 +164,6 @@ int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct 
         s->proxy.inbound_port = (uint16_t)port;
     read_labels(s, node);
     read_locality(s, node);
+    read_names(s, node);
     return check_identity(s, err);
 }

@@ -198,6 +198,12 @@ static bool matters(const struct push *p, sv key)
     return false;
 }
 
+/* Its listeners name it: they are shared by its replicas alone. */
+static bool traced(const struct push_stream *s)
+{
+    return translate_traces(s->push->t) && !s->proxy.grpc;
+}
+
 static sv key_of(const struct push_stream *s, struct strbuf *out)
 {
     const struct translate_proxy *p = &s->proxy;
@@ -210,6 +216,10 @@ static sv key_of(const struct push_stream *s, struct strbuf *out)
         if (matters(s->push, l->key))
             strbuf_addf(out, ",%.*s=%.*s", SV_ARG(l->key), SV_ARG(l->value));
     }
+    if (traced(s))
+        strbuf_addf(out, ",%.*s,%.*s,%.*s,%.*s,%.*s", SV_ARG(p->cluster),
+                    SV_ARG(p->canonical_service), SV_ARG(p->canonical_revision),
+                    SV_ARG(p->cluster_id), SV_ARG(p->mesh_id));
     return strbuf_sv(out);
 }
 
@@ -231,6 +241,13 @@ static struct push_scope *scope_new(const struct push_stream *s, sv key)
                                        .dns_capture = s->proxy.dns_capture,
                                        .grpc = s->proxy.grpc,
                                        .weft = s->proxy.weft};
+    if (traced(s)) {
+        c->view.cluster = arena_sv(&c->arena, s->proxy.cluster);
+        c->view.canonical_service = arena_sv(&c->arena, s->proxy.canonical_service);
+        c->view.canonical_revision = arena_sv(&c->arena, s->proxy.canonical_revision);
+        c->view.cluster_id = arena_sv(&c->arena, s->proxy.cluster_id);
+        c->view.mesh_id = arena_sv(&c->arena, s->proxy.mesh_id);
+    }
     labels = arena_array(&c->arena, struct model_label, s->proxy.labels.n + 1);
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
         const struct model_label *l = &s->proxy.labels.v[i];

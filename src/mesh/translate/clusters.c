@@ -130,6 +130,7 @@ void translate_clusters_outbound(const struct translate *t, const struct model *
                 emit_outbound(&b, svc, port, r->subsets.v[s]->name);
         }
     }
+    build_tracing_cluster(&b);
     emit_passthrough(&b, "PassthroughCluster");
     build_emit(&b, SV("BlackHoleCluster"), &envoy_Cluster_pb, t->black_hole);
 }

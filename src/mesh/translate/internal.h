@@ -9,8 +9,16 @@
 #include "mesh/translate/translate.h"
 
 /* Parsed once; copied as structs and filled in. */
+struct translate_tracing {
+    bool on, zipkin; /* else OTLP */
+    sv host, authority;
+    uint16_t port;
+    double sampling;
+};
+
 struct translate {
     struct arena arena;
+    struct translate_tracing tracing;
     bool mtls_strict;
     const struct envoy_AccessLog *access_log; /* NULL: none */
     const struct envoy_HttpConnectionManager *hcm_outbound, *hcm_inbound;
@@ -59,6 +67,18 @@ const struct envoy_Filter *build_tcp_proxy(struct build *b, sv stat_prefix, sv c
 /* The filter, with the mesh's access log. */
 const struct envoy_Filter *build_tcp_filter(struct build *b, struct envoy_TcpProxy *t);
 void build_emit(struct build *b, sv name, const struct pb_message *m, const void *msg);
+
+/* ---- tracing: nothing, and NULL, when it is off ---- */
+int tracing_init(struct translate *t, const struct translate_options *o,
+                 struct error *err) MUST_CHECK;
+void build_tracing(struct build *b, struct envoy_HttpConnectionManager *h);
+/* The collector's cluster, unless a service's serves. */
+void build_tracing_cluster(struct build *b);
+/* The span's name, "host:port/path*", as istiod makes it; of a route that leads to several clusters
+ * or none with the name given, if any. */
+const struct envoy_Decorator *build_operation(struct build *b, sv host, uint16_t port, sv path);
+const struct envoy_Decorator *build_route_operation(struct build *b, const struct envoy_Route *r,
+                                                    sv name, uint16_t port);
 
 /* ---- destination rules ---- */
 /* The rule that holds for svc as seen from the proxy, and the policy in force for a port and

@@ -75,6 +75,7 @@ listener_hcm(struct build *b, const struct envoy_HttpConnectionManager *config, 
 {
     struct envoy_HttpConnectionManager *h = build_copy(b, config, sizeof *h);
 
+    build_tracing(b, h);
     if (b->p->weft)
         add_istio_filters(b, h, inbound);
     return build_filter(b, "envoy.filters.network.http_connection_manager",

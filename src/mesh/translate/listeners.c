@@ -71,8 +71,10 @@ static const struct envoy_Filter *inbound_http(struct build *b, const struct inb
     struct envoy_RouteMatch *match =
         MAKE(b, envoy_RouteMatch, .which_path_specifier = envoy_RouteMatch_prefix_tag,
              .prefix = SV("/"));
-    struct envoy_Route *route = MAKE(b, envoy_Route, .name = SV("default"), .match = match,
-                                     .which_action = envoy_Route_route_tag, .route = action);
+    struct envoy_Route *route =
+        MAKE(b, envoy_Route, .name = SV("default"), .match = match,
+             .which_action = envoy_Route_route_tag, .route = action,
+             .decorator = build_operation(b, p->svc->host, p->service_port, SV("/*")));
     sv *star = arena_array(b->a, sv, 1);
     struct envoy_VirtualHost *vh =
         MAKE(b, envoy_VirtualHost, .name = arena_printf(b->a, "inbound|http|%u", p->service_port),

@@ -64,6 +64,7 @@ static void add_route(struct build *b, const struct route_at *at,
         r->which_action = envoy_Route_route_tag;
         r->route = route_forward(b, at, h.authority);
     }
+    r->decorator = build_route_operation(b, r, at->vs->object->name, at->port);
     route_filters(b, in, r);
     push(b, out, r);
 }
@@ -102,7 +103,9 @@ bool build_http_routes(struct build *b, const struct model_virtual *vs, uint16_t
 
 void build_default_route(struct build *b, sv cluster, struct route_list *out)
 {
-    push(b, out,
-         MAKE(b, envoy_Route, .name = SV("default"), .match = build_route_match(b, NULL),
-              .which_action = envoy_Route_route_tag, .route = route_forward_plain(b, cluster)));
+    struct envoy_Route *r =
+        MAKE(b, envoy_Route, .name = SV("default"), .match = build_route_match(b, NULL),
+             .which_action = envoy_Route_route_tag, .route = route_forward_plain(b, cluster));
+    r->decorator = build_route_operation(b, r, (sv){NULL, 0}, 0);
+    push(b, out, r);
 }

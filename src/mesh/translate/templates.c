@@ -249,7 +249,7 @@ struct translate *translate_new(const struct translate_options *o, struct error 
 
     arena_init_malloc(&t->arena);
     t->mtls_strict = o->mtls_strict;
-    if (parse_all(t, o, err)) {
+    if (tracing_init(t, o, err) || parse_all(t, o, err)) {
         translate_free(t);
         return NULL;
     }

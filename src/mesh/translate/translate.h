@@ -18,7 +18,7 @@
  *   labels, locality and network
  * - RDS: services, VirtualServices, DestinationRules; the proxy's namespace and labels
  * - LDS outbound: services (ports), VirtualServices (tcp, tls), DestinationRules, options; the
- *   proxy's namespace and labels
+ *   proxy's namespace and labels, with tracing also what spans say of it
  * - NDS: services; the proxy's namespace and labels
  * - CDS and LDS inbound: services and endpoints at the proxy's address
  *
@@ -42,6 +42,8 @@ struct translate_proxy {
     bool dns_capture;
     bool grpc; /* no proxy but a program whose gRPC library asks itself */
     bool weft; /* a weft-proxy: it has Istio's own filters, which a stock Envoy lacks */
+    /* What spans say of it; the first is the service's name in them. */
+    sv cluster, canonical_service, canonical_revision, cluster_id, mesh_id;
 };
 
 /* Mesh-wide settings. */
@@ -50,12 +52,18 @@ struct translate_options {
     sv access_log_format; /* empty: Istio's default text */
     sv access_log_json;   /* a JSON object instead of the text format, or empty */
     bool mtls_strict;     /* inbound plain text is refused; default is permissive */
+    /* HOST:PORT of a collector of spans, one of them or none: HOST is an address, a name, or the
+     * host of a service of the mesh. */
+    sv tracing_otlp, tracing_zipkin;
+    double tracing_sampling; /* percent of the requests that come without a decision */
 };
 
 struct translate;
 /* Templates and options. Never fails but for options that do not parse. */
 struct translate *translate_new(const struct translate_options *o, struct error *err);
 void translate_free(struct translate *t);
+/* Listeners say who the proxy is (cluster, canonical_service …), and so are not shared. */
+bool translate_traces(const struct translate *t);
 
 /* emit is called with each resource, packed; the bytes live in the arena given. */
 typedef void (*translate_emit)(void *arg, sv name, sv packed);

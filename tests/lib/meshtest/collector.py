@@ -2,6 +2,7 @@
 import concurrent.futures
 import http.server
 import json
+import socket
 import threading
 
 import grpc
@@ -126,3 +127,13 @@ class HttpCollector:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+def outer_address():
+    """An address of this machine that is not loopback: workloads reach it. None when there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))
+            return s.getsockname()[0]
+        except OSError:
+            return None
