@@ -137,6 +137,10 @@ static const struct failure table[] = {
     /* ---- without a flag ---- */
     {"", "route_not_found", "", "", "no route matches {method} {authority}{path}",
      "add a last rule without match to its VirtualService: weft explain --config DIR"},
+    {"", "misdirected_request", "", "",
+     "{authority} has a TLS configuration of its own, and the connection was opened for another "
+     "host",
+     "the client must open a connection with the server name (SNI) of the host that it asks for"},
     {"", "cluster_not_found", "", "", "the sidecar has no cluster {cluster}",
      "define its host and subset: weft analyze DIR"},
     {"", "direct_response", "", "", "route {route} itself answers {code}: nobody was asked",

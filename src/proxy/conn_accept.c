@@ -153,7 +153,31 @@ static bool drain_close(struct network_conn *nc)
     return past >= w->drain_ms || rand_below(loop_rand(w->f.loop), w->drain_ms) < past;
 }
 
-static const struct network_conn_ops nc_ops = {next, refuse, done, drain_close};
+static bool misdirected(struct network_conn *nc, sv host)
+{
+    const struct accepted *d = accepted_of(nc);
+    const struct listener_conf *conf = d->conf;
+    if (!conf->by_name || !d->chain->tls || !nc->sc.sni.n || sv_eq(nc->sc.sni, host))
+        return false;
+    struct chain_conn cc = {
+        .local = nc->sc.local_addr,
+        .remote = nc->sc.remote_addr,
+        .direct_remote = nc->sc.direct_remote_addr,
+        .sni = host,
+        .transport = SV("tls"),
+    };
+    const struct listener_chain *other = listener_conf_chain(conf, &cc);
+    return other && other != d->chain && other != conf->fallback &&
+           chain_match_names_better(&other->match, &d->chain->match, host);
+}
+
+static const struct network_conn_ops nc_ops = {
+    .next = next,
+    .refuse = refuse,
+    .done = done,
+    .drain_close = drain_close,
+    .misdirected = misdirected,
+};
 
 /* ---- TLS ---- */
 

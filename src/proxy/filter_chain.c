@@ -258,6 +258,13 @@ static uint32_t score_name(const struct chain_match *m, const struct chain_conn 
     return best;
 }
 
+bool chain_match_names_better(const struct chain_match *a, const struct chain_match *b, sv name)
+{
+    struct chain_conn c = {.sni = name};
+    uint32_t s = score_name(a, &c);
+    return s > 1 && s > score_name(b, &c);
+}
+
 static uint32_t score_transport(const struct chain_match *m, const struct chain_conn *c)
 {
     if (!m->transport.n)

@@ -55,6 +55,8 @@ struct chain_conn {
     const sv *alpn;
     uint32_t n_alpn;
 };
+/* True when a has a server name that fits, and better than b's do. */
+bool chain_match_names_better(const struct chain_match *a, const struct chain_match *b, sv name);
 /* The index of the chain, or -1. */
 int chain_match_find(const struct chain_match *const *v, uint32_t n, const struct chain_conn *c);
 

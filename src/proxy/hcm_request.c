@@ -111,6 +111,19 @@ static void normalize_host(struct hcm_stream *s, struct http_head *head)
     s->si.canonical_host = authority_canonical(head->authority, true, true, s->arena);
 }
 
+/* Clients share a connection between hosts that its certificate names; a host whose own filter
+ * chain has other certificates or demands is not served over this one. They try again over another.
+ */
+static bool check_direction(struct hcm_stream *s)
+{
+    struct network_conn *nc = s->hc->nc;
+    if (!nc->ops->misdirected(nc, s->si.canonical_host))
+        return true;
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_misdirected);
+    refuse(s, 421, no_text, STREAM_RCD_MISDIRECTED);
+    return false;
+}
+
 /* Unless the upstream is to decide, the client is told at once to send its body. */
 static void answer_expect(struct hcm_stream *s, struct http_head *head)
 {
@@ -214,6 +227,8 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
         !normalize_path(s, head))
         return;
     normalize_host(s, head);
+    if (!check_direction(s))
+        return;
     answer_expect(s, head);
     hcm_headers_request(s, head);
     apply_route(s, head);

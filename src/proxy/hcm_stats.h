@@ -47,6 +47,7 @@
     COUNTER(P, downstream_rq_http2_total)                                                          \
     COUNTER(P, downstream_rq_idle_timeout)                                                         \
     COUNTER(P, downstream_rq_max_duration_reached)                                                 \
+    COUNTER(P, downstream_rq_misdirected)                                                          \
     COUNTER(P, downstream_rq_non_relative_path)                                                    \
     COUNTER(P, downstream_rq_overload_close)                                                       \
     COUNTER(P, downstream_rq_redirected_with_normalized_path)                                      \

@@ -367,6 +367,8 @@ int listener_conf_build(struct proxy_server *srv, sv packed, bool is_static,
         listener_conf_unref(c);
         return rc;
     }
+    for (uint32_t i = 0; i < c->n_chains; i++)
+        c->by_name |= c->matches[i]->n_names > 0;
     c->max_connections = proxy_runtime_number(
         srv,
         arena_printf(&c->arena, "envoy.resource_limits.listener.%.*s.connection_limit",

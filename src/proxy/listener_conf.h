@@ -111,6 +111,7 @@ struct listener_conf {
     struct listener_chain *chains;
     const struct chain_match **matches; /* &chains[i].match */
     uint32_t n_chains;
+    bool by_name;                    /* some chains are chosen by server names */
     struct listener_chain *fallback; /* default_filter_chain, or NULL */
 
     const struct access_log *logs;
