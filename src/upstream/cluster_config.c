@@ -59,8 +59,6 @@ int config_any(struct config_reader *r, const struct google_Any *any, const stru
 static int read_refused(struct config_reader *r)
 {
     const struct envoy_Cluster *c = r->cfg->pb;
-    if (c->lb_subset_config)
-        return config_refuse(r, "lb_subset_config");
     if (c->use_tcp_for_dns_lookups)
         return config_refuse(r, "use_tcp_for_dns_lookups");
     if (c->dns_resolvers.n)

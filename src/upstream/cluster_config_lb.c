@@ -100,17 +100,26 @@ static int set_table(struct config_reader *r, const struct google_UInt64Value *s
     return 0;
 }
 
+static int set_balance(struct config_reader *r, const struct google_UInt32Value *factor,
+                       const char *field)
+{
+    if (factor && factor->value < 100)
+        return config_invalid(r, "%s.hash_balance_factor: must be at least 100", field);
+    if (factor)
+        r->cfg->lb.hash_balance_factor = factor->value;
+    return 0;
+}
+
 static int set_consistent(struct config_reader *r, const struct envoy_ConsistentHashingLbConfig *c,
                           const char *field)
 {
     if (!c)
         return 0;
-    if (c->hash_balance_factor && c->hash_balance_factor->value)
-        return config_refuse(r, "%s.consistent_hashing_lb_config.hash_balance_factor", field);
     if (c->hash_policy.n)
         return config_refuse(r, "%s.consistent_hashing_lb_config.hash_policy", field);
     r->cfg->lb.hash_hostname = c->use_hostname_for_hashing;
-    return 0;
+    return set_balance(r, c->hash_balance_factor,
+                       arena_printf(&r->cfg->arena, "%s.consistent_hashing_lb_config", field).p);
 }
 
 /* ---- load_balancing_policy: extensions ---- */
@@ -171,8 +180,8 @@ static int ext_ring_hash(struct config_reader *r, const struct google_Any *any, 
     if (rc == 0)
         rc = set_ring(r, c->minimum_ring_size, c->maximum_ring_size,
                       c->hash_function == envoy_RingHash_MURMUR_HASH_2, f);
-    if (rc == 0 && c->hash_balance_factor && c->hash_balance_factor->value)
-        rc = config_refuse(r, "%s.hash_balance_factor", f);
+    if (rc == 0)
+        rc = set_balance(r, c->hash_balance_factor, f);
     if (rc)
         return rc;
     r->cfg->lb.locality_weighted = c->locality_weighted_lb_config != NULL;
@@ -211,12 +220,28 @@ static int ext_wrr_locality(struct config_reader *r, const struct google_Any *an
         return rc;
     if (!c->endpoint_picking_policy)
         return config_invalid(r, "%s.endpoint_picking_policy: required", f);
-    if (depth > 0)
-        return config_invalid(r, "%s: wrr_locality inside wrr_locality", f);
+    if (depth > 1)
+        return config_invalid(r, "%s: policies inside policies inside policies", f);
     rc = read_policies(r, c->endpoint_picking_policy,
                        arena_printf(&r->cfg->arena, "%s.endpoint_picking_policy", f).p, depth + 1);
     r->cfg->lb.locality_weighted = true;
     return rc;
+}
+
+static int ext_subset(struct config_reader *r, const struct google_Any *any, const char *f,
+                      unsigned depth)
+{
+    struct envoy_Subset *c;
+    int rc = config_any(r, any, &envoy_Subset_pb, f, &c);
+    if (rc)
+        return rc;
+    if (!c->subset_lb_policy)
+        return config_invalid(r, "%s.subset_lb_policy: required", f);
+    if (depth > 0)
+        return config_invalid(r, "%s: subsets inside another policy", f);
+    rc = read_policies(r, c->subset_lb_policy,
+                       arena_printf(&r->cfg->arena, "%s.subset_lb_policy", f).p, depth + 1);
+    return rc ? rc : config_read_subset_policy(r, c, f);
 }
 
 static const struct {
@@ -252,6 +277,8 @@ static int read_policies(struct config_reader *r, const struct envoy_LoadBalanci
         if (!sv_starts(type, prefix))
             continue;
         type = sv_from(type, prefix.n);
+        if (sv_eq(type, SV("subset.v3.Subset")))
+            return ext_subset(r, e->typed_config, f, depth);
         if (sv_eq(type, SV("wrr_locality.v3.WrrLocality")))
             return ext_wrr_locality(r, e->typed_config, f, depth);
         for (size_t k = 0; k < sizeof extensions / sizeof *extensions; k++) {
@@ -312,10 +339,12 @@ static int read_common(struct config_reader *r)
         return config_refuse(r, "common_lb_config.close_connections_on_host_set_change");
     const struct envoy_Cluster_CommonLbConfig_ConsistentHashingLbConfig *h =
         c->consistent_hashing_lb_config;
-    if (h && h->hash_balance_factor && h->hash_balance_factor->value)
-        return config_refuse(r, "common_lb_config.consistent_hashing_lb_config."
-                                "hash_balance_factor");
     l->hash_hostname = h && h->use_hostname_for_hashing;
+    if (h)
+        rc =
+            set_balance(r, h->hash_balance_factor, "common_lb_config.consistent_hashing_lb_config");
+    if (rc)
+        return rc;
     if (c->which_locality_config_specifier ==
         envoy_Cluster_CommonLbConfig_locality_weighted_lb_config_tag)
         l->locality_weighted = true;
@@ -347,13 +376,29 @@ static const struct lb_policy *by_enum(int32_t p)
     }
 }
 
+/* What a load_balancing_policy says for itself must not be said beside it, too. */
+static int check_alone(struct config_reader *r)
+{
+    const struct envoy_Cluster *c = r->cfg->pb;
+    if (c->lb_subset_config)
+        return config_invalid(r, "load_balancing_policy: not together with lb_subset_config");
+    if (c->common_lb_config && (c->common_lb_config->which_locality_config_specifier ||
+                                c->common_lb_config->consistent_hashing_lb_config))
+        return config_invalid(r, "load_balancing_policy: not together with zone_aware_lb_config, "
+                                 "locality_weighted_lb_config or consistent_hashing_lb_config of "
+                                 "common_lb_config");
+    return 0;
+}
+
 int config_read_lb(struct config_reader *r)
 {
     const struct envoy_Cluster *c = r->cfg->pb;
     int rc;
     lb_config_default(&r->cfg->lb, by_enum(c->lb_policy));
     if (c->load_balancing_policy) {
-        rc = read_common(r);
+        rc = check_alone(r);
+        if (rc == 0)
+            rc = read_common(r);
         if (rc == 0)
             rc = read_policies(r, c->load_balancing_policy, "load_balancing_policy", 0);
     } else if (!r->cfg->lb.policy) {
@@ -364,6 +409,8 @@ int config_read_lb(struct config_reader *r)
         rc = read_policy_options(r);
         if (rc == 0)
             rc = read_common(r);
+        if (rc == 0)
+            rc = config_read_subsets(r);
     }
     if (rc)
         return rc;

@@ -12,6 +12,10 @@ struct config_reader {
 };
 
 int config_read_lb(struct config_reader *r) MUST_CHECK;
+int config_read_subsets(struct config_reader *r) MUST_CHECK;
+/* The same said by the extension, but for the policy in it. */
+int config_read_subset_policy(struct config_reader *r, const struct envoy_Subset *m,
+                              const char *field) MUST_CHECK;
 int config_read_http(struct config_reader *r) MUST_CHECK;
 int config_read_transports(struct config_reader *r) MUST_CHECK;
 /* Which answers are errors: exact values of :status, one or any of several. */

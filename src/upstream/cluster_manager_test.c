@@ -54,7 +54,23 @@ static void refused_by_name(void **state)
         {"{name: x, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, "
          "healthy_threshold: 1, grpc_health_check: {}}]}",
          "cluster 'x': health_checks[0].grpc_health_check: needs a cluster that speaks HTTP/2"},
-        {"{name: x, lb_subset_config: {}}", "cluster 'x': lb_subset_config: not supported"},
+        {"{name: x, lb_subset_config: {subset_selectors: [{keys: [a, b], single_host_per_subset: "
+         "true}]}}",
+         "cluster 'x': lb_subset_config.subset_selectors[0].single_host_per_subset: needs exactly"},
+        {"{name: x, lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: "
+         "KEYS_SUBSET}]}}",
+         "subset_selectors[0].fallback_keys_subset: KEYS_SUBSET needs keys"},
+        {"{name: x, lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: "
+         "KEYS_SUBSET, fallback_keys_subset: [c]}]}}",
+         "fallback_keys_subset: 'c' is not among keys"},
+        {"{name: x, lb_subset_config: {subset_selectors: [{keys: [b, a, a], fallback_policy: "
+         "KEYS_SUBSET, fallback_keys_subset: [a, b]}]}}",
+         "fallback_keys_subset: must have fewer keys"},
+        {"{name: x, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, lb_subset_config: {}}",
+         "lb_subset_config: not with lb_policy CLUSTER_PROVIDED"},
+        {"{name: x, lb_policy: RING_HASH, common_lb_config: {consistent_hashing_lb_config: "
+         "{hash_balance_factor: 99}}}",
+         "consistent_hashing_lb_config.hash_balance_factor: must be at least 100"},
         {"{name: x, type: EDS}", "cluster 'x': eds_cluster_config.eds_config: required"},
         {"{name: x, type: EDS, eds_cluster_config: {eds_config: {path: /a}}}",
          "cluster 'x': eds_cluster_config.eds_config.path: not supported"},

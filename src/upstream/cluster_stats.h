@@ -14,6 +14,13 @@
     COUNTER(P, lb_healthy_panic)                                                                   \
     COUNTER(P, lb_local_cluster_not_ok)                                                            \
     COUNTER(P, lb_recalculate_zone_structures)                                                     \
+    GAUGE(P, lb_subsets_active)                                                                    \
+    COUNTER(P, lb_subsets_created)                                                                 \
+    COUNTER(P, lb_subsets_fallback)                                                                \
+    COUNTER(P, lb_subsets_fallback_panic)                                                          \
+    COUNTER(P, lb_subsets_removed)                                                                 \
+    COUNTER(P, lb_subsets_selected)                                                                \
+    GAUGE(P, lb_subsets_single_host_per_subset_duplicate)                                          \
     COUNTER(P, lb_zone_cluster_too_small)                                                          \
     COUNTER(P, lb_zone_no_capacity_left)                                                           \
     COUNTER(P, lb_zone_number_differs)                                                             \

@@ -230,7 +230,6 @@ struct upstream_cluster *core_open(struct upstream_worker *w, struct worker_entr
     c->lb.now_ms = now_ms;
     c->lb.clock = w->loop;
     c->lb.stats = &c->rt->stats.g;
-    c->lb.stat_panic = cluster_stat_lb_healthy_panic;
     c->lb.ring = &c->rt->stats.ring;
     c->lb.maglev = &c->rt->stats.maglev;
     if (c->cfg->type == CLUSTER_ORIGINAL_DST)

@@ -160,15 +160,11 @@ static sv put(char **p, sv v)
     return out;
 }
 
-static const struct google_Value *lb_metadata(const struct envoy_Metadata *m, sv key)
+const struct google_Struct *endpoint_lb_metadata(const struct envoy_Metadata *m)
 {
     for (uint32_t i = 0; m && i < m->filter_metadata.n; i++) {
-        const struct envoy_Metadata_FilterMetadataEntry *e = m->filter_metadata.v[i];
-        if (!sv_eq(e->key, SV("envoy.lb")) || !e->value)
-            continue;
-        const struct google_Value *v = pb_struct_get(e->value, key);
-        if (v)
-            return v;
+        if (sv_eq(m->filter_metadata.v[i]->key, SV("envoy.lb")))
+            return m->filter_metadata.v[i]->value;
     }
     return NULL;
 }
@@ -177,8 +173,9 @@ static struct endpoint_info *info_new(struct endpoint_registry *r, const struct 
 {
     char text_buf[ADDR_TEXT_MAX];
     sv text = addr_text(&s->addr, text_buf);
-    const struct google_Value *hk = lb_metadata(s->metadata, SV("hash_key"));
-    const struct google_Value *canary = lb_metadata(s->metadata, SV("canary"));
+    const struct google_Struct *lb = endpoint_lb_metadata(s->metadata);
+    const struct google_Value *hk = pb_struct_get(lb, SV("hash_key"));
+    const struct google_Value *canary = pb_struct_get(lb, SV("canary"));
     sv hash_key =
         hk && hk->which_kind == google_Value_string_value_tag ? hk->string_value : (sv){0};
     struct endpoint_info *i =

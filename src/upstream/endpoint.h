@@ -24,6 +24,7 @@
 
 struct envoy_ClusterLoadAssignment;
 struct envoy_Metadata;
+struct google_Struct;
 
 /* Bits of endpoint_state.flags. Names as /clusters prints them. */
 #define ENDPOINT_FLAGS(X)                                                                          \
@@ -125,6 +126,8 @@ struct endpoint_table {
     struct endpoint_registry *registry;
 };
 
+/* What balancers look at: metadata's "envoy.lb", or NULL. m may be NULL. */
+const struct google_Struct *endpoint_lb_metadata(const struct envoy_Metadata *m);
 enum endpoint_health endpoint_health(const struct endpoint *e);
 /* Flags as /clusters shows them: those of the state and those EDS gave. */
 uint32_t endpoint_flags(const struct endpoint *e);

@@ -165,7 +165,9 @@ struct upstream_host *host_choose(struct upstream_cluster *handle, const struct 
     if (c->cfg->type == CLUSTER_ORIGINAL_DST) {
         h = original_dst_host(c, ctx);
     } else {
-        struct lb_ask ask = {.has_hash = ctx->has_hash,
+        struct lb_ask ask = {.criteria =
+                                 c->lb.subsets ? endpoint_lb_metadata(ctx->metadata_match) : NULL,
+                             .has_hash = ctx->has_hash,
                              .hash = ctx->hash,
                              .spent_priorities = ctx->spent_priorities};
         if (ctx->n_tried || ctx->avoid_canaries) {

@@ -2,6 +2,8 @@
 
 #include <math.h>
 #include "base/mem.h"
+#include "upstream/cluster_stats.h"
+#include "upstream/lb/subset.h"
 
 #define LB_MAX_PRIORITIES 130
 
@@ -23,6 +25,15 @@ void lb_config_default(struct lb_config *c, const struct lb_policy *policy)
 void lb_init(struct lb *lb, const struct lb_config *cfg, struct rand_state *rand)
 {
     *lb = (struct lb){.cfg = cfg, .rand = rand};
+    if (cfg->subsets) {
+        lb->subsets = lb_subsets_new(lb);
+        lb->flat = !cfg->subsets->locality_weight_aware;
+    }
+}
+
+static bool by_locality(const struct lb *lb)
+{
+    return lb->cfg->locality_weighted && !lb->flat;
 }
 
 /* ---- lists ---- */
@@ -49,9 +60,10 @@ static void priority_fini(struct lb *lb, struct lb_priority *p)
     edf_fini(&p->healthy_localities);
     edf_fini(&p->degraded_localities);
     free(p->localities);
+    free(p->shares);
 }
 
-void lb_fini(struct lb *lb)
+static void clear(struct lb *lb)
 {
     for (uint32_t i = 0; i < lb->n_prio; i++)
         priority_fini(lb, &lb->prio[i]);
@@ -63,6 +75,13 @@ void lb_fini(struct lb *lb)
     lb->hosts = NULL;
     lb->n_prio = 0;
     lb->table = NULL;
+}
+
+void lb_fini(struct lb *lb)
+{
+    lb_subsets_free(lb->subsets);
+    lb->subsets = NULL;
+    clear(lb);
 }
 
 static void list_add(struct lb *lb, struct lb_list *l, uint32_t cap, uint32_t index)
@@ -129,6 +148,17 @@ static double effective_weight(const struct lb *lb, const struct lb_locality *l,
     return l->weight * (share < 1.0 ? share : 1.0);
 }
 
+/* Of a locality of which only some endpoints are here, a part of its weight. */
+static void scale_localities(struct lb *lb, const uint32_t *slot)
+{
+    const struct endpoint_table *t = lb->table;
+    for (uint32_t i = 0; i < t->n_localities; i++) {
+        struct lb_locality *l = &lb->prio[t->localities[i].priority].localities[slot[i]];
+        uint32_t whole = t->localities[i].n;
+        l->weight = whole ? (uint32_t)lround((double)l->weight * l->all.n / whole) : 0;
+    }
+}
+
 static void schedule_localities(struct lb *lb, struct lb_priority *p)
 {
     edf_init(&p->healthy_localities, p->n_localities);
@@ -178,9 +208,19 @@ static void begin_slow_start(struct lb *lb)
     }
 }
 
+static uint32_t members(const struct lb *lb)
+{
+    return lb->only ? lb->n_only : lb->table->n;
+}
+
+static uint32_t member(const struct lb *lb, uint32_t i)
+{
+    return lb->only ? lb->only[i] : i;
+}
+
 void lb_update(struct lb *lb, const struct endpoint_table *t)
 {
-    lb_fini(lb);
+    clear(lb);
     lb->table = t;
     begin_slow_start(lb);
     lb->n_prio = t->n_priorities;
@@ -188,10 +228,11 @@ void lb_update(struct lb *lb, const struct endpoint_table *t)
     lb->loads = mem_array(struct priority_load, lb->n_prio);
     struct priority_hosts *hosts = lb->hosts = mem_array(struct priority_hosts, lb->n_prio);
     uint32_t *sizes = mem_array(uint32_t, lb->n_prio);
-    uint32_t *slot = lb->cfg->locality_weighted ? locality_slots(lb) : NULL;
-    for (uint32_t i = 0; i < t->n; i++)
-        sizes[t->v[i].priority]++;
-    for (uint32_t i = 0; i < t->n; i++) {
+    uint32_t *slot = by_locality(lb) ? locality_slots(lb) : NULL;
+    for (uint32_t k = 0; k < members(lb); k++)
+        sizes[t->v[member(lb, k)].priority]++;
+    for (uint32_t k = 0; k < members(lb); k++) {
+        uint32_t i = member(lb, k);
         struct lb_priority *p = &lb->prio[t->v[i].priority];
         enum endpoint_health h = endpoint_health(&t->v[i]);
         count(&hosts[t->v[i].priority], t, i, h);
@@ -199,6 +240,8 @@ void lb_update(struct lb *lb, const struct endpoint_table *t)
         if (slot)
             add_locality_lists(lb, slot, i, h);
     }
+    if (slot && lb->scale_weight)
+        scale_localities(lb, slot);
     priority_load_compute(hosts, lb->n_prio, t->overprovisioning, lb->cfg->panic_percent,
                           lb->loads);
     for (uint32_t i = 0; i < lb->n_prio; i++) {
@@ -208,6 +251,8 @@ void lb_update(struct lb *lb, const struct endpoint_table *t)
     }
     free(slot);
     free(sizes);
+    if (lb->subsets)
+        lb_subsets_update(lb->subsets, t);
 }
 
 /* ---- picking ---- */
@@ -226,15 +271,15 @@ static struct lb_list *pick_list(struct lb *lb, struct lb_priority *p, bool degr
     if (lb->cfg->policy->hashing) {
         p->hashed.n = p->load.panic ? p->all.n : p->healthy.n;
         if (p->load.panic && lb->stats)
-            stat_inc(lb->stats, lb->stat_panic);
+            stat_inc(lb->stats, cluster_stat_lb_healthy_panic);
         return &p->hashed;
     }
     if (p->load.panic) {
         if (lb->stats)
-            stat_inc(lb->stats, lb->stat_panic);
+            stat_inc(lb->stats, cluster_stat_lb_healthy_panic);
         return lb->cfg->fail_traffic_on_panic ? NULL : &p->all;
     }
-    struct lb_list *l = lb->cfg->locality_weighted ? pick_locality(p, degraded) : NULL;
+    struct lb_list *l = by_locality(lb) ? pick_locality(p, degraded) : NULL;
     return l ? l : degraded ? &p->degraded : &p->healthy;
 }
 
@@ -268,7 +313,10 @@ static uint32_t pick_once(struct lb *lb, const struct lb_ask *ask, uint32_t atte
         return LB_NONE;
     if (!list->state && lb->cfg->policy->init)
         lb->cfg->policy->init(lb, list, &lb->prio[at]);
-    return lb->cfg->policy->pick(lb, list, hash, attempt);
+    uint32_t index = lb->cfg->policy->pick(lb, list, hash, attempt);
+    return index != LB_NONE && lb->cfg->policy->hashing && lb->cfg->hash_balance_factor
+               ? lb_bounded(lb, &lb->prio[at], hash, index)
+               : index;
 }
 
 /* The picks all fell on endpoints to be avoided: is there another one at all? Begins anywhere, so
@@ -289,6 +337,11 @@ static uint32_t pick_other(struct lb *lb, const struct lb_ask *ask, uint32_t fal
 }
 
 uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask)
+{
+    return lb->subsets ? lb_subsets_pick(lb->subsets, ask) : lb_pick_whole(lb, ask);
+}
+
+uint32_t lb_pick_whole(struct lb *lb, const struct lb_ask *ask)
 {
     if (lb->n_prio == 0)
         return LB_NONE;
@@ -359,7 +412,7 @@ uint32_t lb_normalized(const struct lb *lb, const struct lb_priority *p, struct 
     *max = 0.0;
     for (uint32_t i = 0; i < p->n_localities; i++)
         sum += p->localities[i].weight;
-    if (!lb->cfg->locality_weighted || p->n_localities == 0)
+    if (!by_locality(lb) || p->n_localities == 0)
         return add_normalized(lb, panic ? &p->all : &p->healthy, 1.0, v, min, max);
     for (uint32_t i = 0; sum > 0 && i < p->n_localities; i++) {
         const struct lb_locality *l = &p->localities[i];

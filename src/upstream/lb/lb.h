@@ -15,6 +15,7 @@
 #ifndef WEFT_UPSTREAM_LB_LB_H
 #define WEFT_UPSTREAM_LB_LB_H
 
+#include "base/map.h"
 #include "base/rand.h"
 #include "telemetry/stats.h"
 #include "upstream/endpoint.h"
@@ -24,6 +25,9 @@
 #define LB_NONE UINT32_MAX
 
 struct lb_policy;
+struct lb_subset_config; /* lb/subset.h */
+struct lb_subsets;
+struct google_Struct;
 
 /* A cluster's options, read once from its configuration. */
 struct lb_config {
@@ -45,6 +49,9 @@ struct lb_config {
     bool murmur2;
     bool hash_hostname;  /* instead of the address */
     uint32_t table_size; /* 65537, a prime */
+    /* A host takes at most this percentage of the average number of requests; 0: any number. */
+    uint32_t hash_balance_factor;
+    const struct lb_subset_config *subsets; /* NULL: endpoints are not divided */
 };
 /* What was made of the endpoints: ring_hash_lb.* and maglev_lb.* of the cluster. */
 #define LB_RING_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                          \
@@ -79,7 +86,9 @@ struct lb_priority {
     uint32_t n_localities;
     struct edf healthy_localities, degraded_localities; /* indices into localities */
     struct priority_load load;
-    struct lb_list hashed; /* hashing policies: healthy, or all in panic; v is not used */
+    struct lb_list hashed;      /* hashing policies: healthy, or all in panic; v is not used */
+    struct lb_weighted *shares; /* hash_balance_factor: what `hashed` was made of */
+    uint32_t n_shares;
 };
 
 struct lb {
@@ -92,11 +101,21 @@ struct lb {
     uint64_t slow_until_ms; /* some endpoint is warming up until then */
     struct lb_priority *prio;
     uint32_t n_prio;
-    struct priority_load *loads;  /* the same as in prio, in a row */
-    struct priority_hosts *hosts; /* what they were computed from */
-    struct stat_group *stats;     /* NULL, or where lb_healthy_panic is counted */
-    unsigned stat_panic;
+    struct priority_load *loads;      /* the same as in prio, in a row */
+    struct priority_hosts *hosts;     /* what they were computed from */
+    struct stat_group *stats;         /* cluster_stat_…; NULL: nothing is counted */
     struct stat_group *ring, *maglev; /* NULL, or where their sizes are shown */
+    /* A part of the table: ascending indices, borrowed. NULL: all of it. */
+    const uint32_t *only;
+    uint32_t n_only;
+    bool flat;         /* localities do not count, whatever cfg says */
+    bool scale_weight; /* a locality weighs as much as the share of its endpoints in `only` */
+    struct lb_subsets *subsets;
+};
+
+struct lb_weighted {
+    uint32_t index;
+    double weight; /* share of the whole; all add up to 1 */
 };
 
 struct lb_policy {
@@ -121,6 +140,7 @@ void lb_fini(struct lb *lb);
 void lb_update(struct lb *lb, const struct endpoint_table *t);
 
 struct lb_ask {
+    const struct google_Struct *criteria; /* what the endpoint's metadata must have, or NULL */
     bool has_hash;
     uint64_t hash;
     /* Endpoints that are only taken when there is no other. May be NULL. */
@@ -129,8 +149,11 @@ struct lb_ask {
     /* Bit i: priority i had its chance (of the first 64), as long as others have usable hosts. */
     uint64_t spent_priorities;
 };
-/* An index into the table or LB_NONE. */
+/* An index into the table or LB_NONE. With subsets, in that of ask->criteria or its fallback. */
 uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask);
+
+/* The same without subsets. */
+uint32_t lb_pick_whole(struct lb *lb, const struct lb_ask *ask);
 
 /* ---- for policies with weights ---- */
 /* Whether turns are to be taken by weight: weights differ, or an endpoint is warming up. */
@@ -139,14 +162,15 @@ bool lb_by_weight(const struct lb *lb, const struct lb_list *l);
 double lb_warmed_weight(const struct lb *lb, uint32_t index, double weight);
 
 /* ---- for hashing policies ---- */
-struct lb_weighted {
-    uint32_t index;
-    double weight; /* share of the whole; all add up to 1 */
-};
 /* The endpoints that a hashing structure is made of, with their normalised weights (locality and
  * endpoint). Returns how many; *out is malloc'd. */
 uint32_t lb_normalized(const struct lb *lb, const struct lb_priority *p, struct lb_weighted **out,
                        double *min, double *max);
+/* With hash_balance_factor, `index` or another endpoint where it has more than its share of active
+ * requests; which one follows from the hash. As Envoy does it: at most factor/100 times the
+ * average, and the others in an order that the hash gives (consistent hashing with bounded loads).
+ */
+uint32_t lb_bounded(struct lb *lb, struct lb_priority *p, uint64_t hash, uint32_t index);
 /* What of an endpoint is hashed: metadata's hash_key, host name or address. */
 sv lb_hash_key(const struct lb *lb, uint32_t index);
 
