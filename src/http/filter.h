@@ -56,7 +56,8 @@
 #include "http/headers.h"
 #include "http/stream_info.h"
 
-struct loop; /* net/loop.h */
+struct loop;        /* net/loop.h */
+struct route_match; /* route/route.h */
 struct http_filter;
 struct http_filter_host;
 
@@ -202,6 +203,10 @@ struct http_filter_host_ops {
      */
     /* The route (struct route_match of src/route, also info->route), NULL when none matches. */
     const void *(*route)(struct http_filter_host *h);
+    /* What a head would get, which is another one than the stream's; false: none matches. The
+     * stream's own route stays. */
+    bool (*route_for)(struct http_filter_host *h, const struct http_head *head,
+                      struct route_match *out);
     /* Forgets it: the next route() matches anew (a filter changed path, host or headers). */
     void (*clear_route_cache)(struct http_filter_host *h);
     /* This filter's typed_per_filter_config of the route, as parsed by the filter (registry
@@ -215,6 +220,12 @@ struct http_filter_host_ops {
     /* The stream may not be retried or go on upstream: answers of terminal filters that want the
      * downstream connection gone after this response. */
     void (*close_after_response)(struct http_filter_host *h);
+    /* Terminal filter, before respond_head and when the request ended: the message starts anew. Its
+     * head as it is now goes through new filters, by the route that it has then, and *body (taken)
+     * and trailers (may be NULL) after it. For the old filters the stream is over (on_complete,
+     * on_destroy; host->ended), and logged with the head `resp`, which must live in the arena. */
+    void (*again)(struct http_filter_host *h, struct http_head *resp, struct buf *body,
+                  struct http_headers *trailers);
     /* Terminal filter: tells all filters (on_upstream). */
     void (*upstream_ready)(struct http_filter_host *h, struct http_head *head);
 };

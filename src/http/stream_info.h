@@ -195,6 +195,12 @@ struct stream_state {
     sv text; /* how a log prints it */
 };
 
+/* A redirect that was followed: from the route of that name to the other. */
+struct stream_redirect {
+    struct stream_redirect *next;
+    sv from, to;
+};
+
 struct stream_info {
     struct arena *arena;
     const struct stream_conn *down; /* never NULL once the stream runs */
@@ -258,7 +264,9 @@ struct stream_info {
     bool trace_sampled; /* the manager decided to trace it */
 
     struct stream_meta *meta;
-    struct stream_state *state;
+    struct stream_state *state; /* stays when a redirect is followed */
+    uint32_t redirects;         /* that the proxy followed by itself so far */
+    struct stream_redirect *redirected;
 };
 
 /* Zeroes and binds to an arena; the owner fills in the rest. */

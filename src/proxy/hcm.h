@@ -115,8 +115,10 @@ struct hcm_stream {
     bool chain_made;
     bool is_head; /* HEAD: no body goes out */
     bool is_connect;
-    bool upgrade_ok;  /* 101 / 200 of an upgrade went out */
-    bool close_after; /* close the connection after the response */
+    bool upgrade_ok;           /* 101 / 200 of an upgrade went out */
+    bool close_after;          /* close the connection after the response */
+    bool again;                /* follows a redirect of the same message */
+    struct hcm_stream *before; /* ... which this stream carried; over, kept for its memory */
 
     struct http_headers *trailers[2];       /* received or made */
     struct http_headers *added_trailers[2]; /* by a filter, in its last data callback */
@@ -158,6 +160,9 @@ void hcm_stream_send_info(struct hcm_stream *s, struct http_head *head);
 void hcm_stream_send_head(struct hcm_stream *s, struct http_head *head, bool end);
 void hcm_stream_send_data(struct hcm_stream *s, struct buf *data, bool end);
 void hcm_stream_send_trailers(struct hcm_stream *s, struct http_headers *t);
+/* Ends s and begins a stream of the same message in its place (http/filter.h: again). */
+void hcm_stream_again(struct hcm_stream *s, struct http_head *resp, struct buf *body,
+                      struct http_headers *trailers);
 /* Bytes moved: the idle time starts anew. */
 static inline void hcm_stream_active(struct hcm_stream *s)
 {

@@ -69,6 +69,9 @@ void hcm_chain_make(struct hcm_stream *s, const struct http_filter_conf *conf, u
         f->f->host = &f->host;
         s->n_filters++;
     }
+    for (uint32_t i = 0; s->resp_pauses && i < s->n_filters; i++) /* a stream that began anew */
+        if (s->filters[i].f->ops->on_response_watermark)
+            s->filters[i].f->ops->on_response_watermark(s->filters[i].f, true);
 }
 
 /* ---- keeping ---- */

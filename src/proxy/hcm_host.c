@@ -186,14 +186,10 @@ static void host_set_buffer_limit(struct http_filter_host *h, uint32_t bytes)
 
 /* ---- routing ---- */
 
-const struct route_match *hcm_route(struct hcm_stream *s)
+static bool find_route(struct hcm_stream *s, const struct http_head *head, struct route_match *out)
 {
-    if (s->routed)
-        return s->matched ? &s->match : NULL;
-    s->routed = true;
-    s->matched = false;
-    if (!s->view || !s->si.req)
-        return NULL;
+    if (!s->view || !head)
+        return false;
     const struct tls_info *tls = s->hc->nc->sc.tls;
     struct route_ctx ctx = {
         .random = rand_u64(loop_rand(s->hc->conn->loop)),
@@ -202,7 +198,16 @@ const struct route_match *hcm_route(struct hcm_stream *s)
         .internal = s->si.internal,
         .si = &s->si,
     };
-    if (route_table_match(s->view->table, s->si.req, &ctx, s->arena, &s->match) == ROUTE_NONE)
+    return route_table_match(s->view->table, head, &ctx, s->arena, out) != ROUTE_NONE;
+}
+
+const struct route_match *hcm_route(struct hcm_stream *s)
+{
+    if (s->routed)
+        return s->matched ? &s->match : NULL;
+    s->routed = true;
+    s->matched = false;
+    if (!find_route(s, s->si.req, &s->match))
         return NULL;
     s->matched = true;
     s->si.route = s->match.route;
@@ -216,6 +221,12 @@ const struct route_match *hcm_route(struct hcm_stream *s)
 static const void *host_route(struct http_filter_host *h)
 {
     return hcm_route(filter_of(h)->s);
+}
+
+static bool host_route_for(struct http_filter_host *h, const struct http_head *head,
+                           struct route_match *out)
+{
+    return find_route(filter_of(h)->s, head, out);
 }
 
 static void host_clear_route_cache(struct http_filter_host *h)
@@ -249,6 +260,12 @@ static void host_close_after_response(struct http_filter_host *h)
     filter_of(h)->s->close_after = true;
 }
 
+static void host_again(struct http_filter_host *h, struct http_head *resp, struct buf *body,
+                       struct http_headers *trailers)
+{
+    hcm_stream_again(filter_of(h)->s, resp, body, trailers);
+}
+
 static void host_upstream_ready(struct http_filter_host *h, struct http_head *head)
 {
     struct hcm_stream *s = filter_of(h)->s;
@@ -280,10 +297,12 @@ const struct http_filter_host_ops hcm_host_ops = {
     .pause_request = host_pause_request,
     .pause_response = host_pause_response,
     .route = host_route,
+    .route_for = host_route_for,
     .clear_route_cache = host_clear_route_cache,
     .route_config = host_route_config,
     .route_configs = host_route_configs,
     .route_config_bytes = host_route_config_bytes,
     .close_after_response = host_close_after_response,
+    .again = host_again,
     .upstream_ready = host_upstream_ready,
 };

@@ -200,7 +200,7 @@ static void run_filters(struct hcm_stream *s, struct http_head *head, bool end)
     if (head->upgrade || s->is_connect)
         refused = !upgrade_chain(s, type, &v, &n);
     hcm_chain_make(s, v, n);
-    if (end)
+    if (s->recv_end)
         for (uint32_t i = 0; i < s->n_filters; i++)
             s->filters[i].host.request_ended = true;
     if (refused) {
@@ -223,14 +223,17 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
         head->upgrade = false;
         head->connect_protocol = no_text;
     }
-    if (!check_version(s, head) || !check_target(s, head) || !check_connection(s, head) ||
-        !normalize_path(s, head))
+    if (!s->again && !check_version(s, head))
+        return;
+    if (!check_target(s, head) || !check_connection(s, head) || !normalize_path(s, head))
         return;
     normalize_host(s, head);
-    if (!check_direction(s))
-        return;
-    answer_expect(s, head);
-    hcm_headers_request(s, head);
+    if (!s->again) { /* what the client may say was looked at before the redirect */
+        if (!check_direction(s))
+            return;
+        answer_expect(s, head);
+        hcm_headers_request(s, head);
+    }
     apply_route(s, head);
     if (s->cfg->tracing)
         hcm_tracing_start(s, head);

@@ -87,7 +87,8 @@ static void complete(struct hcm_stream *s)
 static void free_stream(struct deferred *d)
 {
     struct hcm_stream *s = container_of(d, struct hcm_stream, freeing);
-    rds_view_unref(s->view);
+    for (struct hcm_stream *x = s; x; x = x->before)
+        rds_view_unref(x->view);
     struct arena a;
     arena_take(&a, &s->taken);
     arena_free(&a);
@@ -376,9 +377,9 @@ void hcm_stream_refused(struct hcm_conn *hc)
     arena_free(&a);
 }
 
-bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down)
+/* A stream that the codec's one belongs to from now on. */
+static struct hcm_stream *new_stream(struct hcm_conn *hc, struct http_stream *down)
 {
-    struct loop *loop = hc->conn->loop;
     struct hcm_stream *s = arena_new(down->arena, struct hcm_stream);
     s->hc = hc;
     s->cfg = hc->cfg;
@@ -387,13 +388,8 @@ bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down)
     s->buffer_limit = hc->nc->buffer_limit;
     http_stream_set_user(down, &stream_events, s);
     list_push(&hc->streams, &s->link);
-    hc->n_streams++;
-    hc->nc->sc.requests++;
-
     stream_info_init(&s->si, down->arena);
     s->si.down = &hc->nc->sc;
-    s->si.start_ns = loop_stamp_ns(loop);
-    s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
     s->view = rds_provider_view(hc->cfg->routes, hc->nc->worker->index);
     struct stat_group *g = s->cfg->stats;
@@ -402,5 +398,71 @@ bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down)
                                               : hcm_stats_downstream_rq_http1_total);
     stat_gauge_inc(g, hcm_stats_downstream_rq_active);
     hcm_timeouts_start(s);
+    return s;
+}
+
+bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down)
+{
+    struct loop *loop = hc->conn->loop;
+    struct hcm_stream *s = new_stream(hc, down);
+    hc->n_streams++;
+    hc->nc->sc.requests++;
+    s->si.start_ns = loop_stamp_ns(loop);
+    s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     return true;
+}
+
+/* ---- the same message once more ---- */
+
+static void inherit(struct hcm_stream *s, const struct hcm_stream *old)
+{
+    const struct stream_info *from = &old->si;
+    struct stream_info *si = &s->si;
+    si->start_ns = from->start_ns;
+    si->start_wall_ns = from->start_wall_ns;
+    si->request_end_ns = from->request_end_ns;
+    si->req = from->req;
+    si->req_trailers = from->req_trailers;
+    si->protocol = from->protocol;
+    si->bytes_received = from->bytes_received;
+    si->internal = from->internal;
+    si->health_check = from->health_check;
+    si->request_id = from->request_id;
+    si->remote = from->remote;
+    si->remote_ip = from->remote_ip;
+    si->remote_addr = from->remote_addr;
+    si->state = from->state;
+    si->redirects = from->redirects;
+    si->redirected = from->redirected;
+    s->recv_end = true;
+    s->close_after = old->close_after;
+    s->resp_pauses = old->resp_pauses;
+    s->request_due_ms = 0;
+}
+
+void hcm_stream_again(struct hcm_stream *s, struct http_head *resp, struct buf *body,
+                      struct http_headers *trailers)
+{
+    struct hcm_conn *hc = s->hc;
+    if (s->over)
+        return;
+    s->si.resp = resp;
+    s->si.response_code = resp->status;
+    s->si.details = STREAM_RCD_INTERNAL_REDIRECT;
+    while (s->req_pauses)
+        hcm_pause_request(s, false);
+    complete(s);
+    hcm_chain_destroy(s);
+    list_del(&s->link);
+    struct hcm_stream *next = new_stream(hc, s->down);
+    next->again = true;
+    next->before = s;
+    s->down = NULL;
+    inherit(next, s);
+    bool more = body->len != 0;
+    hcm_request_head(next, next->si.req, !more && !trailers);
+    if (more && !next->over && !next->dec_done && next->n_filters)
+        hcm_chain_data(next, HCM_DEC, 0, body, !trailers);
+    if (trailers && !next->over && !next->dec_done && next->n_filters)
+        hcm_chain_trailers(next, HCM_DEC, 0, trailers);
 }

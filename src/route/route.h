@@ -150,6 +150,22 @@ struct route_upgrade {
     uint8_t connect_proxy_protocol; /* 0: none, 1, 2: version sent to the upstream */
 };
 
+/* internal_redirect_policy: a redirect that a host answers is followed by the proxy itself. */
+struct route_internal_redirect {
+    uint32_t max;      /* max_internal_redirects, 1 unless given */
+    uint16_t codes[5]; /* redirect_response_codes, 302 unless given */
+    uint32_t n_codes;
+    bool cross_scheme; /* allow_cross_scheme_redirect */
+    const sv *copy;    /* response_headers_to_copy, lower case */
+    uint32_t n_copy;
+    const struct route_redirect_predicate {
+        enum { ROUTE_PREVIOUS_ROUTES, ROUTE_ALLOW_LISTED, ROUTE_SAFE_CROSS_SCHEME } kind;
+        const sv *names; /* ROUTE_ALLOW_LISTED */
+        uint32_t n_names;
+    } * predicates;
+    uint32_t n_predicates;
+};
+
 struct route_ops;           /* header operations of one level, private */
 struct route_filter_config; /* private */
 struct route_hash;          /* private */
@@ -228,6 +244,7 @@ struct route {
     const struct route_mirror *mirrors; /* route's, else virtual host's, else table's */
     const struct route_upgrade *upgrades;
     const struct route_hash *hash;
+    const struct route_internal_redirect *internal_redirect; /* or NULL */
     bool auto_host_rewrite, append_x_forwarded_host;
     bool has_body_limit;
     uint64_t body_limit; /* request_body_buffer_limit / per_request_buffer_limit_bytes */

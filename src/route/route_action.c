@@ -259,9 +259,7 @@ static int build_policies(struct route_builder *b, const struct envoy_RouteActio
     if (rc == 0)
         rc = route_upgrades_build(b, m, out);
     if (rc == 0)
-        rc = m->internal_redirect_policy
-                 ? error_set(b->err, E_UNSUPPORTED, ".internal_redirect_policy: is not supported")
-                 : 0;
+        rc = route_internal_redirect_build(b, m->internal_redirect_policy, &out->internal_redirect);
     if (rc == 0)
         rc = route_hash_build(b, m, &out->hash);
     if (m->priority < 0 || m->priority > 1)

@@ -124,8 +124,15 @@ static void test_actions_refused(void **state)
             ".upgrade_configs[1].upgrade_type: 'WebSocket' is there twice");
     FORWARD("cluster: a, upgrade_configs: [{upgrade_type: websocket, connect_config: {}}]",
             ".upgrade_configs[0].connect_config: only means something");
-    FORWARD("cluster: a, internal_redirect_policy: {}",
-            ".internal_redirect_policy: is not supported");
+    FORWARD("cluster: a, internal_redirect_policy: {response_headers_to_copy: [Host]}",
+            ".internal_redirect_policy.response_headers_to_copy[0]: 'Host' cannot be copied");
+    FORWARD(
+        "cluster: a, internal_redirect_policy: {predicates: [{name: x, typed_config: {\"@type\": "
+        "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3."
+        "PreviousHostsPredicate}}]}",
+        ".internal_redirect_policy.predicates[0]: 'x' "
+        "(envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate) is not "
+        "supported");
     FORWARD("cluster: a, timeout: -1s", ".timeout: must not be negative");
     FORWARD("cluster: a, max_stream_duration: {grpc_timeout_header_max: -1s}",
             ".max_stream_duration.grpc_timeout_header_max: must not be negative");

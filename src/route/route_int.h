@@ -188,6 +188,10 @@ int route_mirrors_build(struct route_builder *b,
                         const struct route_mirror **out) MUST_CHECK;
 int route_upgrades_build(struct route_builder *b, const struct envoy_RouteAction *m,
                          struct route *out) MUST_CHECK;
+/* route_redirect.c */
+int route_internal_redirect_build(struct route_builder *b,
+                                  const struct envoy_InternalRedirectPolicy *m,
+                                  const struct route_internal_redirect **out) MUST_CHECK;
 /* route_hash.c */
 int route_hash_build(struct route_builder *b, const struct envoy_RouteAction *m,
                      const struct route_hash **out) MUST_CHECK;

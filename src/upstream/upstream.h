@@ -229,6 +229,8 @@ void upstream_retry_give(struct upstream_cluster *c, enum upstream_priority p);
     X(upstream_rq_max_duration_reached)                                                            \
     X(upstream_cx_connect_attempts_exceeded)                                                       \
     X(upstream_rq_dropped_overload)                                                                \
+    X(upstream_internal_redirect_failed_total)                                                     \
+    X(upstream_internal_redirect_succeeded_total)                                                  \
     X(upstream_flow_control_paused_reading_total)                                                  \
     X(upstream_flow_control_resumed_reading_total)                                                 \
     X(upstream_flow_control_backed_up_total)                                                       \

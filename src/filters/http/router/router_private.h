@@ -4,6 +4,7 @@
  *   router_config.c    configuration and counters
  *   router_try.c       one attempt: opening, sending, receiving, its end
  *   router_retry.c     whether to try again, and when
+ *   router_redirect.c  redirects that are followed here
  *   router_timeouts.c  which timeouts apply; their timers
  *   router_mirror.c    copies of the request to other clusters
  *
@@ -30,6 +31,10 @@
     COUNTER(P, no_cluster)                                                                         \
     COUNTER(P, no_route)                                                                           \
     COUNTER(P, passthrough_internal_redirect_bad_location)                                         \
+    COUNTER(P, passthrough_internal_redirect_no_route)                                             \
+    COUNTER(P, passthrough_internal_redirect_predicate)                                            \
+    COUNTER(P, passthrough_internal_redirect_too_many_redirects)                                   \
+    COUNTER(P, passthrough_internal_redirect_unsafe_scheme)                                        \
     COUNTER(P, rq_direct_response)                                                                 \
     COUNTER(P, rq_overload_local_reply)                                                            \
     COUNTER(P, rq_redirect)                                                                        \
@@ -109,6 +114,7 @@ struct router {
     bool host_cancelled; /* the attempt ended with the host's CANCEL */
     bool done;           /* nothing more is to happen */
     bool replayed;       /* once is enough */
+    bool redirected;     /* the answer was a redirect that is followed */
     bool overflowed;     /* the body outgrew the limit: no retries any more */
     uint32_t down_high;
     uint32_t attempts;
@@ -176,6 +182,11 @@ bool router_retry_go(struct router *r, bool wanted, const struct http_head *head
 void router_retry_backoff_over(struct timer *t); /* timer function of router.backoff */
 void router_retry_settled(struct router *r);     /* the outcome stays: give the limit back */
 void router_retry_abandon(struct router *r);     /* from now on none */
+
+/* ---- router_redirect.c ---- */
+/* True: the answer is a redirect that is followed, and the request began anew elsewhere: nothing
+ * of this router may be used any more. */
+bool router_redirect(struct router *r, struct http_head *resp);
 
 /* ---- router_timeouts.c ---- */
 /* Reads (and removes) the request's fields, sets x-envoy-expected-rq-timeout-ms. */

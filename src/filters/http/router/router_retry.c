@@ -78,7 +78,7 @@ void router_retry_init(struct router *r)
     take_header_names(r, a);
     if (y->n_codes)
         y->on |= ROUTE_RETRY_RETRIABLE_STATUS_CODES;
-    r->holding = y->on != 0;
+    r->holding = y->on != 0 || r->route->internal_redirect;
 }
 
 /* ---- the decision ---- */

@@ -24,7 +24,7 @@ static void count_end(struct router_try *t, enum router_end how)
                              t->got_head                 ? st
                              : how == ROUTER_END_TIMEOUT ? 504
                                                          : 503);
-    if (t->got_head && r->cfg->dynamic_stats && !r->si->health_check) {
+    if (t->got_head && r->cfg->dynamic_stats && !r->si->health_check && !r->redirected) {
         uint64_t now = loop_stamp_ns(r->w->loop);
         uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
         if (t->retried) {
@@ -227,6 +227,8 @@ static void on_head(void *user, struct http_head *head, bool end)
         if (router_retry_go(r, true, head))
             return;
     }
+    if (router_redirect(r, head))
+        return;
     r->responding = true;
     if (!r->mirrors) {
         r->holding = false;
