@@ -209,7 +209,8 @@ static bool serve(struct user *u, const int *namespaces)
     }
     if (n == -EAGAIN)
         return true;
-    if (n != (ssize_t)sizeof r || r.addr.len > sizeof r.addr.ss)
+    if (n != (ssize_t)sizeof r || r.addr.len > sizeof r.addr.in6 ||
+        (r.addr.len && r.addr.sa.sa_family == AF_UNIX)) /* its path may be elsewhere */
         return false;
     switch (r.op) {
     case MESH_NET_HELLO:

@@ -141,7 +141,7 @@ static int intercepted(const struct addr *self)
     struct intercept i = {.outbound_port = 15001, .inbound_port = 15006, .dns_port = 15053};
     struct error err = {0};
     struct addr seen = {0};
-    socklen_t len = sizeof seen.ss;
+    socklen_t len = sizeof seen.in6;
     int proxy = listen_on(15001), app, got, mark = INTERCEPT_MARK;
     char text[ADDR_TEXT_MAX];
 
@@ -153,7 +153,7 @@ static int intercepted(const struct addr *self)
     if (app < 0)
         return 2;
     got = accept(proxy, NULL, NULL);
-    if (got < 0 || getsockopt(got, SOL_IP, 80 /* SO_ORIGINAL_DST */, &seen.ss, &len) != 0)
+    if (got < 0 || getsockopt(got, SOL_IP, 80 /* SO_ORIGINAL_DST */, &seen.sa, &len) != 0)
         return 3;
     seen.len = len;
     if (!sv_eq_c(addr_text(&seen, text), "240.240.1.2:80"))

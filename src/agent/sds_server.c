@@ -162,11 +162,13 @@ static void on_sotw(void *user, struct grpc_call *c)
 static int listen_on(const char *path, struct error *err)
 {
     struct addr a;
+    struct sockaddr_storage ss;
     if (addr_unix(&a, sv_of(path)))
         return error_set(err, E_LIMIT, "SDS socket %s: the path is too long", path), -1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     unlink(path);
-    if (fd >= 0 && fchmod(fd, 0600) == 0 && bind(fd, &a.sa, a.len) == 0 && listen(fd, 64) == 0)
+    if (fd >= 0 && fchmod(fd, 0600) == 0 &&
+        bind(fd, (struct sockaddr *)&ss, addr_sockaddr(&a, &ss)) == 0 && listen(fd, 64) == 0)
         return fd;
     error_set(err, error_from_errno(errno), "SDS socket %s: %s", path, strerror(errno));
     if (fd >= 0)

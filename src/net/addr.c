@@ -2,10 +2,12 @@
 
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/mem.h"
 
 static void set_in4(struct addr *a, const void *ip, uint16_t port)
 {
@@ -86,30 +88,92 @@ int addr_parse(struct addr *a, sv text)
     return addr_ip(a, ip, (uint16_t)n);
 }
 
+/* ---- Unix paths ---- */
+
+#define FAR_SLOTS 256
+#define FAR_MAX   4096
+
+struct far {
+    struct far *next;
+    size_t n;
+    char p[];
+};
+static struct far *fars[FAR_SLOTS];
+static unsigned n_fars;
+static pthread_mutex_t fars_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* The table's copy of it; NULL when the table is full. */
+static const char *far_path(const char *p, size_t n)
+{
+    struct far **slot = &fars[sv_hash_stable(sv_make(p, n)) % FAR_SLOTS], *f;
+    pthread_mutex_lock(&fars_lock);
+    for (f = *slot; f && (f->n != n || memcmp(f->p, p, n) != 0); f = f->next)
+        ;
+    if (!f && n_fars < FAR_MAX) {
+        f = mem_alloc(sizeof *f + n);
+        *f = (struct far){.next = *slot, .n = n};
+        memcpy(f->p, p, n);
+        *slot = f;
+        n_fars++;
+    }
+    pthread_mutex_unlock(&fars_lock);
+    return f ? f->p : NULL;
+}
+
+/* What follows the NUL of an abstract name, or a file's path. False: only its front was kept. */
+static bool set_un(struct addr *a, const char *p, size_t n, bool abstract)
+{
+    const char *far = n > ADDR_NEAR ? far_path(p, n) : NULL;
+    bool whole = n <= ADDR_NEAR || far;
+    if (!whole)
+        n = ADDR_NEAR;
+    memset(a, 0, sizeof *a);
+    a->un.family = AF_UNIX;
+    a->un.n = (uint8_t)n;
+    a->un.abstract = abstract;
+    if (far)
+        memcpy(a->un.near, &far, sizeof far);
+    else if (n)
+        memcpy(a->un.near, p, n);
+    a->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (n || abstract));
+    return whole;
+}
+
+static sv un_path(const struct addr *a)
+{
+    const char *far;
+    if (a->un.n <= ADDR_NEAR)
+        return sv_make(a->un.near, a->un.n);
+    memcpy(&far, a->un.near, sizeof far);
+    return sv_make(far, a->un.n);
+}
+
 int addr_unix(struct addr *a, sv path)
 {
+    struct addr r;
     bool abstract = path.n && path.p[0] == '@';
     if (path.n == 0 || (!abstract && memchr(path.p, 0, path.n)))
         return E_INVALID;
-    /* A file's path keeps room for its NUL. */
-    if (path.n + (abstract ? 0 : 1) > sizeof a->un.sun_path)
+    sv name = abstract ? sv_from(path, 1) : path;
+    if (name.n + 1 > sizeof((struct sockaddr_un *)0)->sun_path || /* a NUL before or behind it */
+        !set_un(&r, name.p, name.n, abstract))
         return E_LIMIT;
-    memset(a, 0, sizeof *a);
-    a->un.sun_family = AF_UNIX;
-    memcpy(a->un.sun_path, path.p, path.n);
-    if (abstract)
-        a->un.sun_path[0] = 0;
-    a->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.n + (abstract ? 0 : 1));
+    *a = r;
     return 0;
 }
 
-/* The length of an address whose sender did not say it. */
-static socklen_t unix_len(const struct sockaddr_un *un, socklen_t n)
+static void from_un(struct addr *a, const struct sockaddr_un *un, size_t n)
 {
     size_t head = offsetof(struct sockaddr_un, sun_path);
-    if (n <= head || un->sun_path[0] == 0)
-        return n < sizeof *un ? n : (socklen_t)head; /* abstract, or an unnamed peer */
-    return (socklen_t)(head + strnlen(un->sun_path, n - head) + 1);
+    if (n > sizeof *un)
+        n = sizeof *un;
+    n = n > head ? n - head : 0;
+    if (n && un->sun_path[0])
+        set_un(a, un->sun_path, strnlen(un->sun_path, n), false);
+    else if (n > 1 && n < sizeof un->sun_path) /* of a whole one nobody knows where it ends */
+        set_un(a, un->sun_path + 1, n - 1, true);
+    else
+        set_un(a, NULL, 0, false);
 }
 
 void addr_from_sockaddr(struct addr *a, const struct sockaddr *sa, socklen_t n)
@@ -124,10 +188,7 @@ void addr_from_sockaddr(struct addr *a, const struct sockaddr *sa, socklen_t n)
             const struct sockaddr_in6 *in6 = (const void *)sa;
             set_in6(&r, &in6->sin6_addr, in6->sin6_scope_id, ntohs(in6->sin6_port));
         } else if (sa->sa_family == AF_UNIX) {
-            if (n > sizeof r.un)
-                n = sizeof r.un;
-            memcpy(&r.un, sa, n);
-            r.len = n == sizeof r.un ? unix_len(&r.un, n) : n;
+            from_un(&r, (const void *)sa, n);
         }
     }
     *a = r;
@@ -150,42 +211,42 @@ void addr_set_port(struct addr *a, uint16_t port)
         a->in6.sin6_port = htons(port);
 }
 
-/* The bytes that make up an address: family, port, IP (or path). */
-static size_t key_of(const struct addr *a, unsigned char out[sizeof(struct sockaddr_un) + 8])
+socklen_t addr_sockaddr(const struct addr *a, struct sockaddr_storage *out)
 {
-    if (a->len == 0)
-        return 0;
-    memcpy(out, &a->sa.sa_family, 2);
-    switch (a->sa.sa_family) {
-    case AF_INET:
-        memcpy(out + 2, &a->in4.sin_port, 2);
-        memcpy(out + 4, &a->in4.sin_addr, 4);
-        return 8;
-    case AF_INET6:
-        memcpy(out + 2, &a->in6.sin6_port, 2);
-        memcpy(out + 4, &a->in6.sin6_addr, 16);
-        memcpy(out + 20, &a->in6.sin6_scope_id, 4);
-        return 24;
-    default: {
-        size_t n = a->len - offsetof(struct sockaddr_un, sun_path);
-        memcpy(out + 2, a->un.sun_path, n);
-        return 2 + n;
+    memset(out, 0, sizeof *out);
+    if (a->len && a->sa.sa_family == AF_UNIX) {
+        struct sockaddr_un *un = (void *)out;
+        sv path = un_path(a);
+        un->sun_family = AF_UNIX;
+        if (path.n)
+            memcpy(un->sun_path + a->un.abstract, path.p, path.n);
+    } else {
+        memcpy(out, &a->sa, a->len);
     }
-    }
+    return a->len;
+}
+
+bool addr_is_file(const struct addr *a)
+{
+    return a->len && a->sa.sa_family == AF_UNIX && a->un.n && !a->un.abstract;
+}
+
+sv addr_key(const struct addr *a)
+{
+    size_t n = !a->len                      ? 0
+               : a->sa.sa_family == AF_INET ? offsetof(struct sockaddr_in, sin_zero)
+                                            : sizeof a->in6;
+    return sv_make((const char *)&a->sa, n);
 }
 
 bool addr_eq(const struct addr *a, const struct addr *b)
 {
-    unsigned char ka[sizeof(struct sockaddr_un) + 8], kb[sizeof(struct sockaddr_un) + 8];
-    size_t na = key_of(a, ka), nb = key_of(b, kb);
-    return na == nb && memcmp(ka, kb, na) == 0;
+    return sv_eq(addr_key(a), addr_key(b));
 }
 
 uint64_t addr_hash(const struct addr *a)
 {
-    unsigned char k[sizeof(struct sockaddr_un) + 8];
-    size_t n = key_of(a, k);
-    return sv_hash(sv_make((const char *)k, n));
+    return sv_hash(addr_key(a));
 }
 
 bool addr_is_loopback(const struct addr *a)
@@ -204,14 +265,14 @@ bool addr_is_any(const struct addr *a)
 
 static sv unix_text(const struct addr *a, char out[ADDR_TEXT_MAX])
 {
-    size_t head = offsetof(struct sockaddr_un, sun_path), n = a->len > head ? a->len - head : 0;
-    memcpy(out, a->un.sun_path, n);
-    if (n && out[0] == 0)
-        out[0] = '@';
-    else
-        n = strnlen(out, n);
-    out[n] = 0;
-    return sv_make(out, n);
+    sv path = un_path(a);
+    size_t at = 0;
+    if (a->un.abstract)
+        out[at++] = '@';
+    if (path.n)
+        memcpy(out + at, path.p, path.n);
+    out[at + path.n] = 0;
+    return sv_make(out, at + path.n);
 }
 
 static sv ip_text(const struct addr *a, bool with_port, char out[ADDR_TEXT_MAX])

@@ -95,9 +95,11 @@ static void unix_paths(void **state)
     char text[ADDR_TEXT_MAX], path[200];
     assert_int_equal(addr_unix(&a, SV("/run/x.sock")), 0);
     assert_string_equal(addr_text(&a, text).p, "/run/x.sock");
-    addr_from_sockaddr(&b, &a.sa, a.len);
+    struct sockaddr_storage ss;
+    addr_from_sockaddr(&b, (struct sockaddr *)&ss, addr_sockaddr(&a, &ss));
     assert_true(addr_eq(&a, &b));
-    addr_from_sockaddr(&b, &a.sa, sizeof a.un); /* a length that nobody trimmed */
+    /* a length that nobody trimmed */
+    addr_from_sockaddr(&b, (struct sockaddr *)&ss, sizeof(struct sockaddr_un));
     assert_true(addr_eq(&a, &b));
     assert_int_equal(addr_unix(&b, SV("@abstract")), 0);
     assert_string_equal(addr_text(&b, text).p, "@abstract");
@@ -112,6 +114,53 @@ static void unix_paths(void **state)
     path[0] = '@';
     assert_int_equal(addr_unix(&a, sv_make(path, 108)), 0);
     assert_int_equal(addr_text(&a, text).n, 108);
+    assert_int_equal(addr_unix(&a, sv_make(path, 109)), E_LIMIT);
+}
+
+/* Every length, as a file and abstract: to the system's form and back, equal only to itself. */
+static void unix_lengths(void **state)
+{
+    struct addr a, b, before = {.len = 0};
+    struct sockaddr_storage ss;
+    char text[ADDR_TEXT_MAX], path[200];
+    for (int abstract = 0; abstract < 2; abstract++)
+        for (size_t n = 2; n <= 107; n++) {
+            memset(path, 'y', sizeof path);
+            if (abstract)
+                path[0] = '@';
+            assert_int_equal(addr_unix(&a, sv_make(path, n)), 0);
+            assert_true(addr_is_file(&a) == !abstract);
+            socklen_t len = addr_sockaddr(&a, &ss);
+            assert_int_equal(len, 2 + n + !abstract);
+            addr_from_sockaddr(&b, (struct sockaddr *)&ss, len);
+            assert_true(addr_eq(&a, &b));
+            assert_int_equal(addr_hash(&a), addr_hash(&b));
+            assert_true(sv_eq(addr_text(&b, text), sv_make(path, n)));
+            assert_false(addr_eq(&b, &before));
+            before = b;
+        }
+    /* A socket that nobody named. */
+    ss.ss_family = AF_UNIX;
+    addr_from_sockaddr(&a, (struct sockaddr *)&ss, sizeof ss.ss_family);
+    assert_int_equal(a.len, sizeof ss.ss_family);
+    assert_string_equal(addr_text(&a, text).p, "");
+    assert_false(addr_is_file(&a));
+}
+
+/* Peers that bind ever new long names do not fill memory: the later ones are cut. */
+static void many_long_paths(void **state)
+{
+    struct addr a;
+    char text[ADDR_TEXT_MAX];
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    for (int i = 0; i < 5000; i++) {
+        snprintf(un.sun_path, sizeof un.sun_path, "/run/a/rather/long/path/of/%d", i);
+        addr_from_sockaddr(&a, (struct sockaddr *)&un, sizeof un);
+        if (i < 3000)
+            assert_string_equal(addr_text(&a, text).p, un.sun_path);
+    }
+    assert_string_equal(addr_text(&a, text).p, "/run/a/rather/long/path/");
+    assert_int_equal(addr_unix(&a, SV("/run/another/long/path/to/listen/on")), E_LIMIT);
 }
 
 static void from_the_kernel(void **state)
@@ -190,9 +239,10 @@ static void ranges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parsing),    cmocka_unit_test(properties),
-        cmocka_unit_test(unix_paths), cmocka_unit_test(from_the_kernel),
-        cmocka_unit_test(ranges),
+        cmocka_unit_test(parsing),         cmocka_unit_test(properties),
+        cmocka_unit_test(unix_paths),      cmocka_unit_test(from_the_kernel),
+        cmocka_unit_test(ranges),          cmocka_unit_test(unix_lengths),
+        cmocka_unit_test(many_long_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

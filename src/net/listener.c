@@ -178,27 +178,33 @@ static const char *set_options(struct os *os, int fd, const struct addr *a,
 static bool remove_stale(struct os *os, const struct addr *a)
 {
     struct stat st;
-    const char *path = a->un.sun_path;
-    if (os != os_real() || path[0] == 0 || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+    struct sockaddr_storage ss;
+    char path[ADDR_TEXT_MAX];
+    addr_text(a, path);
+    if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return false;
     int fd = os->ops->socket(os->self, AF_UNIX, SOCK_STREAM);
     if (fd < 0)
         return false;
-    int rc = os->ops->connect(os->self, fd, &a->sa, a->len);
+    int rc = os->ops->connect(os->self, fd, (struct sockaddr *)&ss, addr_sockaddr(a, &ss));
     os->ops->close(os->self, fd);
     return rc == -ECONNREFUSED && unlink(path) == 0;
 }
 
 static int bind_to(struct os *os, int fd, const struct addr *a, const struct listen_opts *o)
 {
-    bool file = a->sa.sa_family == AF_UNIX && a->un.sun_path[0] && os == os_real();
+    struct sockaddr_storage ss;
+    socklen_t len = addr_sockaddr(a, &ss);
+    const struct sockaddr *sa = (const struct sockaddr *)&ss;
+    char path[ADDR_TEXT_MAX];
+    bool file = addr_is_file(a) && os == os_real();
     /* Before the bind nobody can get in while the permissions are still wide. */
     if (file && o->unix_mode)
         fchmod(fd, (mode_t)o->unix_mode);
-    int rc = os->ops->bind(os->self, fd, &a->sa, a->len);
+    int rc = os->ops->bind(os->self, fd, sa, len);
     if (rc == -EADDRINUSE && file && !o->keep_stale && remove_stale(os, a))
-        rc = os->ops->bind(os->self, fd, &a->sa, a->len);
-    if (rc == 0 && file && o->unix_mode && chmod(a->un.sun_path, (mode_t)o->unix_mode) < 0)
+        rc = os->ops->bind(os->self, fd, sa, len);
+    if (rc == 0 && file && o->unix_mode && chmod(addr_text(a, path).p, (mode_t)o->unix_mode) < 0)
         rc = -errno;
     return rc;
 }
@@ -236,7 +242,7 @@ struct net_listener *net_listener_new(struct loop *l, const struct addr *a,
         return NULL;
     }
     struct net_listener *n = new_listener(l, fd, fn, user);
-    n->made_path = a->sa.sa_family == AF_UNIX && a->un.sun_path[0] && os == os_real();
+    n->made_path = addr_is_file(a) && os == os_real();
     if (a->sa.sa_family == AF_UNIX)
         n->addr = *a;
     return n;
@@ -269,11 +275,12 @@ void net_listener_free(struct net_listener *n)
     if (!n || n->freed)
         return;
     struct os *os = loop_os(n->loop);
+    char path[ADDR_TEXT_MAX];
     net_listener_stop(n);
     n->freed = true;
     /* The file first: a new one may be bound there as soon as it is gone. */
     if (n->made_path)
-        unlink(n->addr.un.sun_path);
+        unlink(addr_text(&n->addr, path).p);
     os->ops->close(os->self, n->fd);
     loop_defer(n->loop, &n->gone, free_listener);
 }

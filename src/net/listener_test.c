@@ -33,9 +33,10 @@ static int down(void **state)
 /* Plain clients of the kernel. */
 static int dial(const struct addr *to)
 {
+    struct sockaddr_storage ss;
     int fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
-    if (connect(fd, &to->sa, to->len) < 0) {
+    if (connect(fd, (struct sockaddr *)&ss, addr_sockaddr(to, &ss)) < 0) {
         close(fd);
         return -1;
     }

@@ -171,6 +171,8 @@ static int run_events(struct loop *l)
     int ran = 0;
     for (l->ev_at = 0; l->ev_at < l->ev_n; l->ev_at++) {
         struct io *io = l->ev[l->ev_at].data;
+        if (l->ev_at + 1 < l->ev_n)
+            __builtin_prefetch(l->ev[l->ev_at + 1].data);
         if (!io || io->dead)
             continue;
         l->stamped = false;

@@ -284,9 +284,8 @@ int sim_autobind(struct sim_sock *k, const struct addr *to)
     if (a.len && !addr_is_any(&a) && (addr_port(&a) || a.sa.sa_family == AF_UNIX))
         return 0;
     if (to->sa.sa_family == AF_UNIX) {
-        memset(&k->local, 0, sizeof k->local);
-        k->local.un.sun_family = AF_UNIX;
-        k->local.len = sizeof(sa_family_t);
+        struct sockaddr unnamed = {.sa_family = AF_UNIX};
+        addr_from_sockaddr(&k->local, &unnamed, sizeof unnamed.sa_family);
         return 0;
     }
     uint16_t port = addr_port(&a);
@@ -357,8 +356,7 @@ static int do_listen(void *os, int fd, int backlog)
 
 static void give(struct sockaddr_storage *out, const struct addr *a)
 {
-    memset(out, 0, sizeof *out);
-    memcpy(out, &a->ss, a->len);
+    (void)addr_sockaddr(a, out);
 }
 
 static int do_accept(void *os, int fd, struct sockaddr_storage *peer)
@@ -419,7 +417,7 @@ static int do_getsockopt(void *os, int fd, int level_, int opt, void *v, socklen
     if (opt == ORIGINAL_DST && (level_ == IPPROTO_IP || level_ == IPPROTO_IPV6)) {
         if (k->original_dst.len == 0 || *n < k->original_dst.len)
             return -ENOENT;
-        memcpy(v, &k->original_dst.ss, k->original_dst.len);
+        memcpy(v, &k->original_dst.sa, k->original_dst.len);
         *n = k->original_dst.len;
         return 0;
     }

@@ -369,7 +369,9 @@ static int prepare(const struct os_ops *os, void *self, int fd, const struct soc
         /* The port is chosen at connect, when the whole tuple is known: more of them fit. */
         if (tcp && addr_port(o->bind_to) == 0)
             set_int(os, self, fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-        rc = os->bind(self, fd, &o->bind_to->sa, o->bind_to->len);
+        struct sockaddr_storage ss;
+        socklen_t len = addr_sockaddr(o->bind_to, &ss);
+        rc = os->bind(self, fd, (struct sockaddr *)&ss, len);
     }
     return rc;
 }
@@ -398,7 +400,9 @@ struct conn *conn_connect(struct loop *l, const struct addr *to, const struct so
     s->c.remote = *to;
     if (o && o->first.n)
         s->first = sv_make(sv_dup(o->first), o->first.n);
-    rc = os->ops->connect(os->self, fd, &to->sa, to->len);
+    struct sockaddr_storage ss;
+    socklen_t len = addr_sockaddr(to, &ss);
+    rc = os->ops->connect(os->self, fd, (struct sockaddr *)&ss, len);
     /* EAGAIN: a Unix socket whose backlog is full; it never completes. */
     if (rc < 0 && rc != -EINPROGRESS) {
         s->io.dead = true;

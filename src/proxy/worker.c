@@ -19,34 +19,10 @@
 
 /* ---- finding listeners by address ---- */
 
-/* Family, port, address: what two equal addresses have in common. */
-static sv addr_key(const struct addr *a, char out[128])
-{
-    size_t n = 0;
-    out[n++] = (char)a->sa.sa_family;
-    uint16_t port = addr_port(a);
-    memcpy(out + n, &port, 2);
-    n += 2;
-    if (a->sa.sa_family == AF_INET) {
-        memcpy(out + n, &a->in4.sin_addr, 4);
-        n += 4;
-    } else if (a->sa.sa_family == AF_INET6) {
-        memcpy(out + n, &a->in6.sin6_addr, 16);
-        n += 16;
-    } else {
-        size_t len = a->len > 2 ? (size_t)a->len - 2 : 0;
-        len = len < 110 ? len : 110;
-        memcpy(out + n, a->un.sun_path, len);
-        n += len;
-    }
-    return sv_make(out, n);
-}
-
 static struct worker_listener *lookup(struct worker *w, const struct addr *a,
                                       const struct worker_listener * not )
 {
-    char key[128];
-    struct worker_listener *wl = map_get(&w->by_addr, addr_key(a, key));
+    struct worker_listener *wl = map_get(&w->by_addr, addr_key(a));
     return wl == not ? NULL : wl;
 }
 
@@ -63,9 +39,8 @@ struct worker_listener *worker_find_listener(struct worker *w, const struct addr
 
 static void index_listener(struct worker_listener *wl, bool in)
 {
-    char key[128];
     for (uint32_t i = 0; i < wl->conf->n_addrs; i++) {
-        sv k = addr_key(&wl->conf->addrs[i], key);
+        sv k = addr_key(&wl->conf->addrs[i]);
         if (in)
             map_put(&wl->w->by_addr, k, wl);
         else if (map_get(&wl->w->by_addr, k) == wl)

@@ -139,7 +139,7 @@ static int addr_order(const void *pa, const void *pb)
     const struct addr *a = pa, *b = pb;
     if (a->len != b->len)
         return a->len < b->len ? -1 : 1;
-    return memcmp(&a->ss, &b->ss, a->len);
+    return sv_cmp(addr_key(a), addr_key(b));
 }
 
 /* Strict: sorted, so that a server that rotates its answers changes nothing. */

@@ -58,11 +58,6 @@ void endpoint_registry_fini(struct endpoint_registry *r)
     pthread_mutex_destroy(&r->lock);
 }
 
-static sv addr_key(const struct addr *a)
-{
-    return sv_make((const char *)&a->ss, a->len);
-}
-
 static struct endpoint_state *state_get(struct endpoint_registry *r, sv key)
 {
     struct endpoint_state *s = map_get(&r->states, key);

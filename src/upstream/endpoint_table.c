@@ -235,7 +235,7 @@ static void add_endpoint(struct builder *b, const struct envoy_LbEndpoint *e, ui
                           .logical = b->o->logical,
                           .metadata = e->metadata};
     address_of(e->endpoint->address, &s.addr);
-    sv key = sv_make((const char *)&s.addr.ss, s.addr.len);
+    sv key = addr_key(&s.addr);
     if (b->o->dedupe && map_has(&b->seen, key))
         return;
     health_config(e->endpoint->health_check_config, &s);

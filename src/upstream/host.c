@@ -98,7 +98,7 @@ void host_remove(struct upstream_host *h)
     h->index = LB_NONE;
     map_del(&h->core->by_state, sv_make((const char *)&h->state, sizeof h->state));
     if (h->core->cfg->type == CLUSTER_ORIGINAL_DST)
-        map_del(&h->core->by_addr, sv_make((const char *)&h->info->addr.ss, h->info->addr.len));
+        map_del(&h->core->by_addr, addr_key(&h->info->addr));
     list_del(&h->link);
     list_push(&h->core->removed, &h->link);
     host_use(h); /* draining may end the last use */

@@ -45,7 +45,7 @@ static struct upstream_host *add(struct cluster_core *c, const struct addr *a)
         endpoint_info_adhoc(&c->rt->registry, a, cluster_config_transport(c->cfg, NULL));
     struct upstream_host *h = host_new(c, info);
     endpoint_info_unref(info);
-    map_put(&c->by_addr, sv_make((const char *)&h->info->addr.ss, h->info->addr.len), h);
+    map_put(&c->by_addr, addr_key(&h->info->addr), h);
     stat_gauge_inc(core_stats(c), cluster_stat_membership_total);
     stat_gauge_inc(core_stats(c), cluster_stat_membership_healthy);
     return h;
@@ -56,7 +56,7 @@ struct upstream_host *original_dst_host(struct cluster_core *c, const struct ups
     struct addr a;
     if (!destination(c, ctx, &a))
         return NULL;
-    struct upstream_host *h = map_get(&c->by_addr, sv_make((const char *)&a.ss, a.len));
+    struct upstream_host *h = map_get(&c->by_addr, addr_key(&a));
     if (!h)
         h = add(c, &a);
     h->touched = true;
