@@ -125,6 +125,28 @@ static int read_dns_times(struct config_reader *r)
     return rc;
 }
 
+static int read_dns_servers(struct config_reader *r, const struct envoy_CaresDnsResolverConfig *k)
+{
+    sv all = SV("");
+    for (uint32_t i = 0; i < k->resolvers.n; i++) {
+        const struct envoy_Address *a = k->resolvers.v[i];
+        const struct envoy_SocketAddress *s =
+            a->which_address == envoy_Address_socket_address_tag ? a->socket_address : NULL;
+        struct addr server;
+        char text[ADDR_TEXT_MAX];
+        uint32_t port = s && s->port_value ? s->port_value : 53;
+        if (!s || port > 65535 || addr_ip(&server, s->address, (uint16_t)port) < 0)
+            return config_invalid(r,
+                                  "typed_dns_resolver_config.typed_config.resolvers[%u]: must be "
+                                  "an IP address and a port",
+                                  i);
+        all = arena_printf(&r->cfg->arena, "%.*s%s%.*s", SV_ARG(all), i ? "," : "",
+                           SV_ARG(addr_text(&server, text)));
+    }
+    r->cfg->dns.servers = all.n ? arena_printf(&r->cfg->arena, "%.*s", SV_ARG(all)).p : NULL;
+    return 0;
+}
+
 static int read_dns(struct config_reader *r)
 {
     static const enum resolve_family family[] = {RESOLVE_AUTO, RESOLVE_V4, RESOLVE_V6,
@@ -141,7 +163,10 @@ static int read_dns(struct config_reader *r)
                             "typed_dns_resolver_config.typed_config", &k);
         if (rc)
             return rc;
-        if (k->resolvers.n || k->dns_resolver_options || k->query_timeout_seconds ||
+        rc = read_dns_servers(r, k);
+        if (rc)
+            return rc;
+        if (k->use_resolvers_as_fallback || k->dns_resolver_options || k->query_timeout_seconds ||
             k->query_tries || k->rotate_nameservers || k->filter_unroutable_families)
             return config_refuse(r, "typed_dns_resolver_config.typed_config: options");
     }

@@ -60,6 +60,7 @@ struct cluster_dns {
     uint64_t failure_base_ms, failure_max_ms; /* 0: refresh_ms */
     bool respect_ttl;
     enum resolve_family family;
+    const char *servers; /* "ip:port,..."; NULL: the process's */
 };
 
 /* outlier_detection with its defaults filled in. */

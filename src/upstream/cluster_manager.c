@@ -23,7 +23,8 @@ struct cluster_manager {
     struct cluster_env *env;
     struct map entries;
     struct eds eds;
-    struct resolver *resolver; /* made with the first DNS cluster, unless it was given */
+    struct map
+        resolvers; /* by their servers ("": the process's), made with the first DNS cluster */
     struct list workers;
     struct warm_waiter *waiters;
     bool is_static;
@@ -45,7 +46,7 @@ struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o
     env->cm = cm;
     cm->opts = *o;
     cm->env = env;
-    cm->resolver = o->resolver;
+    map_init(&cm->resolvers);
     map_init(&cm->entries);
     eds_init(&cm->eds, o->eds);
     list_init(&cm->workers);
@@ -73,8 +74,10 @@ void cluster_manager_free(struct cluster_manager *cm)
         free(w->name);
         free(w);
     }
-    if (cm->resolver != cm->opts.resolver)
-        resolver_free(cm->resolver);
+    map_each (e, &cm->resolvers) {
+        resolver_free(e->val);
+    }
+    map_fini(&cm->resolvers);
     cm->env->cm = NULL;
     mailbox_close(cm->env->main); /* clusters that are freed from now on go at once */
     cluster_env_unref(cm->env);
@@ -250,14 +253,26 @@ static void on_endpoints(struct cluster_version *v)
 
 /* ---- checking ---- */
 
+/* Whom the cluster asks; NULL when nobody was asked for yet. */
+static struct resolver *resolver_of(struct cluster_manager *cm, const struct cluster_config *cfg)
+{
+    return cm->opts.resolver
+               ? cm->opts.resolver
+               : map_get(&cm->resolvers, cfg->dns.servers ? sv_of(cfg->dns.servers) : SV(""));
+}
+
 static int need_resolver(struct cluster_manager *cm, const struct cluster_config *cfg,
                          struct error *err)
 {
-    if (cm->resolver || (cfg->type != CLUSTER_STRICT_DNS && cfg->type != CLUSTER_LOGICAL_DNS))
+    if (resolver_of(cm, cfg) ||
+        (cfg->type != CLUSTER_STRICT_DNS && cfg->type != CLUSTER_LOGICAL_DNS))
         return 0;
-    cm->resolver = resolver_new(cm->opts.main, cm->opts.dns_servers, err);
-    if (cm->resolver)
+    const char *servers = cfg->dns.servers;
+    struct resolver *r = resolver_new(cm->opts.main, servers ? servers : cm->opts.dns_servers, err);
+    if (r) {
+        map_put(&cm->resolvers, servers ? sv_of(servers) : SV(""), r);
         return 0;
+    }
     error_prefix(err, "cluster '%.*s': type: no name resolution: ", SV_ARG(cfg->name));
     return err ? err->code : E_IO;
 }
@@ -314,7 +329,7 @@ static void start_version(struct cluster_manager *cm, struct cluster_entry *e, s
     struct version_env env = {.loop = cm->opts.main,
                               .eds = &cm->eds,
                               .secrets = cm->opts.secrets,
-                              .resolver = cm->resolver};
+                              .resolver = resolver_of(cm, cfg)};
     cluster_keep_stats(c, e->active ? e->active->cluster : NULL, cfg->stat_name);
     cluster_keep_stats(c, old ? old->cluster : NULL, cfg->stat_name);
     cluster_unref(c);
