@@ -145,6 +145,9 @@ static bool drain_close(struct network_conn *nc)
 {
     struct accepted *d = accepted_of(nc);
     struct worker *w = d->wl->w;
+    /* POST /healthcheck/fail: whoever comes is sent elsewhere. */
+    if (w->f.health_failed && atomic_load_explicit(w->f.health_failed, memory_order_relaxed))
+        return true;
     if (!d->draining)
         return false;
     if (!w->drain_gradually || !w->drain_ms)

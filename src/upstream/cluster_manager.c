@@ -162,6 +162,13 @@ void cluster_manager_outlier_hit(struct cluster *c, const struct endpoint_state 
         outlier_hit(v->outlier, s, k);
 }
 
+void cluster_manager_host_failing(struct cluster *c, struct endpoint_state *s)
+{
+    struct cluster_version *v = version_of(c->env->cm, c);
+    if (v && v->health)
+        health_checker_fail(v->health, s);
+}
+
 const struct outlier *cluster_manager_outlier(const struct cluster_manager *cm,
                                               const struct cluster *c)
 {

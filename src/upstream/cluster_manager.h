@@ -18,4 +18,7 @@ void cluster_manager_del_worker(struct cluster_manager *cm, struct upstream_work
 const struct outlier *cluster_manager_outlier(const struct cluster_manager *cm,
                                               const struct cluster *c);
 
+/* A host said in a response that it is about to fail. */
+void cluster_manager_host_failing(struct cluster *c, struct endpoint_state *s);
+
 #endif

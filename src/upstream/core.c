@@ -54,6 +54,13 @@ const void *upstream_cluster_metadata(const struct upstream_cluster *h)
     return h->core->cfg->pb->metadata;
 }
 
+void upstream_cluster_members(const struct upstream_cluster *h, uint32_t *usable, uint32_t *total)
+{
+    struct endpoint_counts n = endpoint_table_count(h->core->table);
+    *usable = n.healthy + n.degraded;
+    *total = n.total;
+}
+
 uint32_t upstream_cluster_buffer_limit(const struct upstream_cluster *h)
 {
     return h->core->cfg->buffer_limit;
@@ -194,9 +201,23 @@ void core_update(struct worker_entry *e, struct endpoint_set *set)
         begin_epoch(e);
 }
 
+/* Connections to a host that has just failed are not used again: to its next life, or in panic, new
+ * ones are made. */
+static void drain_failed(struct cluster_core *c)
+{
+    list_each (it, &c->hosts) {
+        struct upstream_host *h = container_of(it, struct upstream_host, link);
+        bool failed = host_failed(h);
+        if (failed && !h->failed)
+            http_pools_drain(h);
+        h->failed = failed;
+    }
+}
+
 void core_health_changed(struct cluster_core *c)
 {
     lb_update(&c->lb, c->table);
+    drain_failed(c);
 }
 
 /* ---- begin and end ---- */

@@ -107,7 +107,8 @@ static enum edge succeeded(struct health_session *s, bool degraded)
         e = EDGE_PENDING;
         if (s->first || ++s->good >= s->h->cfg->healthy_threshold) {
             s->good = 0;
-            flag(s, ENDPOINT_FAILED_ACTIVE_HC | ENDPOINT_HC_TIMEOUT, false);
+            flag(s, ENDPOINT_FAILED_ACTIVE_HC | ENDPOINT_HC_TIMEOUT | ENDPOINT_EXCLUDED_HC_FAIL,
+                 false);
             e = EDGE_CHANGED;
         }
     }
@@ -129,12 +130,15 @@ static enum edge failed(struct health_session *s, enum health_outcome o)
     s->good = 0;
     if (!(flags(s) & ENDPOINT_FAILED_ACTIVE_HC)) {
         e = EDGE_PENDING;
-        if (o == HEALTH_FAILED || ++s->bad >= s->h->cfg->unhealthy_threshold) {
+        if (o == HEALTH_FAILED || o == HEALTH_LEAVING ||
+            ++s->bad >= s->h->cfg->unhealthy_threshold) {
             s->bad = 0;
             flag(s, ENDPOINT_FAILED_ACTIVE_HC, true);
             e = EDGE_CHANGED;
         }
     }
+    if (o == HEALTH_LEAVING && flag(s, ENDPOINT_EXCLUDED_HC_FAIL, true))
+        e = EDGE_CHANGED;
     flag(s, ENDPOINT_HC_TIMEOUT, o == HEALTH_TIMEOUT && flags(s) & ENDPOINT_FAILED_ACTIVE_HC);
     if (flag(s, ENDPOINT_PENDING_ACTIVE_HC, false))
         e = EDGE_CHANGED;
@@ -324,6 +328,18 @@ void health_checker_set_endpoints(struct health_checker *h, struct endpoint_set 
     }
     show(h);
     endpoint_set_show(set);
+}
+
+void health_checker_fail(struct health_checker *h, struct endpoint_state *e)
+{
+    struct health_session *s = map_get(&h->by_state, state_key(&e));
+    if (!s)
+        return;
+    stat_inc(&h->stats, health_stat_passive_failure);
+    if (failed(s, HEALTH_LEAVING) != EDGE_CHANGED)
+        return;
+    show(h);
+    h->on_change(h->arg);
 }
 
 bool health_checker_warm(const struct health_checker *h)

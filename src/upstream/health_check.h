@@ -23,6 +23,9 @@ struct health_checker *health_checker_new(struct loop *l, struct cluster *c,
 void health_checker_free(struct health_checker *h); /* NULL is fine */
 /* New endpoints: those that are new are flagged before it returns. */
 void health_checker_set_endpoints(struct health_checker *h, struct endpoint_set *set);
+/* The endpoint said itself that it is about to fail (passive_failure): failed, and not counted
+ * among those whose share decides about panic, until a check finds it well. */
+void health_checker_fail(struct health_checker *h, struct endpoint_state *e);
 /* Every endpoint was checked once. */
 bool health_checker_warm(const struct health_checker *h);
 
@@ -31,6 +34,7 @@ enum health_outcome {
     HEALTH_OK,
     HEALTH_DEGRADED,
     HEALTH_FAILED,    /* answered that it is not well */
+    HEALTH_LEAVING,   /* the same, with x-envoy-immediate-health-check-fail */
     HEALTH_RETRIABLE, /* the same, but only counts towards the threshold */
     HEALTH_NETWORK,   /* not reached, connection lost */
     HEALTH_TIMEOUT,

@@ -4,6 +4,7 @@
 #include "h1/h1.h"
 #include "h2/h2.h"
 #include "http/codec.h"
+#include "http/grpc_timeout.h"
 #include "upstream/health_check.h"
 
 #define GRPC_MAX 1024 /* bytes of an answer that are looked at */
@@ -28,7 +29,7 @@ struct health_probe {
     /* Of the check under way. */
     bool done, lost;
     uint16_t status;
-    bool degraded;
+    bool degraded, leaving;
     int grpc_status; /* -1: none came */
     size_t body_n;
     uint8_t body[GRPC_MAX];
@@ -90,7 +91,9 @@ static enum health_outcome judge_http(const struct health_probe *p)
         c->n_expected ? in_ranges(c->expected, c->n_expected, p->status) : p->status == 200;
     if (expected)
         return p->degraded ? HEALTH_DEGRADED : HEALTH_OK;
-    return in_ranges(c->retriable, c->n_retriable, p->status) ? HEALTH_RETRIABLE : HEALTH_FAILED;
+    if (in_ranges(c->retriable, c->n_retriable, p->status))
+        return HEALTH_RETRIABLE;
+    return p->leaving ? HEALTH_LEAVING : HEALTH_FAILED;
 }
 
 static enum health_outcome judge_grpc(const struct health_probe *p)
@@ -151,6 +154,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     uint64_t n;
     p->status = head->status;
     p->degraded = http_headers_get_sv(&head->h, SV("x-envoy-degraded")).p != NULL;
+    p->leaving = http_headers_get_sv(&head->h, SV("x-envoy-immediate-health-check-fail")).p != NULL;
     if (v.p && sv_to_u64(v, &n) == 0 && n < 1000)
         p->grpc_status = (int)n;
     p->done = p->done || end;
@@ -263,6 +267,7 @@ static void ask(struct link *l)
     if (grpc) {
         http_headers_add_id(&h.h, HTTP_H_CONTENT_TYPE, SV("application/grpc"));
         http_headers_add_id(&h.h, HTTP_H_TE, SV("trailers"));
+        http_headers_add_id(&h.h, HTTP_H_GRPC_TIMEOUT, http_grpc_timeout_text(&a, c->timeout_ms));
         grpc_request(c, &a, &body);
     }
     add_headers(c, &h);
@@ -353,7 +358,7 @@ static void probe_start(struct health_probe *p)
 {
     static const sv alpn_h1[] = {SV_INIT("http/1.1")}, alpn_h2[] = {SV_INIT("h2")};
     p->busy = true;
-    p->done = p->lost = p->degraded = false;
+    p->done = p->lost = p->degraded = p->leaving = false;
     p->status = 0;
     p->grpc_status = -1;
     p->body_n = 0;

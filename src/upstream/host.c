@@ -1,5 +1,6 @@
 /* Hosts: one endpoint as one worker uses it. */
 #include "base/mem.h"
+#include "upstream/cluster_manager.h"
 #include "upstream/http_pool.h"
 #include "upstream/outlier.h"
 #include "upstream/worker.h"
@@ -61,6 +62,12 @@ void host_hand_out(struct upstream_host *h, const struct upstream_cluster *to)
 
 /* ---- life ---- */
 
+bool host_failed(const struct upstream_host *h)
+{
+    return (atomic_load_explicit(&h->state->flags, memory_order_relaxed) &
+            (ENDPOINT_FAILED_ACTIVE_HC | ENDPOINT_FAILED_OUTLIER)) != 0;
+}
+
 struct upstream_host *host_new(struct cluster_core *c, struct endpoint_info *info)
 {
     struct upstream_host *h = mem_new(struct upstream_host);
@@ -68,6 +75,7 @@ struct upstream_host *host_new(struct cluster_core *c, struct endpoint_info *inf
     h->info = endpoint_info_ref(info);
     h->state = info->state;
     h->index = LB_NONE;
+    h->failed = host_failed(h);
     list_init(&h->pools);
     list_init(&h->tcp);
     list_init(&h->tcp_up);
@@ -213,6 +221,40 @@ static uint16_t judged_status(const struct outlier_config *c, enum upstream_resu
     if (!c->by_status || r == UPSTREAM_LOCAL_TIMEOUT || r == UPSTREAM_LOCAL_RESET)
         return status;
     return status < 640 && c->statuses[status / 64] >> status % 64 & 1 ? 500 : 200;
+}
+
+struct failing {
+    struct mail mail;
+    struct cluster *cluster;
+    struct endpoint_info *info;
+};
+
+static void failing_free(struct mail *m)
+{
+    struct failing *f = (struct failing *)m;
+    endpoint_info_unref(f->info);
+    cluster_unref(f->cluster);
+    free(f);
+}
+
+static void failing_run(struct mail *m)
+{
+    struct failing *f = (struct failing *)m;
+    cluster_manager_host_failing(f->cluster, f->info->state);
+    failing_free(m);
+}
+
+void upstream_host_response(struct upstream_host *h, const struct http_headers *head)
+{
+    if (h->core->cfg->health.kind == HEALTH_NONE ||
+        !http_headers_get_sv(head, SV("x-envoy-immediate-health-check-fail")).p)
+        return;
+    struct failing *f = mem_new(struct failing);
+    f->mail.run = failing_run;
+    f->mail.drop = failing_free;
+    f->cluster = cluster_ref(h->core->cluster);
+    f->info = endpoint_info_ref(h->info);
+    mailbox_send(h->core->cluster->env->main, &f->mail);
 }
 
 void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status)

@@ -162,6 +162,9 @@ void upstream_conn_ids(const struct conn *c, sv *local, sv *peer);
  * when the connection ends before it: a slow client's request is logged later. */
 struct stream_conn;
 void upstream_conn_describe(const struct conn *c, struct arena *a, struct stream_conn *out);
+/* membership_total, and how many of those are healthy or degraded. */
+void upstream_cluster_members(const struct upstream_cluster *c, uint32_t *usable, uint32_t *total);
+
 /* The cluster's own metadata (const struct envoy_Metadata *), or NULL; lives as long as the handle.
  */
 const void *upstream_cluster_metadata(const struct upstream_cluster *c);
@@ -177,6 +180,9 @@ enum upstream_result {
     UPSTREAM_LOCAL_RESET
 };
 void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status);
+/* The head of a response came: one with x-envoy-immediate-health-check-fail takes a host of a
+ * cluster with active checks out of balancing, until a check finds it well. */
+void upstream_host_response(struct upstream_host *h, const struct http_headers *head);
 
 /* ---- HTTP ---- */
 struct upstream_http_cb {

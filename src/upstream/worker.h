@@ -100,6 +100,7 @@ struct upstream_host {
     uint64_t
         idle_closed_ms[2]; /* how long connections lay idle when the peer closed the last two */
     bool removed;
+    bool failed;  /* its health was found bad: what is open is not used again */
     bool touched; /* ORIGINAL_DST: picked since the last clean-up */
 };
 
@@ -146,6 +147,7 @@ void core_destroy(struct cluster_core *c);
 /* ---- host.c ---- */
 /* Chooses by the balancer; NULL when there is none (counted). */
 struct upstream_host *host_choose(struct upstream_cluster *h, const struct upstream_ctx *ctx);
+bool host_failed(const struct upstream_host *h); /* by checks or as an outlier */
 struct upstream_host *host_new(struct cluster_core *c, struct endpoint_info *info);
 /* Its endpoint is now described by this info (a reference is taken). */
 void host_set_info(struct upstream_host *h, struct endpoint_info *info);

@@ -125,7 +125,10 @@ class Run:
         if "tell" in self.case:
             self.do_tell(self.case)
         config = self.folder / "config.json"
-        config.write_text(json.dumps(bootstrap.build(self.case, self.ports, LOG), indent=1))
+        boot = bootstrap.build(self.case, self.ports, LOG)
+        for c in boot["static_resources"]["clusters"]:  # changes of health count at once
+            c.setdefault("common_lb_config", {}).setdefault("update_merge_window", "0s")
+        config.write_text(json.dumps(boot, indent=1))
         argv = [procs.envoy_binary() if self.kind == "envoy" else procs.binary("weft-proxy"), "-c", config, "--concurrency", "1",
                 "-l", "warning", "--file-flush-interval-msec", "50", *self.case.get("args", [])]
         self.proxy = procs.Proc(f"{self.case['name']}-{self.kind}", argv + (["--disable-hot-restart"] if self.kind == "envoy" else []),
@@ -210,6 +213,7 @@ class Run:
             late = {k: got[k] for k, v in r["until"].items()
                     if not (got[k] >= int(v[2:]) if str(v).startswith(">=") else got[k] == v)}
             if not late:
+                time.sleep(0.1)  # workers hear of it a little later
                 return {"until": "came"}
             if time.monotonic() > end:
                 return {"until": {mask(k): v for k, v in late.items()}}

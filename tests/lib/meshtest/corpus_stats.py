@@ -9,6 +9,7 @@ NOT_COMPARED = {
     r"^cluster_manager\.(cluster_added|active_clusters)$": "Envoy counts clusters of its own",
     r"\.(up|down)stream_cx_[rt]x_bytes_(total|buffered)$": "compressed headers have other lengths, buffers other bounds",
     r"\.upstream_flow_control_|\.downstream_flow_control_": "buffers have other bounds",
+    r"^cluster_manager\.(cluster_updated|cluster_updated_via_merge|update_out_of_merge_window)$": "Envoy's merging of updates",
     r"\.max_host_weight$": "Envoy leaves it 0 where endpoints are static",
     r"\.membership_change$": "Envoy counts each priority of a change",
     r"\.ssl\.certificate\.": "Envoy's own names of certificates",

@@ -221,6 +221,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     t->got_head = true;
     t->got_end = end;
     t->status = head->status;
+    upstream_host_response(t->host, &head->h);
     if (!r->per_try_idle_ms)
         timer_cancel(&r->per_try);
     if (router_retry_on_head(r, head)) {
