@@ -41,6 +41,8 @@ struct resolver {
 };
 
 struct answer {
+    bool refused;
+    uint32_t ttl_s;
     size_t n;
     struct addr addrs[];
 };
@@ -425,11 +427,16 @@ struct resolver *resolver_new(struct loop *l, const char *servers, struct error 
 
 static void add_entry(struct resolver *r, const char *entry)
 {
-    sv name, ips, ip;
+    sv name, ips, ip, ttl;
     struct addr a;
+    uint64_t ttl_s = 0;
     if (!sv_cut(sv_of(entry), '=', &name, &ips))
         return;
+    if (sv_cut(ips, ';', &ips, &ttl) && sv_to_u64(ttl, &ttl_s) != 0)
+        return;
     struct answer *ans = mem_zalloc(sizeof *ans);
+    ans->ttl_s = (uint32_t)ttl_s;
+    ans->refused = sv_eq(ips, SV("!"));
     for (bool more = true; more;) {
         more = sv_cut(ips, ',', &ip, &ips);
         if (addr_ip(&a, sv_trim(ip), 0) == 0 && ans->n < ANSWERS_MAX) {
@@ -491,7 +498,8 @@ static void answer_static(struct resolve_query *q, int family)
         if (family == q->second || q->second == 0)
             break;
     }
-    finish(q, q->n ? 0 : E_NOT_FOUND);
+    q->ttl_s = ans ? ans->ttl_s : 0;
+    finish(q, q->n ? 0 : ans && ans->refused ? E_REFUSED : E_NOT_FOUND);
 }
 
 static int first_family(enum resolve_family f, int *second)

@@ -21,8 +21,8 @@ typedef void (*resolve_fn)(void *user, int code, const struct addr *addrs, size_
 
 /* servers: comma separated "ip[:port]", NULL: /etc/resolv.conf. Never NULL back unless err. */
 struct resolver *resolver_new(struct loop *l, const char *servers, struct error *err);
-/* Answers from a fixed table of "name=ip,ip" entries (tests, simulation), which is copied; entries
- * that are not of that form are left out. */
+/* Answers from a fixed table (tests, simulation), which is copied: "name=ip,ip", "name=ip;30" with
+ * a TTL of 30 s, "name=!" for one that servers refuse. Entries of another form are left out. */
 struct resolver *resolver_new_static(struct loop *l, const char *const *entries, size_t n);
 void resolver_free(struct resolver *r); /* cancels what is under way */
 /* The callback never runs inside this call. /etc/hosts is honoured. IP literals answer at once

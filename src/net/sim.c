@@ -359,16 +359,21 @@ static struct sim_poll *pick(struct sim *s)
     return found;
 }
 
+static bool is_there(const struct sim *s, const struct sim_poll *p, int number)
+{
+    for (int i = 0; i < s->n_polls; i++)
+        if (s->polls[i] == p && p->number == number)
+            return true;
+    return false;
+}
+
 static void turn(struct sim *s, struct sim_poll *p)
 {
     int number = p->number;
     p->woken = p->dirty = false;
     /* poll_wait notes until when the loop would sleep, and returns at once. */
     int ran = loop_turn(p->loop, UINT64_MAX);
-    bool still = false;
-    for (int i = 0; i < s->n_polls && !still; i++)
-        still = s->polls[i] && s->polls[i]->number == number;
-    if (!still)
+    if (!is_there(s, p, number))
         return;
     if (ran) {
         p->dirty = true; /* what ran may have set timers: it is asked again */
@@ -387,12 +392,39 @@ static uint64_t next_time(const struct sim *s, bool timers)
     return t;
 }
 
+void sim_watch(struct sim *s, void (*fn)(void *arg), void *arg)
+{
+    s->watch = fn;
+    s->watch_arg = arg;
+}
+
+void sim_set_batch(struct sim *s, int n)
+{
+    s->batch = n;
+}
+
+void sim_leap(struct sim *s, uint64_t ns)
+{
+    s->now += ns;
+    sim_note(s, "leap", ns, 0, 0);
+}
+
+/* Something is about to happen. */
+static void tell_watch(struct sim *s)
+{
+    if (s->watch)
+        s->watch(s->watch_arg);
+}
+
 /* One event, one turn, or one jump of the clock to at most `end`. False: there is nothing before
  * `end`. */
 static bool step(struct sim *s, uint64_t end)
 {
     struct heap_node *top = heap_top(&s->events);
     if (top && top->key <= s->now) {
+        tell_watch(s);
+        if (top != heap_top(&s->events))
+            return true; /* the watcher changed the world: look again */
         struct sim_event *e = container_of(top, struct sim_event, node);
         sim_disarm(e);
         e->fn(e);
@@ -400,7 +432,10 @@ static bool step(struct sim *s, uint64_t end)
     }
     struct sim_poll *p = s->now < end ? pick(s) : NULL;
     if (p) {
-        turn(s, p);
+        int number = p->number;
+        tell_watch(s);
+        if (is_there(s, p, number))
+            turn(s, p);
         return true;
     }
     uint64_t t = next_time(s, true);

@@ -81,6 +81,15 @@ bool sim_run_idle(struct sim *s);
 bool sim_run_while(struct sim *s, bool (*done)(void *arg), void *arg, uint64_t max_ns);
 /* Calls fn(arg) at that time, outside any loop: for the script of a test. */
 void sim_at(struct sim *s, uint64_t ns, void (*fn)(void *arg), void *arg);
+/* Calls fn(arg) before each thing that happens: a piece that arrives, a turn of a loop that has
+ * something to do; outside any loop, so that fn may do what a test may do between sim_run_...
+ * NULL ends it. */
+void sim_watch(struct sim *s, void (*fn)(void *arg), void *arg);
+/* A turn of a loop hears of at most n descriptors; 0: no bound of the simulation's. */
+void sim_set_batch(struct sim *s, int n);
+/* The clock jumps: everything was slow for so long (a stop of the machine), timers that were to
+ * come later than what is on its way come first. */
+void sim_leap(struct sim *s, uint64_t ns);
 /* The simulation's random numbers, for decisions of the test. */
 struct rand_state *sim_rand(struct sim *s);
 

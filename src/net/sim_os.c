@@ -170,6 +170,8 @@ static int do_poll_wait(void *os, int poll, struct os_event *ev, int max, uint64
     struct sim_poll *p = poll_of(os, poll);
     uint64_t now = p->host->sim->now;
     int n = 0;
+    if (p->host->sim->batch && p->host->sim->batch < max)
+        max = p->host->sim->batch;
     p->deadline = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
     while (n < max && !list_empty(&p->ready)) {
         struct sim_sock *k = container_of(p->ready.next, struct sim_sock, ready);

@@ -79,6 +79,9 @@ struct sim {
     double udp_loss;
     uint64_t hash;
     FILE *trace;
+    void (*watch)(void *arg);
+    void *watch_arg;
+    int batch;
 };
 
 enum sim_state { SIM_NEW, SIM_LISTENING, SIM_CONNECTING, SIM_CONNECTED };

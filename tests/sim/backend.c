@@ -323,7 +323,8 @@ static bool read_some(struct serving *s)
         }
     }
     if (s->r.state == TEXT_BAD) {
-        world_violation(s->b->w, "%s got a request with %s", s->b->name, s->r.why);
+        if (!s->b->lenient)
+            world_violation(s->b->w, "%s got a request with %s", s->b->name, s->r.why);
         serving_end(s, true);
         return false;
     }

@@ -36,6 +36,7 @@ struct backend {
     struct list conns;
     struct mood mood;
     const char *fields;                 /* more lines of each answer's head, or NULL */
+    bool lenient;                       /* what is no HTTP/1.1 is reset and no violation */
     unsigned n_conns, most_conns;       /* now, and at most at once */
     unsigned n_requests, most_requests; /* of those with a request under way */
     uint64_t requests;                  /* so far */

@@ -49,6 +49,7 @@ struct sidecar {
     struct proxy_agent agent_ops;
     struct agent_inside agent;
     struct resolver *resolver;
+    unsigned certificate_s;
     struct proxy_options *cli;
     struct config_source *source;
     const char *const *hosts;
@@ -57,10 +58,11 @@ struct sidecar {
 
 struct sidecar_opts {
     const char *name, *ip;
-    const char *labels;    /* may be NULL */
-    struct plane *plane;   /* interception on the host begins; certificate and configuration come
-                            * as simulated time passes */
-    const char *bootstrap; /* instead of a plane: YAML, without interception */
+    const char *labels;     /* may be NULL */
+    struct plane *plane;    /* interception on the host begins; certificate and configuration come
+                             * as simulated time passes */
+    const char *bootstrap;  /* instead of a plane: YAML, without interception */
+    unsigned certificate_s; /* life of its certificates; 0: the default */
     struct proxy_options *cli;    /* NULL: defaults; lives as long as the proxy */
     struct config_source *source; /* instead of xDS; may be NULL */
     const char *const *hosts;     /* what names resolve to: "name=address", static */

@@ -35,6 +35,8 @@ static void write_texts(struct sidecar *s, struct strbuf *boot)
                 "{\"ca_address\":\"" MESH_CONTROL_IP ":15012\",\"trust_domain\":\"cluster.local\","
                 "\"namespace\":\"%s\",\"service_account\":\"%s\",\"socket_mark\":%u,",
                 s->ns, s->name, INTERCEPT_MARK);
+    if (s->certificate_s)
+        strbuf_addf(&s->agent.text, "\"certificate_seconds\":%u,", s->certificate_s);
     plane_token(s->plane, s->ns, s->name, &s->agent.text);
     strbuf_add_ch(&s->agent.text, '}');
     bootstrap_init(&b);
@@ -90,6 +92,7 @@ struct sidecar *sidecar_new_opts(struct world *w, const struct sidecar_opts *o)
     struct sidecar *s = mem_new(struct sidecar);
     s->w = w;
     s->plane = o->plane;
+    s->certificate_s = o->certificate_s;
     s->cli = o->cli;
     s->source = o->source;
     s->hosts = o->hosts;
