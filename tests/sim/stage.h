@@ -65,8 +65,10 @@ char *stage_bootstrap(const char *hcm_fields, const char *routes, const char *cl
 /* "{name: b1, ...}" clusters b1..b3 of one endpoint each, and `both` of b1 and b2. */
 extern const char stage_clusters[];
 void stage_run(struct stage *s, uint64_t ms);
-/* Ends the proxy and everything; fails the test when sockets are left. */
+/* Ends the proxy and everything; fails the test when sockets or buffers are left. */
 void stage_fini(struct stage *s);
+/* The same, outside cmocka: the number of violations. */
+unsigned stage_end(struct stage *s);
 uint64_t stage_stat(struct stage *s, const char *name);
 
 /* ---- backends ---- */
