@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package peers pins the Go programs that the conformance tests run.
+// Package peers pins the Go programs that the conformance tests run, at versions that Debian 12's Go (1.19) builds.
 package peers
 
 import (

@@ -113,6 +113,23 @@ const struct envoy_ClusterLoadAssignment *build_assignment(struct build *b,
     return cla;
 }
 
+/* Where no connection is ever made, port 0. Without any endpoint at first, gRPC for Go up to 1.64
+ * lets calls wait for one. */
+static const struct envoy_ClusterLoadAssignment *nobody(struct build *b, sv cluster)
+{
+    struct envoy_Endpoint *ep =
+        MAKE(b, envoy_Endpoint, .address = build_address(b, SV("127.0.0.1"), 0));
+    struct envoy_LbEndpoint *one =
+        MAKE(b, envoy_LbEndpoint, .which_host_identifier = envoy_LbEndpoint_endpoint_tag,
+             .endpoint = ep);
+    struct envoy_LocalityLbEndpoints *l = MAKE(
+        b, envoy_LocalityLbEndpoints, .locality = MAKE0(b, envoy_Locality),
+        .load_balancing_weight = build_u32(b, 1), .lb_endpoints = {.v = build_one(b, one), .n = 1});
+
+    return MAKE(b, envoy_ClusterLoadAssignment, .cluster_name = cluster,
+                .endpoints = {.v = build_one(b, l), .n = 1});
+}
+
 bool translate_endpoints(const struct translate *t, const struct model *m,
                          const struct translate_proxy *p, sv cluster, struct arena *a, sv *packed)
 {
@@ -125,9 +142,7 @@ bool translate_endpoints(const struct translate *t, const struct model *m,
         return false;
     svc = model_service_find(m, host);
     if (p->grpc && sv_eq_c(direction, "refused") && svc && !subset.n) {
-        *packed =
-            pb_encode_arena(&envoy_ClusterLoadAssignment_pb,
-                            MAKE(&b, envoy_ClusterLoadAssignment, .cluster_name = cluster), a);
+        *packed = pb_encode_arena(&envoy_ClusterLoadAssignment_pb, nobody(&b, cluster), a);
         return true;
     }
     if (!sv_eq_c(direction, "outbound"))

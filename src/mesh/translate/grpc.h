@@ -8,9 +8,10 @@
  * Envoy does and passes over the rest in silence, so what it cannot do is looked for here:
  *
  * - a rule that would be wrong without it (a rewrite, header operations, a redirect ...) keeps its
- *   matches, but its route leads to the cluster "refused|80||host", which has no endpoints and so
- *   fails the call: requests do not slip through to where the rule did not send them
- * - a cluster that would have to be spoken to otherwise (TLS) or is not of endpoints has none
+ *   matches, but its route leads to the cluster "refused|80||host", whose one endpoint takes no
+ *   connection: requests do not slip through to where the rule did not send them
+ * - a cluster that would have to be spoken to otherwise (TLS) or is not of endpoints has
+ *   that endpoint, too
  * - what only makes a difference in how well it works (mirrors, outlier detection ...) is left out
  *
  * Each is reported as a problem that names object and field, code GrpcUnsupported.

@@ -41,7 +41,7 @@ type answer struct {
 
 func call(conn *grpc.ClientConn, r request) answer {
 	a := answer{By: map[string]int{}}
-	for i := 0; i < max(r.N, 1); i++ {
+	for i := 0; i < r.N || i == 0; i++ {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.Deadline*float64(time.Second)))
 		in, out, head := []byte("{}"), []byte{}, metadata.MD{}
 		err := conn.Invoke(metadata.NewOutgoingContext(ctx, metadata.New(r.Metadata)), r.Method, &in, &out,
