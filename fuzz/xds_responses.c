@@ -36,6 +36,7 @@ static const struct pb_message *const types[XDS_TYPES] = {
     [XDS_SDS] = &envoy_Secret_pb,
     [XDS_LDS] = &envoy_Listener_pb,
     [XDS_RDS] = &envoy_RouteConfiguration_pb,
+    [XDS_VHDS] = &envoy_VirtualHost_pb,
     [XDS_NDS] = &istio_NameTable_pb,
 };
 

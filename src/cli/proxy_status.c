@@ -4,7 +4,7 @@
 
 #define PAGE_MAX (256u << 20)
 
-static const char *const types[] = {"CDS", "LDS", "EDS", "RDS", "NDS"};
+static const char *const types[] = {"CDS", "LDS", "EDS", "RDS", "VHDS", "NDS"};
 #define N_TYPES (sizeof types / sizeof *types)
 
 static int fetch(const char *address, const char *path, struct arena *a, struct node **out,

@@ -17,8 +17,10 @@ struct seat { /* a proxy */
     char *up[QUEUE];
     size_t up_n[QUEUE];
     int changed[XDS_TYPES], removed[XDS_TYPES]; /* resources since `forget` */
-    char order[64];                             /* a letter a response that told something: CELRN */
+    char order[64]; /* a letter a response that told something: CELRVN */
     sv route_bytes;
+    bool apart;    /* it takes virtual hosts on their own */
+    char host[96]; /* the last one that came */
     struct arena a;
 };
 
@@ -55,13 +57,17 @@ static void on_update(void *self, struct ads_update *u)
     s->changed[u->type] += (int)u->n_changed;
     s->removed[u->type] += (int)u->n_removed;
     if ((u->n_changed || u->n_removed) && len + 1 < sizeof s->order)
-        s->order[len] = "CESLRN"[u->type];
+        s->order[len] = "CESLRVN"[u->type];
     for (uint32_t i = 0; i < u->n_changed; i++) {
         sv name = u->changed[i].name;
         if (u->type == XDS_CDS && sv_starts(name, SV("outbound|")))
             ads_client_subscribe(s->client, XDS_EDS, name);
         if (u->type == XDS_LDS && sv_eq_c(name, "0.0.0.0_80"))
             ads_client_subscribe(s->client, XDS_RDS, SV("80"));
+        if (u->type == XDS_RDS && s->apart)
+            ads_client_subscribe(s->client, XDS_VHDS, name);
+        if (u->type == XDS_VHDS)
+            snprintf(s->host, sizeof s->host, "%.*s", SV_ARG(name));
         if (u->type == XDS_RDS)
             s->route_bytes = arena_sv(&s->a, u->changed[i].packed);
     }
@@ -112,9 +118,12 @@ static void forget(struct world *w)
 }
 
 static struct seat *join_as(struct world *w, const char *ip, const char *ns, const char *app,
-                            bool grpc)
+                            bool grpc, bool apart)
 {
+    static const sv features[] = {SV_INIT("envoy.lb.does_not_support_overprovisioning"),
+                                  SV_INIT(XDS_FEATURE_VHDS)};
     struct seat *s = mem_new(struct seat);
+    s->apart = apart;
     arena_init(&s->a);
     struct google_Struct *labels = pb_struct_new(&s->a, 1), *metadata = pb_struct_new(&s->a, 3);
     pb_struct_put_text(labels, &s->a, SV("app"), sv_of(app));
@@ -124,7 +133,8 @@ static struct seat *join_as(struct world *w, const char *ip, const char *ns, con
         pb_struct_put_text(metadata, &s->a, SV("GENERATOR"), SV("grpc"));
     struct envoy_Node node = {
         .id = arena_printf(&s->a, "sidecar~%s~%s.%s~%s.svc.cluster.local", ip, app, ns, ns),
-        .metadata = metadata};
+        .metadata = metadata,
+        .client_features = {.v = (sv *)features, .n = apart ? 2 : 1}};
     struct ads_client_opts o = {
         .delta = true, .node = &node, .handler = {.update = on_update, .self = s}};
 
@@ -147,7 +157,7 @@ static struct seat *join_as(struct world *w, const char *ip, const char *ns, con
 
 static struct seat *join(struct world *w, const char *ip, const char *ns, const char *app)
 {
-    return join_as(w, ip, ns, app, false);
+    return join_as(w, ip, ns, app, false, false);
 }
 
 static void leave(struct seat *s)
@@ -343,7 +353,7 @@ static void test_grpc_client(void **state)
 {
     struct world *w = begin(state);
     struct seat *a = join(w, "10.0.1.1", "books", "a");
-    struct seat *g = join_as(w, "10.0.1.1", "books", "a", true);
+    struct seat *g = join_as(w, "10.0.1.1", "books", "a", true, false);
 
     assert_ptr_not_equal(a->stream->scope, g->stream->scope);
     for (int t = 0; t < XDS_TYPES; t++)
@@ -371,6 +381,194 @@ static void test_grpc_client(void **state)
     end(w);
 }
 
+/* ---- virtual hosts on their own ---- */
+
+#define EXTRA(name, port)                                                                          \
+    "apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: books}\n"                \
+    "spec: {clusterIP: 10.1.9.9, ports: [{name: http, port: " port "}]}\n"
+
+static uint32_t resources(const struct seat *s, enum xds_type t)
+{
+    struct ads_type_status st;
+    ads_session_status(s->stream->session, t, &st);
+    return st.resources;
+}
+
+static void reconnect(struct world *w, struct seat *s)
+{
+    push_stream_close(s->stream);
+    ads_client_stream_closed(s->client);
+    s->stream = push_stream_open(w->push, true, &(struct push_peer){0}, to_proxy, s);
+    ads_client_stream_open(s->client, to_plane, s);
+    settle(w);
+}
+
+static void test_only_the_host_that_changed(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a, *b, *c;
+
+    only_services(w->f);
+    change(w, "rule.yaml", RULE(TO("subset-v1")));
+    change(w, "extra.yaml", EXTRA("extra", "80"));
+    a = join_as(w, "10.0.1.1", "books", "a", false, true);
+    b = join_as(w, "10.0.1.2", "books", "b", false, true);
+    c = join(w, "10.0.1.3", "books", "c");
+    assert_ptr_equal(a->stream->scope, b->stream->scope);
+    assert_ptr_not_equal(a->stream->scope, c->stream->scope);
+    assert_int_equal(a->changed[XDS_RDS], 1);
+    assert_int_equal(a->changed[XDS_VHDS], 3); /* flaskapp, extra, and what no service claims */
+    assert_true(strchr(a->order, 'R') < strchr(a->order, 'V'));
+    assert_int_equal(c->changed[XDS_VHDS], 0);
+    assert_true(a->route_bytes.n < 100 && c->route_bytes.n > 500);
+    forget(w);
+    change(w, "rule.yaml", RULE(TO("subset-v2")));
+    assert_string_equal(a->order, "V");
+    assert_string_equal(b->order, "V");
+    assert_string_equal(c->order, "R");
+    assert_int_equal(a->changed[XDS_VHDS], 1);
+    assert_string_equal(a->host, "80/" FLASK ":80");
+    forget(w);
+    change(w, "extra.yaml", EXTRA("other", "80")); /* one goes, one comes */
+    assert_int_equal(a->changed[XDS_VHDS], 1);
+    assert_int_equal(a->removed[XDS_VHDS], 1);
+    assert_int_equal(a->changed[XDS_RDS], 0);
+    assert_string_equal(a->host, "80/other.books.svc.cluster.local:80");
+    end(w);
+}
+
+static void test_hosts_after_an_interruption(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a;
+
+    only_services(w->f);
+    change(w, "rule.yaml", RULE(TO("subset-v1")));
+    change(w, "extra.yaml", EXTRA("extra", "80"));
+    a = join_as(w, "10.0.1.1", "books", "a", false, true);
+    forget(w);
+    reconnect(w, a);
+    assert_string_equal(a->order, ""); /* it says what it has */
+    assert_int_equal(resources(a, XDS_VHDS), 3);
+    push_stream_close(a->stream);
+    ads_client_stream_closed(a->client);
+    write_file(w->f, "rule.yaml", RULE(TO("subset-v2")));
+    remove_file(w->f, "extra.yaml");
+    file_source_refresh(w->f->files);
+    push_changed(w->push);
+    sim_run_for(w->sim, 20 * SIM_MS);
+    a->stream = push_stream_open(w->push, true, &(struct push_peer){0}, to_proxy, a);
+    ads_client_stream_open(a->client, to_plane, a);
+    settle(w);
+    assert_int_equal(a->changed[XDS_VHDS], 1);
+    assert_int_equal(a->removed[XDS_VHDS], 1);
+    assert_int_equal(a->changed[XDS_RDS], 0);
+    assert_string_equal(a->host, "80/" FLASK ":80");
+    end(w);
+}
+
+/* What a client drops with a table comes again with it. */
+static void test_hosts_of_a_table_that_returns(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a;
+
+    change(w, "late.yaml", EXTRA("late", "8123"));
+    a = join_as(w, "10.0.1.1", "books", "a", false, true);
+    forget(w);
+    ads_client_subscribe(a->client, XDS_RDS, SV("8123"));
+    settle(w);
+    assert_string_equal(a->order, "RV");
+    assert_int_equal(a->changed[XDS_VHDS], 2);
+    forget(w);
+    for (int round = 0; round < 2; round++) { /* told in between, or at one go */
+        ads_client_unsubscribe(a->client, XDS_RDS, SV("8123"));
+        ads_client_unsubscribe(a->client, XDS_VHDS, SV("8123"));
+        if (round == 0) {
+            settle(w);
+            assert_int_equal(a->removed[XDS_VHDS], 2);
+            assert_int_equal(resources(a, XDS_VHDS), 2); /* of the other table */
+        }
+        forget(w);
+        ads_client_subscribe(a->client, XDS_RDS, SV("8123"));
+        settle(w);
+        assert_int_equal(a->changed[XDS_RDS], 1);
+        assert_int_equal(a->changed[XDS_VHDS], 2);
+    }
+    forget(w);
+    remove_file(w->f, "late.yaml");
+    change(w, "rule.yaml", RULE(TO("subset-v1")));
+    assert_int_equal(a->removed[XDS_VHDS], 2);
+    change(w, "late.yaml", EXTRA("late", "8123"));
+    assert_int_equal(a->changed[XDS_RDS], 1);
+    end(w);
+}
+
+/* Clients of two namespaces have other hosts under the same names; a change of something else is
+ * none of theirs, though each time both are made anew. */
+static void test_hosts_of_two_scopes(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a, *c;
+
+    only_services(w->f);
+    change(w, "rule.yaml", RULE(TO("subset-v1")));
+    change(w, "extra.yaml", EXTRA("extra", "80"));
+    a = join_as(w, "10.0.1.1", "books", "a", false, true);
+    c = join_as(w, "10.0.1.3", "elsewhere", "c", false, true);
+    for (int i = 0; i < 3; i++) {
+        forget(w);
+        change(w, "rule.yaml", RULE(TO("subset-v2")));
+        assert_int_equal(a->changed[XDS_VHDS], 1);
+        assert_int_equal(c->changed[XDS_VHDS], 1);
+        change(w, "rule.yaml", RULE(TO("subset-v1")));
+        assert_int_equal(a->changed[XDS_VHDS], 2);
+        assert_string_equal(a->order, "VV");
+        assert_string_equal(c->order, "VV");
+    }
+    end(w);
+}
+
+/* Which Envoys take virtual hosts on their own. */
+static void test_envoy_by_version(void **state)
+{
+    struct world *w = begin(state);
+    static const struct {
+        const char *agent;
+        uint32_t major, minor;
+        bool delta, want;
+    } cases[] = {{"envoy", 1, 40, true, true},
+                 {"envoy", 2, 0, true, true},
+                 {"envoy", 1, 39, true, false},
+                 {"envoy", 1, 40, false, false},
+                 {"someone", 1, 40, true, false}};
+
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct seat *s = mem_new(struct seat);
+        arena_init(&s->a);
+        struct envoy_SemanticVersion v = {.major_number = cases[i].major,
+                                          .minor_number = cases[i].minor};
+        struct envoy_BuildVersion b = {.version = &v};
+        struct envoy_Node node = {.id = SV("sidecar~10.0.1.1~a.books~books.svc.cluster.local"),
+                                  .user_agent_name = sv_of(cases[i].agent),
+                                  .which_user_agent_version_type =
+                                      envoy_Node_user_agent_build_version_tag,
+                                  .user_agent_build_version = &b};
+        struct ads_client_opts o = {
+            .delta = cases[i].delta, .node = &node, .handler = {.update = on_update, .self = s}};
+        s->client = ads_client_new(&o);
+        s->stream = push_stream_open(w->push, cases[i].delta, &(struct push_peer){0}, to_proxy, s);
+        ads_client_subscribe(s->client, XDS_CDS, (sv){NULL, 0});
+        ads_client_stream_open(s->client, to_plane, s);
+        w->seats[w->n++] = s;
+        settle(w);
+        assert_int_equal(s->stream->proxy.vhds, cases[i].want);
+        w->n--;
+        leave(s);
+    }
+    end(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +580,11 @@ int main(void)
         T(test_removal_is_last),
         T(test_late_name),
         T(test_grpc_client),
+        T(test_only_the_host_that_changed),
+        T(test_hosts_after_an_interruption),
+        T(test_hosts_of_a_table_that_returns),
+        T(test_hosts_of_two_scopes),
+        T(test_envoy_by_version),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,7 @@ struct ads_client {
     struct arena node_arena;
     const struct envoy_Node *node;
     struct type_state types[XDS_TYPES];
+    struct map tables; /* VHDS: name -> subscriptions, as uintptr_t */
     void (*send)(void *arg, sv message);
     void *send_arg;
     void (*on_dirty)(void *arg);
@@ -62,6 +63,7 @@ struct ads_client *ads_client_new(const struct ads_client_opts *o)
     }
     for (int t = 0; t < XDS_TYPES; t++)
         map_init_borrow(&c->types[t].names);
+    map_init(&c->tables);
     return c;
 }
 
@@ -76,6 +78,7 @@ void ads_client_free(struct ads_client *c)
         free(c->types[t].version);
         free(c->types[t].nonce);
     }
+    map_fini(&c->tables);
     arena_free(&c->node_arena);
     free(c->control_plane);
     free(c);
@@ -111,21 +114,78 @@ void ads_client_on_dirty(struct ads_client *c, void (*fn)(void *arg), void *arg)
     c->dirty_arg = arg;
 }
 
+/* ---- virtual hosts by their table ---- */
+
+static void subscribe_table(struct ads_client *c, sv table)
+{
+    struct type_state *t = &c->types[XDS_VHDS];
+    uintptr_t n = (uintptr_t)map_get(&c->tables, table);
+
+    map_put(&c->tables, table, (void *)(n + 1));
+    if (!t->wildcard) {
+        t->wildcard = 1; /* and stays, as in Envoy: what comes is what this client's tables have */
+        mark(c, t);
+    }
+}
+
+static void unsubscribe_table(struct ads_client *c, sv table)
+{
+    struct type_state *t = &c->types[XDS_VHDS];
+    uintptr_t n = (uintptr_t)map_get(&c->tables, table);
+    uint32_t n_gone = 0;
+    sv *gone;
+
+    if (n > 1)
+        map_put(&c->tables, table, (void *)(n - 1));
+    if (n != 1)
+        return;
+    map_del(&c->tables, table);
+    gone = mem_alloc((map_len(&t->names) + 1) * sizeof *gone);
+    map_each (e, &t->names) {
+        if (sv_eq(xds_host_table(e->key), table))
+            gone[n_gone++] = e->key;
+    }
+    for (uint32_t i = 0; i < n_gone; i++)
+        held_drop(t, gone[i]);
+    free(gone);
+}
+
+/* ---- subscriptions ---- */
+
+static void want(struct ads_client *c, struct type_state *t, sv name)
+{
+    struct held *h = held_get(t, name);
+
+    if (h->wanted++)
+        return;
+    /* The server was not told yet that nobody wanted it: whoever wants it now does not have it. */
+    if (h->on_stream) {
+        h->on_stream = h->has = false;
+        h->hash = 0;
+    }
+    mark(c, t);
+}
+
 void ads_client_subscribe(struct ads_client *c, enum xds_type type, sv name)
 {
     struct type_state *t = &c->types[type];
-    if (!name.n) {
-        if (t->wildcard++ == 0)
-            mark(c, t);
-    } else if (held_get(t, name)->wanted++ == 0) {
+
+    if (type == XDS_VHDS)
+        subscribe_table(c, name);
+    else if (name.n)
+        want(c, t, name);
+    else if (t->wildcard++ == 0)
         mark(c, t);
-    }
 }
 
 void ads_client_unsubscribe(struct ads_client *c, enum xds_type type, sv name)
 {
     struct type_state *t = &c->types[type];
     struct held *h;
+    if (type == XDS_VHDS) {
+        unsubscribe_table(c, name);
+        return;
+    }
     if (!name.n) {
         if (t->wildcard && --t->wildcard == 0)
             mark(c, t);
@@ -312,6 +372,8 @@ static void batch_add(struct batch *b, sv name, sv version, sv packed)
     struct held *h = map_get(&t->names, name);
     uint64_t hash = sv_hash_stable(packed);
 
+    if (b->u.type == XDS_VHDS && !map_has(&b->c->tables, xds_host_table(name)))
+        return; /* it crossed our unsubscription, or the server sends what was not asked for */
     if (h)
         h->seen = true;
     if (h && h->has && h->hash == hash) {
@@ -425,6 +487,8 @@ static int receive_delta(struct ads_client *c, struct batch *b, sv message, stru
     batch_init(b, c, type, r->resources.n, r->removed_resources.n);
     for (uint32_t i = 0; i < r->resources.n; i++) {
         const struct envoy_Resource *res = r->resources.v[i];
+        if (type == XDS_VHDS && !res->resource)
+            continue; /* how a server says that a host that was asked for does not exist */
         if (!res->resource || !sv_eq(res->resource->type_url, r->type_url)) {
             bad = arena_printf(&b->a, "%s '%.*s': its type is not that of the response",
                                xds_type_short(type), SV_ARG(res->name));

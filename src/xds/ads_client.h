@@ -57,7 +57,11 @@ struct ads_client_opts {
 struct ads_client *ads_client_new(const struct ads_client_opts *o);
 void ads_client_free(struct ads_client *c);
 
-/* Wildcard for types that allow it (name empty), or one name. Counted: as many unsubscribes. */
+/* Wildcard for types that allow it (name empty), or one name. Counted: as many unsubscribes. A name
+ * that is wanted again after nobody wanted it is asked for again, and comes again.
+ * VHDS (delta only): the name is that of a route configuration, whose virtual hosts "NAME/HOST" are
+ * wanted. They are asked for as Envoy does, once and without names; hosts of other tables are
+ * passed over, and those of a table that is unsubscribed are no longer held. */
 void ads_client_subscribe(struct ads_client *c, enum xds_type t, sv name);
 void ads_client_unsubscribe(struct ads_client *c, enum xds_type t, sv name);
 

@@ -69,6 +69,15 @@ static bool take_rewarm(struct diff *d, const struct xds_blob *b)
     return true;
 }
 
+static bool client_has(struct type_state *t, uint32_t id, const struct xds_blob *b)
+{
+    if (!(t->flags[id] & NAME_SENT))
+        return false;
+    if (id < t->n_claimed && t->claimed[id] == b->version)
+        t->version[id] = b->serial;
+    return t->version[id] == b->serial;
+}
+
 static void diff_one(struct diff *d, const struct xds_blob *b)
 {
     struct type_state *t = d->t;
@@ -78,7 +87,7 @@ static void diff_one(struct diff *d, const struct xds_blob *b)
     if (!(ads_flags(t, id) & NAME_KNOWN))
         ads_know(d->s, d->type, id);
     t->flags[id] |= NAME_SEEN;
-    same = (t->flags[id] & NAME_SENT) && t->version[id] == b->version;
+    same = client_has(t, id, b);
     if (d->type == XDS_EDS)
         again = take_rewarm(d, b);
     if (same && !again) {
@@ -92,7 +101,7 @@ static void diff_one(struct diff *d, const struct xds_blob *b)
     }
     if (!(t->flags[id] & NAME_SENT))
         t->n_sent++;
-    t->version[id] = b->version;
+    t->version[id] = b->serial;
     t->flags[id] = (uint8_t)((t->flags[id] & ~NAME_ABSENT) | NAME_SENT);
     d->changed = true;
     add(d, b);
@@ -220,6 +229,7 @@ static void look(struct diff *d)
 
     if (t->all_dirty || d->everything) {
         diff_all(d);
+        ads_claims_over(t);
     } else {
         for (uint32_t i = 0; i < t->n_dirty; i++)
             diff_id(d, t->dirty[i]);
@@ -241,6 +251,7 @@ void ads_push(struct ads_session *s, enum xds_type type, bool answer_even_if_emp
     struct diff d = {.s = s, .t = t, .type = type};
 
     if (!t->subscribed || t->outstanding || (s->hold & (1u << type)) ||
+        (type == XDS_VHDS && s->types[XDS_RDS].outstanding) ||
         (!t->all_dirty && !t->n_dirty && !t->force))
         return;
     arena_init(&d.a);
@@ -253,6 +264,7 @@ void ads_push(struct ads_session *s, enum xds_type type, bool answer_even_if_emp
         t->serial++;
         t->outstanding = true;
         t->n_responses++;
+        s->tables_sent |= type == XDS_RDS;
         if (s->o.delta)
             emit_delta(&d);
         else

@@ -19,7 +19,10 @@ enum {
 };
 
 struct type_state {
-    uint64_t *version; /* by number of the name */
+    uint32_t
+        *version; /* serial of the blob that was sent, by number of the name; 0: it is unknown */
+    uint64_t *claimed; /* versions that the client says it has, until they were compared */
+    uint32_t n_claimed;
     uint8_t *flags;
     uint32_t cap;
     uint32_t n_known, n_sent;
@@ -39,7 +42,8 @@ struct ads_session {
     struct ads_session_opts o;
     void *user;
     bool greeted, hold_removals;
-    uint32_t hold; /* types of which nothing is sent now */
+    bool tables_sent; /* a response with route configurations waits for its ACK */
+    uint32_t hold;    /* types of which nothing is sent now */
     struct type_state types[XDS_TYPES];
 };
 
@@ -53,6 +57,8 @@ void ads_know(struct ads_session *s, enum xds_type t, uint32_t id);
 /* Gives the name up when nothing is known of it any more. */
 void ads_forget(struct ads_session *s, enum xds_type t, uint32_t id);
 void ads_mark_dirty(struct type_state *t, uint32_t id);
+/* Drops what the client was found to claim. */
+void ads_claims_over(struct type_state *t);
 /* Sends what differs of one type, unless a response of it is on its way. */
 void ads_push(struct ads_session *s, enum xds_type t, bool answer_even_if_empty);
 

@@ -35,6 +35,7 @@ void ads_session_free(struct ads_session *s)
                 xds_names_unref(s->o.names, (enum xds_type)i, id);
         }
         free(t->version);
+        free(t->claimed);
         free(t->flags);
         free(t->dirty);
         free(t->nack);
@@ -95,6 +96,38 @@ void ads_mark_dirty(struct type_state *t, uint32_t id)
         t->dirty = mem_realloc(t->dirty, t->cap_dirty * sizeof *t->dirty);
     }
     t->dirty[t->n_dirty++] = id;
+}
+
+void ads_claims_over(struct type_state *t)
+{
+    free(t->claimed);
+    t->claimed = NULL;
+    t->n_claimed = 0;
+}
+
+/* ---- virtual hosts and their tables ---- */
+
+/* The client does not have the hosts of a table, or of any (table.p NULL), whatever was sent. */
+static void forget_hosts(struct ads_session *s, sv table)
+{
+    struct type_state *t = &s->types[XDS_VHDS];
+
+    for (uint32_t i = 0; i < t->cap; i++) {
+        if ((t->flags[i] & NAME_SENT) &&
+            (!table.p || sv_eq(xds_host_table(xds_names_text(s->o.names, XDS_VHDS, i)), table)))
+            t->version[i] = 0;
+    }
+    if (t->subscribed)
+        t->all_dirty = true;
+}
+
+static void tables_answered(struct ads_session *s, bool accepted, bool refused_before)
+{
+    if (s->tables_sent && s->types[XDS_VHDS].subscribed)
+        s->types[XDS_VHDS].all_dirty = true;
+    if (accepted && refused_before)
+        forget_hosts(s, (sv){NULL, 0});
+    s->tables_sent = false;
 }
 
 /* ---- changes ---- */
@@ -188,6 +221,8 @@ static void acknowledge(struct ads_session *s, enum xds_type type, sv nonce,
     if (!t->outstanding || sv_to_u64(nonce, &serial) || serial != t->serial)
         return;
     t->outstanding = false;
+    if (type == XDS_RDS)
+        tables_answered(s, !detail, t->nack != NULL);
     free(t->nack);
     t->nack = NULL;
     if (detail) {
@@ -236,6 +271,8 @@ static int want(struct ads_session *s, enum xds_type type, sv name, struct error
     if (rc)
         return rc;
     /* A name that is subscribed again is sent again: the client says it does not have it. */
+    if (type == XDS_RDS && (t->flags[id] & NAME_SENT))
+        forget_hosts(s, name);
     clear_sent(t, id);
     t->flags[id] |= NAME_WANTED;
     ads_mark_dirty(t, id);
@@ -249,6 +286,8 @@ static void unwant(struct ads_session *s, enum xds_type type, uint32_t id)
     if (!(ads_flags(t, id) & NAME_KNOWN))
         return;
     t->flags[id] &= (uint8_t)~NAME_WANTED;
+    if (type == XDS_RDS && (t->flags[id] & NAME_SENT))
+        forget_hosts(s, xds_names_text(s->o.names, type, id));
     if (!t->wildcard)
         clear_sent(t, id);
     ads_forget(s, type, id);
@@ -269,6 +308,16 @@ static uint64_t parse_version(sv v)
     return out;
 }
 
+static void claim(struct type_state *t, uint32_t id, uint64_t version)
+{
+    if (id >= t->n_claimed) {
+        t->claimed = mem_realloc(t->claimed, t->cap * sizeof *t->claimed);
+        memset(t->claimed + t->n_claimed, 0, (t->cap - t->n_claimed) * sizeof *t->claimed);
+        t->n_claimed = t->cap;
+    }
+    t->claimed[id] = version;
+}
+
 /* What a client that comes back says it has. */
 static int take_initial_versions(struct ads_session *s, enum xds_type type,
                                  const struct envoy_DeltaDiscoveryRequest *r, struct error *err)
@@ -287,7 +336,8 @@ static int take_initial_versions(struct ads_session *s, enum xds_type type,
         if (!(t->flags[id] & NAME_SENT))
             t->n_sent++;
         t->flags[id] |= NAME_SENT;
-        t->version[id] = parse_version(r->initial_resource_versions.v[i]->value) | 1;
+        t->version[id] = 0;
+        claim(t, id, parse_version(r->initial_resource_versions.v[i]->value) | 1);
     }
     if (r->initial_resource_versions.n)
         t->all_dirty = true;
@@ -340,6 +390,8 @@ static int receive_delta(struct ads_session *s, struct arena *a, sv message, str
     }
     /* The first wildcard request is answered even when there is nothing: the client waits. */
     ads_push(s, type, first && t->wildcard);
+    if (type == XDS_RDS)
+        ads_push(s, XDS_VHDS, false); /* they may have waited for the answer */
     return 0;
 }
 
@@ -473,6 +525,12 @@ void ads_session_status(const struct ads_session *s, enum xds_type type,
         .nacked = t->n_nacked,
         .nack = sv_of(t->nack),
     };
+}
+
+bool ads_session_has(const struct ads_session *s, enum xds_type type, sv name)
+{
+    uint32_t id = xds_names_find(s->o.names, type, name);
+    return id != XDS_NO_NAME && (ads_flags(&s->types[type], id) & NAME_SENT);
 }
 
 bool ads_session_subscribed(const struct ads_session *s, enum xds_type type, sv name)

@@ -7,7 +7,7 @@
  *
  * Resources are encoded once: a blob (xds_blob.h) is immutable and shared by every session that
  * gets the same one; a response is put together from references to blobs. A session remembers the
- * version of what it sent in an array by number of the name (xds_names.h): nine bytes a resource.
+ * serial of what it sent in an array by number of the name (xds_names.h): five bytes a resource.
  * At most one response of a type is on its way: what changes meanwhile is gathered and sent, as one
  * difference, when the ACK or NACK comes. Types are pushed in the order of enum xds_type (make
  * before break).
@@ -16,7 +16,11 @@
  * A cluster that changed is followed by its endpoints, also when these are as before: Envoy holds
  * an updated cluster back until it hears of them again
  * (https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming).
- * Both variants (delta, state of the world), by which method the stream was opened with.
+ * Virtual hosts (VHDS) are asked for as Envoy asks, without names: the client gets those of the
+ * route configurations that it has. They follow their route configuration when that was
+ * acknowledged, since a client ignores hosts of a table that it does not know; and they are sent
+ * anew when the table is subscribed again, or was refused before, since the client has dropped
+ * them. Both variants (delta, state of the world), by which method the stream was opened with.
  * Bounds: names a session may subscribe (opts.max_names), bytes of a request (the transport's).
  * Thread: main. */
 #ifndef WEFT_XDS_ADS_SERVER_H
@@ -99,6 +103,8 @@ struct ads_type_status {
     sv nack;                      /* the sentence of the last NACK if it still stands, else empty */
 };
 void ads_session_status(const struct ads_session *s, enum xds_type t, struct ads_type_status *out);
+/* The proxy has the resource of that name, as far as the session knows. */
+bool ads_session_has(const struct ads_session *s, enum xds_type t, sv name);
 /* Does the proxy ask for the name? */
 bool ads_session_subscribed(const struct ads_session *s, enum xds_type t, sv name);
 

@@ -66,11 +66,12 @@ static void encode(struct xds_blob *b, sv packed)
     field(p, 3, b->name);
 }
 
-struct xds_blob *xds_blob_new(struct xds_names *names, enum xds_type t, sv name, sv packed)
+struct xds_blob *xds_blob_remake(struct xds_names *names, enum xds_type t, uint32_t id, sv packed,
+                                 struct xds_blob *old)
 {
     uint64_t version = sv_hash_stable(packed) | 1;
-    uint32_t id = xds_names_get(names, t, name);
-    struct xds_blob **latest = xds_names_latest(names, t, id), *b = *latest;
+    struct xds_blob **latest = xds_names_latest(names, t, id);
+    struct xds_blob *b = old && old->version == version ? old : *latest;
 
     if (b && b->version == version) {
         xds_names_unref(names, t, id);
@@ -82,11 +83,17 @@ struct xds_blob *xds_blob_new(struct xds_names *names, enum xds_type t, sv name,
     b->type = t;
     b->names = names;
     b->version = version;
+    b->serial = xds_names_serial(names, t, id);
     b->name = xds_names_text(names, t, id);
     buf_init(&b->bytes);
     encode(b, packed);
     *latest = b;
     return b;
+}
+
+struct xds_blob *xds_blob_new(struct xds_names *names, enum xds_type t, sv name, sv packed)
+{
+    return xds_blob_remake(names, t, xds_names_get(names, t, name), packed, NULL);
 }
 
 struct xds_blob *xds_blob_ref(struct xds_blob *b)

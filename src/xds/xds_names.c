@@ -10,6 +10,7 @@ struct entry {
     uint32_t len;
     uint32_t refs; /* of a free one: the next free one */
     struct xds_blob *latest;
+    uint32_t serial; /* of its last blob */
 };
 
 struct table {
@@ -109,4 +110,11 @@ uint32_t xds_names_end(const struct xds_names *n, enum xds_type t)
 struct xds_blob **xds_names_latest(struct xds_names *n, enum xds_type t, uint32_t id)
 {
     return &n->t[t].v[id].latest;
+}
+
+uint32_t xds_names_serial(struct xds_names *n, enum xds_type t, uint32_t id)
+{
+    struct entry *e = &n->t[t].v[id];
+    e->serial += e->serial == UINT32_MAX ? 2 : 1; /* never 0 */
+    return e->serial;
 }

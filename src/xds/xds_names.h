@@ -30,7 +30,9 @@ sv xds_names_text(const struct xds_names *n, enum xds_type t, uint32_t id);
 /* Numbers of this type are below it. */
 uint32_t xds_names_end(const struct xds_names *n, enum xds_type t);
 
-/* Private to xds_blob.c: the blob that was made last for a name, while it lives. */
+/* Private to xds_blob.c: the blob that was made last for a name, while it lives; and the number of
+ * the next one. */
 struct xds_blob **xds_names_latest(struct xds_names *n, enum xds_type t, uint32_t id);
+uint32_t xds_names_serial(struct xds_names *n, enum xds_type t, uint32_t id);
 
 #endif

@@ -41,6 +41,12 @@ bool xds_type_wildcard(enum xds_type t)
     return types[t].wildcard;
 }
 
+sv xds_host_table(sv name)
+{
+    ptrdiff_t slash = sv_rfind(name, '/');
+    return slash < 0 ? (sv){NULL, 0} : sv_first(name, (size_t)slash);
+}
+
 /* Reads one varint; false at the end or when it is too long. */
 static bool varint(const uint8_t **p, const uint8_t *end, uint64_t *out)
 {

@@ -39,7 +39,15 @@ bool blob_table_set(struct blob_table *t, uint32_t id, struct xds_blob *b)
     return old != b;
 }
 
+struct xds_blob *blob_table_make(const struct blob_table *t, struct xds_names *names,
+                                 enum xds_type type, sv name, sv packed)
+{
+    uint32_t id = xds_names_get(names, type, name);
+    return xds_blob_remake(names, type, id, packed, blob_table_get(t, id));
+}
+
 struct collecting {
+    const struct blob_table *before;
     struct blob_table next;
     struct xds_names *names;
     enum xds_type type;
@@ -48,7 +56,7 @@ struct collecting {
 static void collect(void *arg, sv name, sv packed)
 {
     struct collecting *c = arg;
-    struct xds_blob *b = xds_blob_new(c->names, c->type, name, packed);
+    struct xds_blob *b = blob_table_make(c->before, c->names, c->type, name, packed);
     blob_table_set(&c->next, b->id, b);
 }
 
@@ -56,7 +64,7 @@ void blob_table_replace(struct blob_table *t, struct xds_names *names, enum xds_
                         void (*make)(void *arg, struct arena *a, translate_emit emit, void *to),
                         void *arg, struct id_list *changed)
 {
-    struct collecting c = {.names = names, .type = type};
+    struct collecting c = {.before = t, .names = names, .type = type};
     struct arena a;
     uint32_t end;
 

@@ -19,6 +19,9 @@ bool blob_table_set(struct blob_table *t, uint32_t id, struct xds_blob *b);
 void blob_table_replace(struct blob_table *t, struct xds_names *names, enum xds_type type,
                         void (*make)(void *arg, struct arena *a, translate_emit emit, void *to),
                         void *arg, struct id_list *changed);
+/* The blob of the name with this content; what the table has, if that is it. */
+struct xds_blob *blob_table_make(const struct blob_table *t, struct xds_names *names,
+                                 enum xds_type type, sv name, sv packed);
 void blob_table_each(const struct blob_table *t, void (*fn)(void *arg, struct xds_blob *b),
                      void *arg);
 void blob_table_free(struct blob_table *t, struct xds_names *names, enum xds_type type);

@@ -10,10 +10,20 @@ static bool has_own(const struct push_stream *s, enum xds_type t)
 }
 
 struct collecting {
+    const struct own_list *before;
     struct own_list list;
     struct xds_names *names;
     enum xds_type type;
 };
+
+static struct xds_blob *find_id(const struct own_list *l, uint32_t id)
+{
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (l->v[i]->id == id)
+            return l->v[i];
+    }
+    return NULL;
+}
 
 static void collect(void *arg, sv name, sv packed)
 {
@@ -21,13 +31,16 @@ static void collect(void *arg, sv name, sv packed)
     struct own_list *l = &c->list;
 
     l->v = mem_realloc(l->v, (l->n + 1) * sizeof *l->v);
-    l->v[l->n++] = xds_blob_new(c->names, c->type, name, packed);
+    uint32_t id = xds_names_get(c->names, c->type, name);
+    l->v[l->n++] = xds_blob_remake(c->names, c->type, id, packed, find_id(c->before, id));
 }
 
-static struct own_list make(const struct push_stream *s, enum xds_type t)
+/* `before` is what the list replaces. */
+static struct own_list make(const struct push_stream *s, enum xds_type t,
+                            const struct own_list *before)
 {
     const struct push *p = s->push;
-    struct collecting c = {.list = {.made = true}, .names = p->names, .type = t};
+    struct collecting c = {.before = before, .list = {.made = true}, .names = p->names, .type = t};
     struct arena a;
 
     arena_init(&a);
@@ -62,18 +75,14 @@ void push_own_list(struct push_stream *s, enum xds_type t,
     if (!has_own(s, t))
         return;
     if (!s->own[t].made)
-        s->own[t] = make(s, t);
+        s->own[t] = make(s, t, &s->own[t]);
     for (uint32_t i = 0; i < s->own[t].n; i++)
         add(arg, s->own[t].v[i]);
 }
 
 struct xds_blob *push_own_find(struct push_stream *s, enum xds_type t, uint32_t id)
 {
-    for (uint32_t i = 0; i < s->own[t].n; i++) {
-        if (s->own[t].v[i]->id == id)
-            return s->own[t].v[i];
-    }
-    return NULL;
+    return find_id(&s->own[t], id);
 }
 
 /* Those of `a` that are not in `b`, as they are there. */
@@ -93,7 +102,7 @@ void push_own_refresh(struct push_stream *s)
         struct own_list old = s->own[t];
         if (!old.made)
             continue;
-        s->own[t] = make(s, t);
+        s->own[t] = make(s, t, &old);
         mark_other(s, t, &old, &s->own[t]);
         mark_other(s, t, &s->own[t], &old);
         drop(&old);

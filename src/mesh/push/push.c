@@ -17,6 +17,10 @@ static void list(void *self, struct ads_session *session, enum xds_type t,
 {
     struct push_stream *s = ads_session_user(session);
 
+    if (t == XDS_VHDS) {
+        push_scope_list_hosts(s->scope, session, add, arg);
+        return;
+    }
     push_scope_list(s->scope, t, add, arg);
     push_own_list(s, t, add, arg);
 }
@@ -27,6 +31,8 @@ static struct xds_blob *find(void *self, struct ads_session *session, enum xds_t
     struct push_stream *s = ads_session_user(session);
     struct xds_blob *b = push_own_find(s, t, id);
 
+    if (t == XDS_VHDS && !ads_session_has(session, XDS_RDS, xds_host_table(name)))
+        return NULL;
     return b ? b : push_scope_find(s->scope, t, id, name);
 }
 
@@ -34,7 +40,7 @@ static struct xds_blob *find(void *self, struct ads_session *session, enum xds_t
 
 #define CLUSTER_TYPES                                                                              \
     (TYPE_BIT(XDS_CDS) | TYPE_BIT(XDS_EDS) | TYPE_BIT(XDS_SDS) | TYPE_BIT(XDS_NDS))
-#define ROUTE_TYPES (TYPE_BIT(XDS_LDS) | TYPE_BIT(XDS_RDS))
+#define ROUTE_TYPES (TYPE_BIT(XDS_LDS) | TYPE_BIT(XDS_RDS) | TYPE_BIT(XDS_VHDS))
 #define STEP_MAX_MS 1000
 #define LINGER_MS   10000
 #define HELD_MAX_MS 60000
@@ -436,6 +442,7 @@ struct push_stream *push_stream_open(struct push *p, bool delta, const struct pu
     struct push_stream *s = mem_new(struct push_stream);
 
     s->push = p;
+    s->delta = delta;
     arena_init(&s->arena);
     s->identity = arena_sv(&s->arena, peer->identity);
     s->address = arena_sv(&s->arena, peer->address);

@@ -27,7 +27,7 @@ struct blob_table {
     bool listed;          /* the complete types: everything is there */
 };
 
-/* A few resources of one type. */
+/* Some resources of one type. */
 struct own_list {
     struct xds_blob **v;
     uint32_t n;
@@ -42,6 +42,9 @@ struct push_scope {
     /* What translation of shared resources may look at; of the labels those that matter. */
     struct translate_proxy view;
     struct blob_table t[XDS_TYPES];
+    /* By the number of a table's name (RDS): its virtual hosts, which t[XDS_VHDS] has, too. */
+    struct own_list *hosts;
+    uint32_t hosts_cap;
     struct id_list changed[XDS_TYPES]; /* by the last push_scope_refresh */
 };
 
@@ -54,6 +57,7 @@ struct push_stream {
     struct push_scope *scope;       /* NULL until greeted */
     struct own_list own[XDS_TYPES]; /* inbound clusters and listeners */
     sv node_id, identity, address;
+    bool delta;
     bool greeted;
     bool clusters_sent; /* in this step */
     /* A configuration change on its way: clusters and endpoints first, then listeners and routes;
@@ -90,6 +94,9 @@ void push_scope_enter(struct push_stream *s);
 void push_scope_leave(struct push_stream *s);
 /* True when other labels than before decide about scopes: streams must enter anew. */
 bool push_scope_keys_changed(struct push *p);
+/* Calls add with the virtual hosts of the tables that the session has. */
+void push_scope_list_hosts(struct push_scope *c, const struct ads_session *session,
+                           void (*add)(void *arg, struct xds_blob *b), void *arg);
 /* Calls add with every shared resource of a complete type. */
 void push_scope_list(struct push_scope *c, enum xds_type t,
                      void (*add)(void *arg, struct xds_blob *b), void *arg);

@@ -1,5 +1,6 @@
 /* Outbound resources, made once for each scope and shared by the proxies of it. */
 #include <stdlib.h>
+#include <string.h>
 #include "base/log.h"
 #include "base/mem.h"
 #include "mesh/push/blob_table.h"
@@ -61,16 +62,77 @@ static bool translate_named(const struct push_scope *c, enum xds_type t, sv name
                           name, a, packed, report, arg);
 }
 
-/* A resource that goes by name as it is now; the caller's reference, or NULL. */
-static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, sv name)
+/* ---- tables whose virtual hosts go on their own ---- */
+
+struct hosts_made {
+    struct push_scope *c;
+    struct own_list now;
+};
+
+static void keep_host(void *arg, sv name, sv packed)
 {
+    struct hosts_made *k = arg;
+    struct own_list *l = &k->now;
+
+    if ((l->n & (l->n - 1)) == 0) /* grows at powers of two */
+        l->v = mem_realloc(l->v, (l->n ? l->n * 2 : 1) * sizeof *l->v);
+    l->v[l->n++] = blob_table_make(&k->c->t[XDS_VHDS], k->c->push->names, XDS_VHDS, name, packed);
+}
+
+static struct own_list *hosts_slot(struct push_scope *c, uint32_t id)
+{
+    if (id >= c->hosts_cap) {
+        uint32_t cap = id + 16;
+        c->hosts = mem_realloc(c->hosts, cap * sizeof *c->hosts);
+        memset(c->hosts + c->hosts_cap, 0, (cap - c->hosts_cap) * sizeof *c->hosts);
+        c->hosts_cap = cap;
+    }
+    return &c->hosts[id];
+}
+
+/* The table's virtual hosts are `now`; notes those that came, went or changed. */
+static void put_hosts(struct push_scope *c, uint32_t id, struct own_list now)
+{
+    struct blob_table *table = &c->t[XDS_VHDS];
+    struct id_list *changed = &c->changed[XDS_VHDS];
+    struct own_list *slot = hosts_slot(c, id), old = *slot;
+    struct xds_names *names = c->push->names;
+
+    *slot = now;
+    for (uint32_t i = 0; i < now.n; i++) {
+        if (!blob_table_get(table, now.v[i]->id))
+            id_list_add(changed, names, XDS_VHDS, now.v[i]->id);
+    }
+    for (uint32_t i = 0; i < old.n; i++)
+        blob_table_set(table, old.v[i]->id, NULL);
+    for (uint32_t i = 0; i < now.n; i++)
+        blob_table_set(table, now.v[i]->id, xds_blob_ref(now.v[i]));
+    for (uint32_t i = 0; i < old.n; i++) {
+        if (blob_table_get(table, old.v[i]->id) != old.v[i])
+            id_list_add(changed, names, XDS_VHDS, old.v[i]->id);
+        xds_blob_unref(old.v[i]);
+    }
+    free(old.v);
+}
+
+/* ---- resources that go by name ---- */
+
+/* One as it is now; the caller's reference, or NULL. Of a table, its virtual hosts with it. */
+static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, uint32_t id, sv name)
+{
+    const struct push *p = c->push;
+    bool apart = t == XDS_RDS && c->view.vhds;
+    struct hosts_made hosts = {.c = c};
     struct xds_blob *b = NULL;
     struct arena a;
     sv packed;
 
     arena_init(&a);
-    if (translate_named(c, t, name, &a, &packed, NULL, NULL))
-        b = xds_blob_new(c->push->names, t, name, packed);
+    if (apart ? translate_routes_apart(p->t, p->m, &c->view, name, &a, keep_host, &hosts, &packed)
+              : translate_named(c, t, name, &a, &packed, NULL, NULL))
+        b = blob_table_make(&c->t[t], p->names, t, name, packed);
+    if (apart)
+        put_hosts(c, id, hosts.now);
     arena_free(&a);
     return b;
 }
@@ -118,6 +180,18 @@ void push_scope_list(struct push_scope *c, enum xds_type t,
     blob_table_each(&c->t[t], add, arg);
 }
 
+void push_scope_list_hosts(struct push_scope *c, const struct ads_session *session,
+                           void (*add)(void *arg, struct xds_blob *b), void *arg)
+{
+    for (uint32_t id = 0; id < c->hosts_cap; id++) {
+        const struct own_list *l = &c->hosts[id];
+        if (!l->n || !ads_session_has(session, XDS_RDS, xds_host_table(l->v[0]->name)))
+            continue;
+        for (uint32_t i = 0; i < l->n; i++)
+            add(arg, l->v[i]);
+    }
+}
+
 struct xds_blob *push_scope_find(struct push_scope *c, enum xds_type t, uint32_t id, sv name)
 {
     struct xds_blob *b = blob_table_get(&c->t[t], id);
@@ -125,7 +199,7 @@ struct xds_blob *push_scope_find(struct push_scope *c, enum xds_type t, uint32_t
     if (b || !by_name(c, t))
         return b;
     /* Names come from proxies: what does not exist is asked for again each time, and not kept. */
-    b = make_named(c, t, name);
+    b = make_named(c, t, id, name);
     problems_of(c, t, name, log_problem, NULL);
     if (!b)
         return NULL;
@@ -155,7 +229,7 @@ static void refresh_named(struct push_scope *c, enum xds_type t, const struct ma
             table->asked.v[kept++] = id;
             continue;
         }
-        struct xds_blob *b = make_named(c, t, name);
+        struct xds_blob *b = make_named(c, t, id, name);
         if (blob_table_set(table, id, b)) {
             id_list_add(&c->changed[t], names, t, id);
             problems_of(c, t, name, log_problem, NULL);
@@ -175,8 +249,9 @@ void push_scope_refresh(struct push_scope *c, uint32_t types, const sv *hosts, u
     map_init_borrow(&only);
     for (uint32_t i = 0; i < n_hosts; i++)
         map_put(&only, hosts[i], c);
-    for (int t = 0; t < XDS_TYPES; t++) {
+    for (int t = 0; t < XDS_TYPES; t++)
         id_list_reset(&c->changed[t], c->push->names, (enum xds_type)t);
+    for (int t = 0; t < XDS_TYPES; t++) {
         if (!(types & TYPE_BIT(t)))
             continue;
         if (by_name(c, (enum xds_type)t))
@@ -208,8 +283,8 @@ static sv key_of(const struct push_stream *s, struct strbuf *out)
 {
     const struct translate_proxy *p = &s->proxy;
 
-    strbuf_addf(out, "%.*s,%u,%d%d%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
-                p->dns_capture, p->weft, p->grpc, SV_ARG(p->region), SV_ARG(p->zone),
+    strbuf_addf(out, "%.*s,%u,%d%d%d%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
+                p->dns_capture, p->weft, p->grpc, p->vhds, SV_ARG(p->region), SV_ARG(p->zone),
                 SV_ARG(p->sub_zone), SV_ARG(p->network));
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
         const struct model_label *l = &s->proxy.labels.v[i];
@@ -240,7 +315,8 @@ static struct push_scope *scope_new(const struct push_stream *s, sv key)
                                        .network = arena_sv(&c->arena, s->proxy.network),
                                        .dns_capture = s->proxy.dns_capture,
                                        .grpc = s->proxy.grpc,
-                                       .weft = s->proxy.weft};
+                                       .weft = s->proxy.weft,
+                                       .vhds = s->proxy.vhds};
     if (traced(s)) {
         c->view.cluster = arena_sv(&c->arena, s->proxy.cluster);
         c->view.canonical_service = arena_sv(&c->arena, s->proxy.canonical_service);
@@ -261,6 +337,12 @@ static struct push_scope *scope_new(const struct push_stream *s, sv key)
 
 static void scope_free(struct push_scope *c)
 {
+    for (uint32_t id = 0; id < c->hosts_cap; id++) {
+        for (uint32_t i = 0; i < c->hosts[id].n; i++)
+            xds_blob_unref(c->hosts[id].v[i]);
+        free(c->hosts[id].v);
+    }
+    free(c->hosts);
     for (int t = 0; t < XDS_TYPES; t++) {
         id_list_reset(&c->changed[t], c->push->names, (enum xds_type)t);
         blob_table_free(&c->t[t], c->push->names, (enum xds_type)t);

@@ -203,39 +203,77 @@ static void other_hosts(struct build *b, uint16_t port, struct map *taken, struc
     }
 }
 
-bool translate_routes(const struct translate *t, const struct model *m,
-                      const struct translate_proxy *p, sv name, struct arena *a, sv *packed)
+/* The virtual hosts of "80" or "host:port". */
+static struct hosts hosts_of(struct build *b, sv name)
 {
-    struct build b = {.t = t, .m = m, .p = p, .a = a};
-    struct hosts hosts = {.v = arena_array(a, const struct envoy_VirtualHost *,
-                                           m->n_services * 3 + m->virtuals.n + 1)};
+    struct hosts hosts = {.v = arena_array(b->a, const struct envoy_VirtualHost *,
+                                           b->m->n_services * 3 + b->m->virtuals.n + 1)};
     const struct model_service *only = NULL;
-    struct envoy_RouteConfiguration rc = {.name = name, .ignore_port_in_host_matching = true};
     struct map taken;
     sv port_text = name;
     ptrdiff_t colon = sv_rfind(name, ':');
     uint64_t port;
 
     if (colon >= 0) {
-        only = model_service_find(m, sv_first(name, (size_t)colon));
+        only = model_service_find(b->m, sv_first(name, (size_t)colon));
         port_text = sv_from(name, (size_t)colon + 1);
         if (!only)
-            return false;
+            return hosts;
     }
     if (sv_to_u64(port_text, &port) || port > 65535)
-        return false;
+        return hosts;
     map_init_borrow(&taken);
-    hosts_of_port(&b, (uint16_t)port, only, &taken, &hosts);
+    hosts_of_port(b, (uint16_t)port, only, &taken, &hosts);
     if (hosts.n && !only)
-        other_hosts(&b, (uint16_t)port, &taken, &hosts);
+        other_hosts(b, (uint16_t)port, &taken, &hosts);
     map_fini(&taken);
+    if (hosts.n)
+        hosts.v[hosts.n++] = build_registry_only(b) ? block_all(b) : allow_any(b);
+    return hosts;
+}
+
+static sv pack_table(struct build *b, struct envoy_RouteConfiguration *rc)
+{
+    rc->ignore_port_in_host_matching = true;
+    rc->max_direct_response_body_size_bytes = build_u32(b, 1 << 20);
+    rc->validate_clusters = build_bool(b, false);
+    return pb_encode_arena(&envoy_RouteConfiguration_pb, rc, b->a);
+}
+
+bool translate_routes(const struct translate *t, const struct model *m,
+                      const struct translate_proxy *p, sv name, struct arena *a, sv *packed)
+{
+    struct build b = {.t = t, .m = m, .p = p, .a = a};
+    struct hosts hosts = hosts_of(&b, name);
+    struct envoy_RouteConfiguration rc = {.name = name,
+                                          .virtual_hosts = {.v = hosts.v, .n = hosts.n}};
+
     if (!hosts.n)
         return false;
-    hosts.v[hosts.n++] = build_registry_only(&b) ? block_all(&b) : allow_any(&b);
-    rc.virtual_hosts.v = hosts.v;
-    rc.virtual_hosts.n = hosts.n;
-    rc.max_direct_response_body_size_bytes = build_u32(&b, 1 << 20);
-    rc.validate_clusters = build_bool(&b, false);
-    *packed = pb_encode_arena(&envoy_RouteConfiguration_pb, &rc, a);
+    *packed = pack_table(&b, &rc);
+    return true;
+}
+
+bool translate_routes_apart(const struct translate *t, const struct model *m,
+                            const struct translate_proxy *p, sv name, struct arena *a,
+                            translate_emit emit, void *arg, sv *packed)
+{
+    struct build b = {.t = t, .m = m, .p = p, .a = a, .emit = emit, .arg = arg};
+    struct hosts hosts = hosts_of(&b, name);
+    struct envoy_ConfigSource *ads =
+        MAKE(&b, envoy_ConfigSource, .resource_api_version = envoy_ApiVersion_V3,
+             .which_config_source_specifier = envoy_ConfigSource_ads_tag,
+             .ads = MAKE0(&b, envoy_AggregatedConfigSource));
+    struct envoy_RouteConfiguration rc = {.name = name,
+                                          .vhds = MAKE(&b, envoy_Vhds, .config_source = ads)};
+
+    if (!hosts.n)
+        return false;
+    for (uint32_t i = 0; i < hosts.n; i++) {
+        struct envoy_VirtualHost v = *hosts.v[i];
+        v.name = arena_printf(a, "%.*s/%.*s", SV_ARG(name), SV_ARG(v.name));
+        build_emit(&b, v.name, &envoy_VirtualHost_pb, &v);
+    }
+    *packed = pack_table(&b, &rc);
     return true;
 }

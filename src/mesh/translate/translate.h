@@ -16,7 +16,7 @@
  *   and labels
  * - EDS: the endpoints of that host, DestinationRules (subsets, localities); the proxy's namespace,
  *   labels, locality and network
- * - RDS: services, VirtualServices, DestinationRules; the proxy's namespace and labels
+ * - RDS, VHDS: services, VirtualServices, DestinationRules; the proxy's namespace and labels
  * - LDS outbound: services (ports), VirtualServices (tcp, tls), DestinationRules, options; the
  *   proxy's namespace and labels, with tracing also what spans say of it
  * - NDS: services; the proxy's namespace and labels
@@ -44,6 +44,7 @@ struct translate_proxy {
     bool weft; /* a weft-proxy: it has Istio's own filters, which a stock Envoy lacks */
     /* What spans say of it; the first is the service's name in them. */
     sv cluster, canonical_service, canonical_revision, cluster_id, mesh_id;
+    bool vhds; /* takes virtual hosts as resources of their own: translate_routes_apart() */
 };
 
 /* Mesh-wide settings. */
@@ -88,6 +89,12 @@ bool translate_endpoints(const struct translate *t, const struct model *m,
 /* "80" or "host:port" -> packed RouteConfiguration; false when there is no such listener. */
 bool translate_routes(const struct translate *t, const struct model *m,
                       const struct translate_proxy *p, sv name, struct arena *a, sv *packed);
+/* The same with its virtual hosts apart: *packed refers to VHDS for them, and emit gets each as
+ * "TABLE/HOST", which is also the virtual host's name: Envoy removes a virtual host only if it is
+ * called as its resource is. */
+bool translate_routes_apart(const struct translate *t, const struct model *m,
+                            const struct translate_proxy *p, sv name, struct arena *a,
+                            translate_emit emit, void *arg, sv *packed);
 sv translate_names(const struct translate *t, const struct model *m,
                    const struct translate_proxy *p, struct arena *a);
 
