@@ -529,31 +529,34 @@ static void test_hosts_of_two_scopes(void **state)
     end(w);
 }
 
-/* Which Envoys take virtual hosts on their own. */
-static void test_envoy_by_version(void **state)
+/* Who gets virtual hosts on their own: a delta client that says so, or whose user does. */
+static void test_who_takes_hosts(void **state)
 {
     struct world *w = begin(state);
     static const struct {
-        const char *agent;
-        uint32_t major, minor;
-        bool delta, want;
-    } cases[] = {{"envoy", 1, 40, true, true},
-                 {"envoy", 2, 0, true, true},
-                 {"envoy", 1, 39, true, false},
-                 {"envoy", 1, 40, false, false},
-                 {"someone", 1, 40, true, false}};
+        bool feature, metadata, grpc, delta;
+        int want;
+    } cases[] = {
+        {true, false, false, true, TRANSLATE_HOSTS_APART},
+        {true, true, false, true, TRANSLATE_HOSTS_APART},
+        {false, true, false, true, TRANSLATE_HOSTS_ENVOY},
+        {false, false, false, true, TRANSLATE_HOSTS_INSIDE},
+        {true, true, false, false, TRANSLATE_HOSTS_INSIDE},
+        {true, true, true, true, TRANSLATE_HOSTS_INSIDE},
+    };
+    static const sv features[] = {SV_INIT(XDS_FEATURE_VHDS)};
 
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct seat *s = mem_new(struct seat);
         arena_init(&s->a);
-        struct envoy_SemanticVersion v = {.major_number = cases[i].major,
-                                          .minor_number = cases[i].minor};
-        struct envoy_BuildVersion b = {.version = &v};
+        struct google_Struct *metadata = pb_struct_new(&s->a, 2);
+        if (cases[i].metadata)
+            pb_struct_put_text(metadata, &s->a, SV("VHDS"), SV("true"));
+        if (cases[i].grpc)
+            pb_struct_put_text(metadata, &s->a, SV("GENERATOR"), SV("grpc"));
         struct envoy_Node node = {.id = SV("sidecar~10.0.1.1~a.books~books.svc.cluster.local"),
-                                  .user_agent_name = sv_of(cases[i].agent),
-                                  .which_user_agent_version_type =
-                                      envoy_Node_user_agent_build_version_tag,
-                                  .user_agent_build_version = &b};
+                                  .metadata = metadata,
+                                  .client_features = {.v = (sv *)features, .n = cases[i].feature}};
         struct ads_client_opts o = {
             .delta = cases[i].delta, .node = &node, .handler = {.update = on_update, .self = s}};
         s->client = ads_client_new(&o);
@@ -562,7 +565,7 @@ static void test_envoy_by_version(void **state)
         ads_client_stream_open(s->client, to_plane, s);
         w->seats[w->n++] = s;
         settle(w);
-        assert_int_equal(s->stream->proxy.vhds, cases[i].want);
+        assert_int_equal(s->stream->proxy.hosts, cases[i].want);
         w->n--;
         leave(s);
     }
@@ -584,7 +587,7 @@ int main(void)
         T(test_hosts_after_an_interruption),
         T(test_hosts_of_a_table_that_returns),
         T(test_hosts_of_two_scopes),
-        T(test_envoy_by_version),
+        T(test_who_takes_hosts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

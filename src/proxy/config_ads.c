@@ -382,7 +382,7 @@ struct config_source *config_ads_new(struct proxy_server *s, const struct envoy_
         return NULL;
     const struct envoy_GrpcService_EnvoyGrpc *t = target(c);
     struct config_ads *a = mem_new(struct config_ads);
-    a->src = (struct config_source){&ops, a};
+    a->src = (struct config_source){&ops, a, is_delta(c)};
     a->s = s;
     a->base_ms = BASE_MS;
     a->max_ms = MAX_MS;

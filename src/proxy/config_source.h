@@ -4,10 +4,11 @@
  *   proxy --subscribe / unsubscribe--> source --update / missing--> proxy (struct config_sink)
  *
  * Listeners, clusters and the name table are subscribed as a whole (empty name), routes, endpoints
- * and secrets by name. The source keeps subscriptions over reconnects. It gives every accepted
- * resource once per change; what it gives twice with equal bytes does no harm. Order between types
- * (clusters before the listeners that name them) is the server's; the proxy warms what is not
- * complete. Thread: main. Both directions may call each other from inside a call. */
+ * and secrets by name, virtual hosts by the name of their route configuration. The source keeps
+ * subscriptions over reconnects. It gives every accepted resource once per change; what it gives
+ * twice with equal bytes does no harm. Order between types (clusters before the listeners that name
+ * them) is the server's; the proxy warms what is not complete. Thread: main. Both directions may
+ * call each other from inside a call. */
 #ifndef WEFT_PROXY_CONFIG_SOURCE_H
 #define WEFT_PROXY_CONFIG_SOURCE_H
 
@@ -22,6 +23,7 @@
     X(EDS, "envoy.config.endpoint.v3.ClusterLoadAssignment", "")                                   \
     X(LDS, "envoy.config.listener.v3.Listener", "listener_manager.lds.")                           \
     X(RDS, "envoy.config.route.v3.RouteConfiguration", "")                                         \
+    X(VHDS, "envoy.config.route.v3.VirtualHost", "")                                               \
     X(SDS, "envoy.extensions.transport_sockets.tls.v3.Secret", "")                                 \
     X(NDS, "istio.networking.nds.v1.NameTable", "")
 enum config_type {
@@ -70,6 +72,7 @@ struct config_source_ops {
 struct config_source {
     const struct config_source_ops *ops;
     void *self;
+    bool has_vhds; /* virtual hosts can be subscribed (delta streams) */
 };
 
 #endif

@@ -459,7 +459,7 @@ static int build_routes(const struct build *b)
         if (rc == 0 && l && (wait == 0 || (l->warm_ms && wait > l->warm_ms)))
             l->warm_ms = wait;
         if (rc == 0)
-            rc = rds_dynamic(rm, m->rds->route_config_name, &b->c->routes, b->err);
+            rc = rds_dynamic(rm, m->rds->route_config_name, m->stat_prefix, &b->c->routes, b->err);
         if (rc < 0)
             error_prefix(b->err, "%s: ", b->x->path);
         break;

@@ -1,14 +1,12 @@
 #include "proxy/rds.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/log.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "base/refcount.h"
 #include "filters/registry.h"
-#include "net/loop.h"
-#include "telemetry/stats.h"
+#include "proxy/rds_int.h"
 #include "upstream/data_source.h"
 #include "upstream/upstream.h"
 
@@ -16,42 +14,7 @@
 
 LOG_COMPONENT(config);
 
-struct rds_manager {
-    struct rds_manager_opts o;
-    struct map dynamic;    /* name -> rds_provider */
-    struct list providers; /* all of them */
-    struct route_table_opts table_opts, static_opts;
-};
-
-#define RDS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                              \
-    COUNTER(P, config_reload)                                                                      \
-    GAUGE(P, config_reload_time_ms)                                                                \
-    COUNTER(P, init_fetch_timeout)                                                                 \
-    COUNTER(P, update_attempt)                                                                     \
-    COUNTER(P, update_empty)                                                                       \
-    COUNTER(P, update_failure)                                                                     \
-    COUNTER(P, update_rejected)                                                                    \
-    COUNTER(P, update_success)                                                                     \
-    GAUGE(P, update_time)                                                                          \
-    GAUGE(P, version)                                                                              \
-    TEXT(P, version_text)
-STAT_GROUP_DECLARE(rds_stats, RDS_STATS);
 STAT_GROUP_DEFINE(rds_stats, RDS_STATS);
-
-struct rds_provider {
-    struct refcount ref;
-    struct rds_manager *m;
-    struct list link;
-    char *name;
-    bool is_static, given_up;
-    struct route_table *table; /* main's */
-    struct list waiting;       /* struct rds_wait */
-    char *version;
-    uint64_t updated_wall_ns;
-    struct stat_group stats;
-    uint32_t n;
-    struct rds_view *views[]; /* views[i] belongs to worker i once it is published */
-};
 
 /* ---- per-filter configuration of routes ---- */
 
@@ -161,13 +124,15 @@ static void set_table(struct rds_provider *p, struct route_table *t, bool publis
 
 /* ---- providers ---- */
 
-static struct rds_provider *provider_new(struct rds_manager *m, sv name)
+static struct rds_provider *provider_new(struct rds_manager *m, sv name, sv stat_prefix)
 {
     struct rds_provider *p = mem_zalloc(sizeof *p + sizeof(struct rds_view *) * m->o.n_workers);
     refcount_init(&p->ref);
     p->m = m;
     p->n = m->o.n_workers;
     p->name = sv_dup(name);
+    p->stat_prefix = sv_dup(stat_prefix);
+    map_init(&p->hosts.by_name);
     list_init(&p->waiting);
     list_push(&m->providers, &p->link);
     return p;
@@ -176,6 +141,7 @@ static struct rds_provider *provider_new(struct rds_manager *m, sv name)
 static void provider_free(struct rds_provider *p)
 {
     struct rds_manager *m = p->m;
+    rds_hosts_leave(p);
     if (!p->is_static && map_get(&m->dynamic, sv_of(p->name)) == p) {
         map_del(&m->dynamic, sv_of(p->name));
         if (m->o.source)
@@ -185,8 +151,11 @@ static void provider_free(struct rds_provider *p)
     for (uint32_t i = 0; i < p->n; i++)
         rds_view_unref(p->views[i]);
     route_table_unref(p->table);
+    route_table_unref(p->base);
+    map_fini(&p->hosts.by_name);
     stat_group_fini(&p->stats);
     free(p->version);
+    free(p->stat_prefix);
     free(p->name);
     free(p);
 }
@@ -230,14 +199,25 @@ int rds_static(struct rds_manager *m, sv packed, const char *path, struct rds_pr
         error_prefix(err, "%s: ", path);
         return rc;
     }
-    struct rds_provider *p = provider_new(m, route_table_name(t));
+    uint64_t ignored;
+    if (route_table_vhds(t, &ignored)) {
+        rc =
+            error_set(err, E_UNSUPPORTED,
+                      "%s.vhds: only route configurations that come over RDS have virtual hosts of "
+                      "their own",
+                      path);
+        route_table_unref(t);
+        return rc;
+    }
+    struct rds_provider *p = provider_new(m, route_table_name(t), (sv){NULL, 0});
     p->is_static = true;
     set_table(p, t, false);
     *out = p;
     return 0;
 }
 
-int rds_dynamic(struct rds_manager *m, sv name, struct rds_provider **out, struct error *err)
+int rds_dynamic(struct rds_manager *m, sv name, sv stat_prefix, struct rds_provider **out,
+                struct error *err)
 {
     if (!m->o.source)
         return error_set(err, E_UNSUPPORTED,
@@ -247,7 +227,7 @@ int rds_dynamic(struct rds_manager *m, sv name, struct rds_provider **out, struc
     if (p) {
         rds_provider_ref(p);
     } else {
-        p = provider_new(m, name);
+        p = provider_new(m, name, stat_prefix);
         map_put(&m->dynamic, name, p);
         m->o.source->ops->subscribe(m->o.source->self, CONFIG_RDS, name);
     }
@@ -286,19 +266,26 @@ void rds_wait_cancel(struct rds_wait *w)
 
 /* ---- from the source ---- */
 
-static void touch_stats(struct rds_provider *p)
+/* Counted as in Envoy: one attempt more than answers. */
+void rds_touch_stats(struct rds_provider *p, struct stat_group *g, const char *middle)
 {
-    if (p->stats.def || !p->m->o.stats)
+    if (g->def || !p->m->o.stats)
         return;
     char text[512];
-    snprintf(text, sizeof text, "rds.%s.", p->name);
-    struct stat_label label = {SV("envoy.rds_route_config"), sv_of(p->name)};
+    snprintf(text, sizeof text, "http.%s.rds.%s%s.", p->stat_prefix, middle, p->name);
+    struct stat_label labels[] = {
+        {SV("envoy.http_conn_manager_prefix"), sv_of(p->stat_prefix)},
+        {SV("envoy.rds_route_config"), sv_of(p->name)},
+    };
     struct stats_scope *sc = stats_scope_get(
         p->m->o.stats,
-        &(struct stats_scope_spec){
-            .prefix = sv_of(text), .family = SV("rds."), .labels = &label, .n_labels = 1});
-    stat_group_init(&p->stats, &rds_stats_def, sc);
+        &(struct stats_scope_spec){.prefix = sv_of(text),
+                                   .family = *middle ? SV("http.rds.vhds.") : SV("http.rds."),
+                                   .labels = labels,
+                                   .n_labels = 2});
+    stat_group_init(g, &rds_stats_def, sc);
     stats_scope_unref(sc);
+    stat_inc(g, rds_stats_update_attempt);
 }
 
 static void count_version(struct rds_provider *p, sv version)
@@ -308,10 +295,32 @@ static void count_version(struct rds_provider *p, sv version)
     if (!p->stats.def)
         return;
     stat_inc(&p->stats, rds_stats_update_success);
-    stat_inc(&p->stats, rds_stats_config_reload);
-    stat_gauge_set(&p->stats, rds_stats_update_time, p->updated_wall_ns / 1000000u);
-    stat_gauge_set(&p->stats, rds_stats_config_reload_time_ms, p->updated_wall_ns / 1000000u);
+    stat_gauge_set(&p->stats, rds_stats_update_time, loop_wall_ns(p->m->o.main) / 1000000u);
     stat_text_set(&p->stats, rds_stats_version_text, version);
+}
+
+void rds_publish(struct rds_provider *p, struct route_table *t)
+{
+    set_table(p, t, true);
+    if (p->stats.def) {
+        stat_inc(&p->stats, rds_stats_config_reload);
+        stat_gauge_set(&p->stats, rds_stats_config_reload_time_ms, p->updated_wall_ns / 1000000u);
+    }
+    wake(p);
+}
+
+/* Takes over the reference. */
+static int use(struct rds_provider *p, struct route_table *t, struct error *err)
+{
+    uint64_t ignored;
+    if (route_table_vhds(t, &ignored))
+        return rds_hosts_take(p, t, err);
+    rds_hosts_leave(p);
+    route_table_unref(p->base);
+    p->base = t;
+    route_table_ref(t);
+    rds_publish(p, t);
+    return 0;
 }
 
 int rds_update(struct rds_manager *m, const struct config_resource *r, struct error *err)
@@ -319,10 +328,10 @@ int rds_update(struct rds_manager *m, const struct config_resource *r, struct er
     struct rds_provider *p = map_get(&m->dynamic, r->name);
     if (!p)
         return 0; /* nobody needs it any more: it crossed our unsubscription */
-    touch_stats(p);
+    rds_touch_stats(p, &p->stats, "");
     if (p->stats.def)
         stat_inc(&p->stats, rds_stats_update_attempt);
-    if (p->table && sv_eq(route_table_packed(p->table), r->packed)) {
+    if (p->base && sv_eq(route_table_packed(p->base), r->packed)) {
         free(p->version);
         p->version = sv_dup(r->version);
         return 0;
@@ -333,25 +342,25 @@ int rds_update(struct rds_manager *m, const struct config_resource *r, struct er
         rc = error_set(err, E_INVALID, "route configuration '%.*s' came under the name '%.*s'",
                        SV_ARG(route_table_name(t)), SV_ARG(r->name));
         route_table_unref(t);
+    } else if (rc == 0) {
+        rc = use(p, t, err);
     }
     if (rc < 0) {
         if (p->stats.def)
             stat_inc(&p->stats, rds_stats_update_rejected);
         return rc;
     }
-    set_table(p, t, true);
     count_version(p, r->version);
     log_debug(&log_config, "rds: applied name=%s version=%s", p->name, p->version);
-    wake(p);
     return 0;
 }
 
 void rds_missing(struct rds_manager *m, sv name)
 {
     struct rds_provider *p = map_get(&m->dynamic, name);
-    if (!p || p->table)
+    if (!p || p->base)
         return;
-    touch_stats(p);
+    rds_touch_stats(p, &p->stats, "");
     if (p->stats.def)
         stat_inc(&p->stats, rds_stats_init_fetch_timeout);
     p->given_up = true;
@@ -359,14 +368,13 @@ void rds_missing(struct rds_manager *m, sv name)
 }
 
 void rds_each(struct rds_manager *m,
-              void (*fn)(void *arg, sv name, sv packed, bool is_static, sv version,
-                         uint64_t updated_wall_ns),
+              void (*fn)(void *arg, sv name, const struct route_table *t, bool is_static,
+                         sv version, uint64_t updated_wall_ns),
               void *arg)
 {
     list_each (it, &m->providers) {
         struct rds_provider *p = container_of(it, struct rds_provider, link);
         if (p->table)
-            fn(arg, sv_of(p->name), route_table_packed(p->table), p->is_static, sv_of(p->version),
-               p->updated_wall_ns);
+            fn(arg, sv_of(p->name), p->table, p->is_static, sv_of(p->version), p->updated_wall_ns);
     }
 }

@@ -43,8 +43,9 @@ void rds_manager_set_source(struct rds_manager *m, const struct config_source *s
 /* A route table that stands in the listener. One reference for the caller. `path` for errors. */
 int rds_static(struct rds_manager *m, sv packed, const char *path, struct rds_provider **out,
                struct error *err) MUST_CHECK;
-/* By name. Subscribes when nobody did. */
-int rds_dynamic(struct rds_manager *m, sv name, struct rds_provider **out,
+/* By name. Subscribes when nobody did. stat_prefix: of the connection manager; the first one's
+ * stands in the names of the counters, as in Envoy. */
+int rds_dynamic(struct rds_manager *m, sv name, sv stat_prefix, struct rds_provider **out,
                 struct error *err) MUST_CHECK;
 void rds_provider_ref(struct rds_provider *p);
 void rds_provider_unref(struct rds_provider *p); /* any thread; NULL is fine */
@@ -64,12 +65,16 @@ void rds_wait_cancel(struct rds_wait *w);
 int rds_update(struct rds_manager *m, const struct config_resource *r,
                struct error *err) MUST_CHECK;
 void rds_missing(struct rds_manager *m, sv name);
+/* A response of VHDS: virtual hosts "TABLE/HOST" of all tables, each taken or refused by itself;
+ * what is taken comes into force at one moment. A domain may go from one host to another within a
+ * response. A removed name that is the table's own says that it has none. */
+void rds_hosts_update(struct rds_manager *m, struct config_update *u);
 /* A removal keeps the table in force (Envoy ignores RDS removals); counted. */
 
 /* For config_dump: every table in force. */
 void rds_each(struct rds_manager *m,
-              void (*fn)(void *arg, sv name, sv packed, bool is_static, sv version,
-                         uint64_t updated_wall_ns),
+              void (*fn)(void *arg, sv name, const struct route_table *t, bool is_static,
+                         sv version, uint64_t updated_wall_ns),
               void *arg);
 
 /* ---- worker ---- */

@@ -19,6 +19,7 @@
 #include "proxy/log_hooks.h"
 #include "proxy/rds.h"
 #include "proxy/server_private.h"
+#include "xds/xds_type.h"
 #include "telemetry/access_log_file.h"
 #include "upstream/tls_options.h"
 
@@ -82,6 +83,11 @@ const struct envoy_Node *proxy_server_node_message(struct proxy_server *s)
     n->user_agent_name = SV("weft");
     n->which_user_agent_version_type = envoy_Node_user_agent_version_tag;
     n->user_agent_version = SV(WEFT_VERSION);
+    sv *features = arena_array(&s->arena, sv, n->client_features.n + 1);
+    for (uint32_t i = 0; i < n->client_features.n; i++)
+        features[i] = n->client_features.v[i];
+    features[n->client_features.n++] = SV(XDS_FEATURE_VHDS);
+    n->client_features.v = features;
     return n;
 }
 

@@ -129,11 +129,14 @@ static void on_update(void *self, struct config_update *u)
     bool refused = false;
     if (s->stopped)
         return;
+    if (u->type == CONFIG_VHDS)
+        rds_hosts_update(s->rds, u);
     for (uint32_t i = 0; i < u->n_removed; i++)
         take_away(s, u->type, u->removed[i]);
     for (uint32_t i = 0; i < u->n; i++) {
         struct config_resource *r = &u->v[i];
-        if (apply(s, u->type, r, &r->refused) == 0) {
+        int rc = u->type == CONFIG_VHDS ? r->refused.code : apply(s, u->type, r, &r->refused);
+        if (rc == 0) {
             r->refused = (struct error){0};
             continue;
         }

@@ -49,7 +49,7 @@ struct route_table_opts {
     /* Reads files that direct responses name (DataSource.filename), on main. NULL: refused by name.
      */
     int (*read_file)(void *arg, sv path, struct arena *a, sv *out, struct error *err);
-    /* Strictness of the source; NULL: strict. Used during route_table_build only. */
+    /* Strictness of the source; NULL: strict. Used during the call only. */
     const struct pb_opts *pb;
 };
 
@@ -60,10 +60,32 @@ int route_table_build(sv packed, const struct route_table_opts *o, struct route_
 void route_table_ref(struct route_table *t);
 void route_table_unref(struct route_table *t); /* NULL is fine */
 sv route_table_name(const struct route_table *t);
-sv route_table_packed(const struct route_table *t); /* for config_dump */
+/* The configuration as it came, without what came on its own. */
+sv route_table_packed(const struct route_table *t);
+/* The same with all virtual hosts, for config_dump. */
+sv route_table_whole(const struct route_table *t, struct arena *a);
 uint32_t route_table_vhosts(const struct route_table *t);
 /* Virtual hosts whose runtime form exists (tests, memory accounting). */
 uint32_t route_table_built_vhosts(const struct route_table *t);
+/* ---- virtual hosts that come on their own (VHDS) ----
+ * A configuration may say that (more of) its virtual hosts come as resources. Each is checked when
+ * it comes; a table is then put together from the configuration's own hosts and these. Tables share
+ * them by reference, with what was built of them: a change costs the index and what changed. */
+
+/* The configuration refers to VHDS; *wait_ms: its initial_fetch_timeout, 0: none. */
+bool route_table_vhds(const struct route_table *t, uint64_t *wait_ms);
+struct route_hosts;
+/* One virtual host, packed (copied), checked against the configuration of `base`. name is the
+ * resource's. Errors start with the field's path. */
+int route_hosts_build(const struct route_table *base, sv name, sv packed, const struct pb_opts *pb,
+                      struct route_hosts **out, struct error *err) MUST_CHECK;
+void route_hosts_unref(struct route_hosts *h); /* NULL is fine */
+sv route_hosts_packed(const struct route_hosts *h);
+/* `base` with these virtual hosts, all built against it; takes no reference of the caller's. A
+ * domain that two of them have is an error, and *culprit the later one of them. */
+int route_table_extend(const struct route_table *base, struct route_hosts *const *v, uint32_t n,
+                       struct route_table **out, uint32_t *culprit, struct error *err) MUST_CHECK;
+
 /* Calls fn for every cluster named anywhere (route, weighted, mirror), also several times. */
 void route_table_each_cluster(const struct route_table *t, void (*fn)(void *arg, sv cluster),
                               void *arg);
@@ -188,7 +210,6 @@ int route_custom_tags_check(const struct envoy_CustomTag *const *v, uint32_t n, 
 /* One virtual host, built. */
 struct route_vhost {
     sv name;
-    const struct route_table *table;
     bool include_attempt_count, include_attempt_count_in_response, include_is_timeout_retry;
     uint8_t require_tls; /* envoy_VirtualHost_TlsRequirementType */
     const struct route_ops *ops;

@@ -43,9 +43,9 @@ static int substitute(struct route_builder *b, const struct envoy_RegexMatchAndS
 
 int route_cluster_check(struct route_builder *b, sv name, const char *field)
 {
-    const struct route_table *t = b->t;
-    if (!b->checking || !t->check_clusters || !t->opts.cluster_known ||
-        t->opts.cluster_known(t->opts.arg, name))
+    const struct route_head *h = b->h;
+    if (!b->checking || !h->check_clusters || !h->opts.cluster_known ||
+        h->opts.cluster_known(h->opts.arg, name))
         return 0;
     return error_set(b->err, E_NOT_FOUND, "%s: unknown cluster '%.*s'", field, SV_ARG(name));
 }
@@ -328,19 +328,19 @@ static int build_redirect(struct route_builder *b, const struct envoy_RedirectAc
 static int read_body(struct route_builder *b, const void *arg, struct route_kept *out)
 {
     const struct envoy_DataSource *m = arg;
-    const struct route_table_opts *o = &b->t->opts;
+    const struct route_table_opts *o = &b->h->opts;
     if (m->which_specifier == envoy_DataSource_environment_variable_tag) {
         const char *v = getenv(arena_cstr(b->tmp, m->environment_variable));
         if (!v)
             return error_set(b->err, E_NOT_FOUND,
                              ".environment_variable: '%.*s' is not set in the environment",
                              SV_ARG(m->environment_variable));
-        out->text = arena_sv(&b->t->arena, sv_of(v));
+        out->text = arena_sv(&b->keep->arena, sv_of(v));
         return 0;
     }
     if (!o->read_file)
         return error_set(b->err, E_UNSUPPORTED, ".filename: is not supported here");
-    int rc = o->read_file(o->arg, m->filename, &b->t->arena, &out->text, b->err);
+    int rc = o->read_file(o->arg, m->filename, &b->keep->arena, &out->text, b->err);
     if (rc != 0)
         error_prefix(b->err, ".filename: ");
     return rc;
@@ -407,9 +407,9 @@ static int build_direct(struct route_builder *b, const struct envoy_DirectRespon
             error_prefix(b->err, ".body");
             return rc;
         }
-        if (out->body.n > b->t->max_body)
+        if (out->body.n > b->h->max_body)
             return error_set(b->err, E_LIMIT, ".body: has %zu bytes, the maximum is %u",
-                             out->body.n, b->t->max_body);
+                             out->body.n, b->h->max_body);
     }
     if (m->body_format) {
         rc = build_body_format(b, m->body_format, out);

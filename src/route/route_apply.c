@@ -13,8 +13,8 @@ static uint32_t ops_in_order(const struct route_match *m, const struct route_ops
         return 0;
     const struct route_ops *route = m->route ? m->route->ops : NULL;
     const struct route_ops *vhost = m->vhost ? m->vhost->ops : NULL;
-    const struct route_ops *table = m->table ? m->table->ops : NULL;
-    bool reverse = m->table && m->table->most_specific_wins;
+    const struct route_ops *table = m->table ? m->table->head->ops : NULL;
+    bool reverse = m->table && m->table->head->most_specific_wins;
     if (m->weight && m->weight->ops)
         out[n++] = m->weight->ops;
     const struct route_ops *levels[3] = {reverse ? table : route, vhost, reverse ? route : table};

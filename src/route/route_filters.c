@@ -10,10 +10,10 @@ struct make_arg {
 static int make_config(struct route_builder *b, const void *arg, struct route_kept *out)
 {
     const struct make_arg *m = arg;
-    const struct route_table_opts *o = &b->t->opts;
+    const struct route_table_opts *o = &b->h->opts;
     if (!o->filter_config)
         return error_set(b->err, E_UNSUPPORTED, ": no filter takes a configuration here");
-    return o->filter_config(o->arg, m->name, m->any, &b->t->arena, &out->obj, b->err);
+    return o->filter_config(o->arg, m->name, m->any, &b->keep->arena, &out->obj, b->err);
 }
 
 static bool is_wrapper(const struct google_Any *any)
@@ -31,7 +31,7 @@ static int build_entry(struct route_builder *b, const struct route_filter_msg *m
         return error_set(b->err, E_INVALID, ": has no value");
     if (is_wrapper(any)) {
         void *w = NULL;
-        struct pb_opts o = {.allow_unknown = b->t->allow_unknown || !b->checking};
+        struct pb_opts o = {.allow_unknown = b->h->allow_unknown || !b->checking};
         int rc = pb_any_unpack(any, &envoy_FilterConfig_pb, b->tmp, &o, &w, b->err);
         if (rc != 0) {
             error_prefix(b->err, ": ");
@@ -94,7 +94,7 @@ static unsigned levels(const struct route_match *m, const struct route_filter_co
     if (m->vhost)
         out[n++] = m->vhost->filters;
     if (m->table)
-        out[n++] = m->table->filters;
+        out[n++] = m->table->head->filters;
     return n;
 }
 

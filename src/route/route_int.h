@@ -4,10 +4,18 @@
  * at hand (".match.headers[2].name: …"); whoever called puts its own part in front with
  * error_prefix, so that a path costs nothing as long as all is well.
  *
- * A virtual host is built twice from the same bytes: once to check it when the table is built, on
- * main, into an arena that is dropped; and again at its first match, on a worker. What must be made
- * on main only (parsed filter configs, files) is made in the first pass and kept in the table, in
- * the order in which the builders ask for it: route_keep() stores it, or gives it back. */
+ *   route_table ──> route_head                 what stands around the virtual hosts
+ *       │ index ──> slots of
+ *       └────────> route_hosts, route_hosts …  one for the virtual hosts that stand in the
+ *                                              configuration, one for each that came on its own
+ *
+ * All three are counted: a table that replaces another one shares its head and the virtual hosts
+ * that did not change, also in their built form, so that only the index is made anew.
+ *
+ * A virtual host is built twice from the same bytes: once to check it when it comes, on main, into
+ * an arena that is dropped; and again at its first match, on a worker. What must be made on main
+ * only (parsed filter configs, files) is made in the first pass and kept beside the bytes, in the
+ * order in which the builders ask for it: route_keep() stores it, or gives it back. */
 #ifndef WEFT_ROUTE_ROUTE_INT_H
 #define WEFT_ROUTE_ROUTE_INT_H
 
@@ -116,6 +124,7 @@ struct route_hash {
 struct route_vhost_slot {
     sv packed;
     _Atomic(struct route_vhost_built *) built;
+    struct route_hosts *of;
     uint32_t kept_from; /* first of its kept objects */
 };
 struct route_vhost_built {
@@ -132,41 +141,68 @@ struct route_defaults {
     uint64_t body_limit;
 };
 
-struct route_table {
-    struct refcount ref;
+/* What was made on main and is given back to workers. */
+struct route_keeper {
     struct arena arena;
-    sv packed, name;
+    struct route_kept {
+        const void *obj;
+        sv text;
+    } * v;
+    uint32_t n, cap;
+};
+
+struct route_head {
+    struct refcount ref;
+    struct route_keeper keep;
+    sv name;
     struct route_table_opts opts;
     bool allow_unknown;
     bool most_specific_wins, ignore_port, ignore_path_params, check_clusters;
+    bool vhds;
+    uint64_t vhds_wait_ms;
     uint32_t max_body;
     const struct route_ops *ops;
     const struct route_filter_config *filters;
     const struct envoy_Metadata *metadata;
     struct route_defaults defaults;
-    struct route_vhost_slot *vhosts;
-    uint32_t n_vhosts;
-    struct route_index index;
     pthread_mutex_t build_lock; /* one builder at a time */
-    _Atomic uint32_t n_built;
-    struct route_kept {
-        const void *obj;
-        sv text;
-    } * kept;
-    uint32_t n_kept, kept_cap;
     /* For require_tls: "https://" with the same host and path. */
     struct route https_route;
     struct route_rewrite https_rewrite;
 };
 
+/* One allocation with its slots and bytes. */
+struct route_hosts {
+    struct refcount ref;
+    struct route_head *head; /* a reference */
+    struct route_keeper keep;
+    sv packed;
+    uint32_t n;
+    struct route_vhost_slot slots[];
+};
+
+struct route_table {
+    struct refcount ref;
+    struct route_head *head;    /* a reference */
+    struct arena arena;         /* domains that were not lower case */
+    struct route_hosts **hosts; /* references; the first: what stands in the configuration */
+    uint32_t n_hosts;
+    struct route_vhost_slot **vhosts; /* all of them, by their number in the index */
+    uint32_t n_vhosts;
+    struct route_index index;
+};
+
 struct route_builder {
-    struct route_table *t;
+    const struct route_head *h;
+    struct route_keeper *keep;
     struct arena *a;   /* results */
     struct arena *tmp; /* decoded messages */
     struct error *err;
-    bool checking;  /* first pass: make and keep; second pass: give back */
-    uint32_t kept;  /* number of the next kept object */
-    uint32_t vhost; /* first pass: which one, for reports of unknown fields */
+    bool checking;            /* first pass: make and keep; second pass: give back */
+    uint32_t kept;            /* number of the next kept object */
+    const struct pb_opts *pb; /* first pass: strictness */
+    uint32_t vhost;           /* which one, or */
+    sv host;                  /* its resource's name, for reports of unknown fields */
     struct route_defaults defaults;
 };
 
@@ -221,6 +257,19 @@ int route_filters_build(struct route_builder *b, const struct route_filter_msg *
 #define ROUTE_FILTERS(m)                                                                           \
     (const struct route_filter_msg *const *)(const void *)(m)->typed_per_filter_config.v,          \
         (m)->typed_per_filter_config.n
+
+/* route_hosts.c: the virtual hosts that stand in a packed RouteConfiguration, checked. */
+int route_hosts_inline(struct route_head *h, sv packed, const struct pb_opts *pb,
+                       struct route_hosts **out, struct error *err) MUST_CHECK;
+const struct route_vhost *route_slot_vhost(struct route_vhost_slot *slot);
+/* Takes one field off packed bytes; *value gets its bytes when it is length-delimited, else
+ * p == NULL. False when they are no protobuf. */
+bool route_next_field(sv *v, uint32_t *number, sv *value);
+/* The last value of a string field. */
+sv route_string_field(sv packed, uint32_t field);
+/* Of RouteConfiguration and VirtualHost. */
+enum { ROUTE_NAME_FIELD = 1, ROUTE_VHOSTS_FIELD = 2, ROUTE_DOMAINS_FIELD = 2 };
+void route_head_unref(struct route_head *h);
 
 /* What must be made on main only. First pass: calls make() and keeps; second: gives back. */
 typedef int (*route_make_fn)(struct route_builder *b, const void *arg, struct route_kept *out);

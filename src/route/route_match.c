@@ -278,14 +278,14 @@ enum route_action route_table_match(const struct route_table *t, const struct ht
         return ROUTE_NONE;
     out->vhost = v;
     if (v->require_tls && needs_https(v, head, ctx)) {
-        out->route = &t->https_route;
+        out->route = &t->head->https_route;
         out->https_only = true;
         if (ctx->trail)
             strbuf_add_c(ctx->trail, "the virtual host requires TLS: redirects to https\n");
         return out->action = ROUTE_REDIRECT;
     }
     sv path = path_only(head->path);
-    if (t->ignore_path_params)
+    if (t->head->ignore_path_params)
         path = sv_first(path, sv_find(path, ';') >= 0 ? (size_t)sv_find(path, ';') : path.n);
     for (uint32_t i = 0; i < v->n_routes; i++) {
         const struct route *r = &v->routes[i];

@@ -31,7 +31,7 @@ static int build_vclusters(struct route_builder *b, const struct envoy_VirtualHo
 /* What routes inherit. */
 static int build_defaults(struct route_builder *b, const struct envoy_VirtualHost *m)
 {
-    b->defaults = b->t->defaults;
+    b->defaults = b->h->defaults;
     int rc = route_retry_build(b, m->retry_policy, &b->defaults.retry);
     if (rc == 0)
         rc = route_hedge_check(b, m->hedge_policy);
@@ -85,17 +85,20 @@ static int build_routes(struct route_builder *b, const struct envoy_VirtualHost 
 static void report_unknown(void *arg, const char *path)
 {
     const struct route_builder *b = arg;
-    const struct pb_opts *o = b->t->opts.pb;
+    const struct pb_opts *o = b->pb;
     char full[1024];
-    snprintf(full, sizeof(full), "route_config '%.*s': virtual_hosts[%u].%s", SV_ARG(b->t->name),
-             b->vhost, path);
+    if (b->host.n)
+        snprintf(full, sizeof(full), "virtual_host '%.*s': %s", SV_ARG(b->host), path);
+    else
+        snprintf(full, sizeof(full), "route_config '%.*s': virtual_hosts[%u].%s",
+                 SV_ARG(b->h->name), b->vhost, path);
     o->on_unknown(o->arg, full);
 }
 
 static struct pb_opts decode_opts(struct route_builder *b)
 {
-    struct pb_opts o = {.allow_unknown = b->t->allow_unknown || !b->checking};
-    if (b->checking && b->t->opts.pb && b->t->opts.pb->on_unknown) {
+    struct pb_opts o = {.allow_unknown = b->h->allow_unknown || !b->checking};
+    if (b->checking && b->pb && b->pb->on_unknown) {
         o.on_unknown = report_unknown;
         o.arg = b;
     }
@@ -112,7 +115,6 @@ int route_vhost_build(struct route_builder *b, sv packed, struct route_vhost *ou
         return rc;
     }
     const struct envoy_VirtualHost *m = decoded;
-    out->table = b->t;
     out->name = m->name;
     out->include_attempt_count = m->include_request_attempt_count;
     out->include_attempt_count_in_response = m->include_attempt_count_in_response;

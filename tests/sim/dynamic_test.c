@@ -205,10 +205,17 @@ static void bad_routes_leave_the_good_ones(void **state)
                                 "{name: r1, virtual_hosts: [{name: v, domains: [\"*\"], routes: "
                                 "[{match: {safe_regex: {regex: \"(\"}}, route: {cluster: b2}}]}]}"),
                            "regex"));
+<<<<<<< HEAD:tests/sim/dynamic_test.c
     stage_run(&s, 5);
     expect(&s, "x-port: 9001");
     assert_int_equal(stage_stat(&s, "rds.r1.update_rejected"), 1);
     down(&s, &f);
+=======
+    world_run(&w, 5);
+    expect(&w, "x-port: 9001");
+    assert_int_equal(world_stat(&w, "http.t.rds.r1.update_rejected"), 1);
+    down(&w, &f);
+>>>>>>> 44318ef (proxy, route: virtual hosts over VHDS; tables share their virtual hosts, also the built ones, by reference):src/proxy/dynamic_test.c
 }
 
 static void bad_listeners_leave_the_good_one(void **state)

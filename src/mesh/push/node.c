@@ -126,26 +126,20 @@ static int check_identity(struct push_stream *s, struct error *err)
     return 0;
 }
 
-/* Envoy takes virtual hosts over ADS as of some version; 1.40 is the one that tests run against. */
-#define ENVOY_MAJOR 1
-#define ENVOY_MINOR 40
-
-static bool takes_hosts(const struct push_stream *s, const struct envoy_Node *node)
+/* weft-proxy says that it takes virtual hosts on their own. An Envoy (1.40 does) has to be told to
+ * by its node metadata, VHDS: "true": its virtual hosts have other names then (see
+ * docs/decisions/0005-virtual-hosts.md). */
+static void read_hosts(struct push_stream *s, const struct envoy_Node *node)
 {
-    const struct envoy_BuildVersion *b =
-        node->which_user_agent_version_type == envoy_Node_user_agent_build_version_tag
-            ? node->user_agent_build_version
-            : NULL;
-
+    s->proxy.hosts = TRANSLATE_HOSTS_INSIDE;
     if (!s->delta || s->proxy.grpc)
-        return false;
+        return;
+    if (sv_eq_c(meta_text(s, node, "VHDS"), "true"))
+        s->proxy.hosts = TRANSLATE_HOSTS_ENVOY;
     for (uint32_t i = 0; i < node->client_features.n; i++) {
         if (sv_eq_c(node->client_features.v[i], XDS_FEATURE_VHDS))
-            return true;
+            s->proxy.hosts = TRANSLATE_HOSTS_APART;
     }
-    return sv_eq_c(node->user_agent_name, "envoy") && b && b->version &&
-           (b->version->major_number > ENVOY_MAJOR ||
-            (b->version->major_number == ENVOY_MAJOR && b->version->minor_number >= ENVOY_MINOR));
 }
 
 int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct error *err)
@@ -179,7 +173,7 @@ int push_node_read(struct push_stream *s, const struct envoy_Node *node, struct 
     rc = read_generator(s, node, err);
     if (rc)
         return rc;
-    s->proxy.vhds = takes_hosts(s, node);
+    read_hosts(s, node);
     uint64_t port;
     if (sv_to_u64(meta_text(s, node, "ENVOY_OUTBOUND_PORT"), &port) == 0 && port < 65536)
         s->proxy.outbound_port = (uint16_t)port;

@@ -121,7 +121,7 @@ static void put_hosts(struct push_scope *c, uint32_t id, struct own_list now)
 static struct xds_blob *make_named(struct push_scope *c, enum xds_type t, uint32_t id, sv name)
 {
     const struct push *p = c->push;
-    bool apart = t == XDS_RDS && c->view.vhds;
+    bool apart = t == XDS_RDS && c->view.hosts != TRANSLATE_HOSTS_INSIDE;
     struct hosts_made hosts = {.c = c};
     struct xds_blob *b = NULL;
     struct arena a;
@@ -284,7 +284,7 @@ static sv key_of(const struct push_stream *s, struct strbuf *out)
     const struct translate_proxy *p = &s->proxy;
 
     strbuf_addf(out, "%.*s,%u,%d%d%d%d,%.*s/%.*s/%.*s,%.*s", SV_ARG(p->ns), p->outbound_port,
-                p->dns_capture, p->weft, p->grpc, p->vhds, SV_ARG(p->region), SV_ARG(p->zone),
+                p->dns_capture, p->weft, p->grpc, p->hosts, SV_ARG(p->region), SV_ARG(p->zone),
                 SV_ARG(p->sub_zone), SV_ARG(p->network));
     for (uint32_t i = 0; i < s->proxy.labels.n; i++) {
         const struct model_label *l = &s->proxy.labels.v[i];
@@ -316,7 +316,7 @@ static struct push_scope *scope_new(const struct push_stream *s, sv key)
                                        .dns_capture = s->proxy.dns_capture,
                                        .grpc = s->proxy.grpc,
                                        .weft = s->proxy.weft,
-                                       .vhds = s->proxy.vhds};
+                                       .hosts = s->proxy.hosts};
     if (traced(s)) {
         c->view.cluster = arena_sv(&c->arena, s->proxy.cluster);
         c->view.canonical_service = arena_sv(&c->arena, s->proxy.canonical_service);

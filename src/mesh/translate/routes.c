@@ -271,8 +271,10 @@ bool translate_routes_apart(const struct translate *t, const struct model *m,
         return false;
     for (uint32_t i = 0; i < hosts.n; i++) {
         struct envoy_VirtualHost v = *hosts.v[i];
-        v.name = arena_printf(a, "%.*s/%.*s", SV_ARG(name), SV_ARG(v.name));
-        build_emit(&b, v.name, &envoy_VirtualHost_pb, &v);
+        sv resource = arena_printf(a, "%.*s/%.*s", SV_ARG(name), SV_ARG(v.name));
+        if (p->hosts == TRANSLATE_HOSTS_ENVOY)
+            v.name = resource;
+        build_emit(&b, resource, &envoy_VirtualHost_pb, &v);
     }
     *packed = pack_table(&b, &rc);
     return true;

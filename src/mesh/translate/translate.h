@@ -44,7 +44,9 @@ struct translate_proxy {
     bool weft; /* a weft-proxy: it has Istio's own filters, which a stock Envoy lacks */
     /* What spans say of it; the first is the service's name in them. */
     sv cluster, canonical_service, canonical_revision, cluster_id, mesh_id;
-    bool vhds; /* takes virtual hosts as resources of their own: translate_routes_apart() */
+    /* Virtual hosts inside their route configuration, or as resources of their own; the latter for
+     * Envoy, too, which removes a virtual host only if it is called as its resource is. */
+    enum { TRANSLATE_HOSTS_INSIDE, TRANSLATE_HOSTS_APART, TRANSLATE_HOSTS_ENVOY } hosts;
 };
 
 /* Mesh-wide settings. */
@@ -89,9 +91,8 @@ bool translate_endpoints(const struct translate *t, const struct model *m,
 /* "80" or "host:port" -> packed RouteConfiguration; false when there is no such listener. */
 bool translate_routes(const struct translate *t, const struct model *m,
                       const struct translate_proxy *p, sv name, struct arena *a, sv *packed);
-/* The same with its virtual hosts apart: *packed refers to VHDS for them, and emit gets each as
- * "TABLE/HOST", which is also the virtual host's name: Envoy removes a virtual host only if it is
- * called as its resource is. */
+/* The same with its virtual hosts apart (p->hosts): *packed refers to VHDS for them, and emit gets
+ * each as "TABLE/HOST". */
 bool translate_routes_apart(const struct translate *t, const struct model *m,
                             const struct translate_proxy *p, sv name, struct arena *a,
                             translate_emit emit, void *arg, sv *packed);

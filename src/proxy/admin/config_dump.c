@@ -316,14 +316,15 @@ static void dump_listeners(struct dump *d)
 
 /* ---- routes ---- */
 
-static void one_route(void *arg, sv name, sv packed, bool is_static, sv version,
+static void one_route(void *arg, sv name, const struct route_table *t, bool is_static, sv version,
                       uint64_t updated_wall_ns)
 {
     struct listeners *l = arg;
     struct dump *d = l->d;
     if (!wanted(d, name))
         return;
-    const struct google_Any *any = any_of(d, "envoy.config.route.v3.RouteConfiguration", packed);
+    const struct google_Any *any =
+        any_of(d, "envoy.config.route.v3.RouteConfiguration", route_table_whole(t, d->a));
     if (is_static) {
         struct envoy_RoutesConfigDump_StaticRouteConfig *m =
             arena_new(d->a, struct envoy_RoutesConfigDump_StaticRouteConfig);

@@ -1,0 +1,75 @@
+/* Between rds.c (route configurations) and rds_hosts.c (virtual hosts that come on their own).
+ * Private.
+ *
+ *   RDS  ----> base ---no vhds----------------------------> table (in force)
+ *   VHDS ----> hosts: name -> checked against base --extend--^
+ *
+ * A base that refers to VHDS is not used before its first virtual hosts came, or the time for them
+ * is over; until then the table before it stays. Thread: main. */
+#ifndef WEFT_PROXY_RDS_INT_H
+#define WEFT_PROXY_RDS_INT_H
+
+#include "base/map.h"
+#include "base/refcount.h"
+#include "net/loop.h"
+#include "proxy/rds.h"
+#include "telemetry/stats.h"
+
+struct rds_manager {
+    struct rds_manager_opts o;
+    struct map dynamic;    /* name -> rds_provider */
+    struct list providers; /* all of them */
+    struct route_table_opts table_opts, static_opts;
+};
+
+#define RDS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                              \
+    COUNTER(P, config_reload)                                                                      \
+    GAUGE(P, config_reload_time_ms)                                                                \
+    COUNTER(P, init_fetch_timeout)                                                                 \
+    COUNTER(P, update_attempt)                                                                     \
+    COUNTER(P, update_empty)                                                                       \
+    COUNTER(P, update_failure)                                                                     \
+    COUNTER(P, update_rejected)                                                                    \
+    COUNTER(P, update_success)                                                                     \
+    GAUGE(P, update_time)                                                                          \
+    GAUGE(P, version)                                                                              \
+    TEXT(P, version_text)
+STAT_GROUP_DECLARE(rds_stats, RDS_STATS);
+
+struct rds_hosts {
+    bool subscribed;
+    bool came;          /* an answer, or the time for it is over */
+    struct map by_name; /* resource's name -> struct route_hosts, a reference each */
+    struct timer wait;
+    struct stat_group stats;
+};
+
+struct rds_provider {
+    struct refcount ref;
+    struct rds_manager *m;
+    struct list link;
+    char *name, *stat_prefix;
+    bool is_static, given_up;
+    struct route_table *table; /* main's: in force */
+    struct route_table *base;  /* what RDS said last; virtual hosts on their own come to it */
+    struct rds_hosts hosts;
+    struct list waiting; /* struct rds_wait */
+    char *version;
+    uint64_t updated_wall_ns;
+    struct stat_group stats;
+    uint32_t n;
+    struct rds_view *views[]; /* views[i] belongs to worker i once it is published */
+};
+
+/* ---- rds.c ---- */
+/* Puts the table in force (takes over the reference) and tells who waits. */
+void rds_publish(struct rds_provider *p, struct route_table *t);
+void rds_touch_stats(struct rds_provider *p, struct stat_group *g, const char *middle);
+
+/* ---- rds_hosts.c ---- */
+/* The new base (its reference is taken over) refers to VHDS; on failure nothing changed. */
+int rds_hosts_take(struct rds_provider *p, struct route_table *base, struct error *err) MUST_CHECK;
+/* It does not, or the provider ends. */
+void rds_hosts_leave(struct rds_provider *p);
+
+#endif
