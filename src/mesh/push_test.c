@@ -236,7 +236,7 @@ static void test_traced_ones_share_with_replicas(void **state)
     struct world *w = begin(state);
     struct seat *a = join(w, "10.0.1.1", "books", "a"), *b = join(w, "10.0.1.2", "books", "b");
     struct seat *c = join(w, "10.0.1.3", "books", "a");
-    struct seat *g = join_as(w, "10.0.1.4", "books", "g", true);
+    struct seat *g = join_as(w, "10.0.1.4", "books", "g", true, false);
 
     assert_int_equal(map_len(&w->push->scopes), 3);
     assert_ptr_not_equal(a->stream->scope, b->stream->scope);

@@ -283,6 +283,8 @@ static void on_patience(struct timer *t)
     struct listener *l = container_of(t, struct listener, patience);
     log_warn(&log_config, "listener goes active without all of its routes and secrets name=%s",
              l->name);
+    for (uint32_t i = 0; i < l->warming->n_waits; i++)
+        rds_provider_give_up(l->warming->waits[i]);
     activate(l);
     proxy_server_warm_later(l->m->srv);
 }

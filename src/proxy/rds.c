@@ -127,7 +127,7 @@ static void set_table(struct rds_provider *p, struct route_table *t, bool publis
 static struct rds_provider *provider_new(struct rds_manager *m, sv name, sv stat_prefix)
 {
     struct rds_provider *p = mem_zalloc(sizeof *p + sizeof(struct rds_view *) * m->o.n_workers);
-    refcount_init(&p->ref);
+    p->refs = 1;
     p->m = m;
     p->n = m->o.n_workers;
     p->name = sv_dup(name);
@@ -160,23 +160,24 @@ static void provider_free(struct rds_provider *p)
     free(p);
 }
 
-static void free_on_main(void *arg)
+void rds_provider_ref(struct rds_provider *p)
+{
+    p->refs++;
+}
+
+static void unref_on_main(void *arg)
 {
     struct rds_provider *p = arg;
-    /* rds_dynamic() may have found it again before this ran. */
-    if (atomic_load(&p->ref.n) == 0)
+    if (--p->refs == 0)
         provider_free(p);
 }
 
-void rds_provider_ref(struct rds_provider *p)
-{
-    refcount_get(&p->ref);
-}
-
+/* Counted on main alone: while a reference is on its way there, rds_dynamic() may find the provider
+ * again. */
 void rds_provider_unref(struct rds_provider *p)
 {
-    if (p && refcount_put(&p->ref))
-        loop_post(p->m->o.main, free_on_main, p);
+    if (p)
+        loop_post(p->m->o.main, unref_on_main, p);
 }
 
 void rds_manager_free(struct rds_manager *m)

@@ -60,6 +60,8 @@ struct rds_wait {
 };
 void rds_provider_when_ready(struct rds_provider *p, struct rds_wait *w);
 void rds_wait_cancel(struct rds_wait *w);
+/* Nobody waits any longer: virtual hosts that come on their own come to what is there. */
+void rds_provider_give_up(struct rds_provider *p);
 
 /* From the config source. packed: RouteConfiguration. */
 int rds_update(struct rds_manager *m, const struct config_resource *r,

@@ -127,6 +127,12 @@ static void on_timeout(struct timer *timer)
     publish_base(p);
 }
 
+void rds_provider_give_up(struct rds_provider *p)
+{
+    if (p->hosts.subscribed && !p->hosts.came && !p->table)
+        on_timeout(&p->hosts.wait);
+}
+
 static void subscribe(struct rds_provider *p, uint64_t wait_ms)
 {
     struct config_source src = *p->m->o.source;

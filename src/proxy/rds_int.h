@@ -10,7 +10,6 @@
 #define WEFT_PROXY_RDS_INT_H
 
 #include "base/map.h"
-#include "base/refcount.h"
 #include "net/loop.h"
 #include "proxy/rds.h"
 #include "telemetry/stats.h"
@@ -45,7 +44,7 @@ struct rds_hosts {
 };
 
 struct rds_provider {
-    struct refcount ref;
+    uint32_t refs; /* main's */
     struct rds_manager *m;
     struct list link;
     char *name, *stat_prefix;

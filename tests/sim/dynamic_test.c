@@ -56,10 +56,9 @@ static const struct config_source_ops fake_ops = {subscribe, unsubscribe, start,
 static const char *give(struct fake *f, enum config_type t, const char *name, const char *yaml)
 {
     static const struct pb_message *const types[] = {
-        [CONFIG_CDS] = &envoy_Cluster_pb,
-        [CONFIG_EDS] = &envoy_ClusterLoadAssignment_pb,
-        [CONFIG_LDS] = &envoy_Listener_pb,
-        [CONFIG_RDS] = &envoy_RouteConfiguration_pb,
+        [CONFIG_CDS] = &envoy_Cluster_pb,      [CONFIG_EDS] = &envoy_ClusterLoadAssignment_pb,
+        [CONFIG_LDS] = &envoy_Listener_pb,     [CONFIG_RDS] = &envoy_RouteConfiguration_pb,
+        [CONFIG_VHDS] = &envoy_VirtualHost_pb,
     };
     static char why[1024];
     struct arena a;
@@ -142,7 +141,7 @@ static void up(struct stage *s, struct fake *f)
     char text[8192];
     memset(f, 0, sizeof *f);
     stage_init(s, 3, NULL);
-    f->src = (struct config_source){&fake_ops, f};
+    f->src = (struct config_source){&fake_ops, f, true};
     f->s = s;
     strbuf_init(&f->log, 1u << 20);
     strbuf_add_c(&f->log, " ");
@@ -205,17 +204,10 @@ static void bad_routes_leave_the_good_ones(void **state)
                                 "{name: r1, virtual_hosts: [{name: v, domains: [\"*\"], routes: "
                                 "[{match: {safe_regex: {regex: \"(\"}}, route: {cluster: b2}}]}]}"),
                            "regex"));
-<<<<<<< HEAD:tests/sim/dynamic_test.c
     stage_run(&s, 5);
     expect(&s, "x-port: 9001");
-    assert_int_equal(stage_stat(&s, "rds.r1.update_rejected"), 1);
+    assert_int_equal(stage_stat(&s, "http.t.rds.r1.update_rejected"), 1);
     down(&s, &f);
-=======
-    world_run(&w, 5);
-    expect(&w, "x-port: 9001");
-    assert_int_equal(world_stat(&w, "http.t.rds.r1.update_rejected"), 1);
-    down(&w, &f);
->>>>>>> 44318ef (proxy, route: virtual hosts over VHDS; tables share their virtual hosts, also the built ones, by reference):src/proxy/dynamic_test.c
 }
 
 static void bad_listeners_leave_the_good_one(void **state)
@@ -350,6 +342,188 @@ static void changes_under_load(void **state)
     down(&s, &f);
 }
 
+/* ---- virtual hosts on their own ---- */
+
+/* A response of VHDS; domains NULL: the host is removed. */
+struct vhost {
+    const char *name, *domains, *cluster;
+    char why[512]; /* of its refusal */
+};
+
+static void give_hosts(struct fake *f, struct vhost *v, uint32_t n)
+{
+    struct config_resource r[8];
+    struct config_update u = {.type = CONFIG_VHDS, .version = SV("7"), .v = r};
+    sv removed[8];
+    struct arena a;
+    struct error err = {0};
+    void *m;
+    uint32_t of[8];
+    arena_init(&a);
+    u.removed = removed;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!v[i].domains) {
+            removed[u.n_removed++] = sv_of(v[i].name);
+            continue;
+        }
+        sv yaml = arena_printf(&a,
+                               "{name: %s, domains: [%s], routes: [{match: {prefix: /}, route: "
+                               "{cluster: %s}}]}",
+                               v[i].name, v[i].domains, v[i].cluster);
+        if (pb_from_text(&envoy_VirtualHost_pb, yaml, "test", &a, NULL, &m, &err) < 0)
+            fail_msg("%s", err.msg);
+        of[u.n] = i;
+        r[u.n++] =
+            (struct config_resource){.name = sv_of(v[i].name),
+                                     .version = SV("1"),
+                                     .packed = pb_encode_arena(&envoy_VirtualHost_pb, m, &a)};
+    }
+    f->sink.update(f->sink.self, &u);
+    for (uint32_t i = 0; i < u.n; i++)
+        snprintf(v[of[i]].why, sizeof v[of[i]].why, "%s",
+                 r[i].refused.code ? r[i].refused.msg : "");
+    arena_free(&a);
+    stage_run(f->s, 5);
+}
+
+#define HOSTS(f, ...)                                                                              \
+    give_hosts(f, (struct vhost[]){__VA_ARGS__},                                                   \
+               sizeof(struct vhost[]){__VA_ARGS__} / sizeof(struct vhost))
+
+static void ask(struct stage *s, const char *host, const char *want)
+{
+    struct raw c;
+    char text[200];
+    raw_open(&c, s, 80);
+    snprintf(text, sizeof text, "GET / HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n", host);
+    raw_send(&c, text);
+    if (!raw_wait(&c, want, 2000))
+        fail_msg("%s: '%s' is not in:\n%s", host, want, c.got.p);
+    raw_close(&c, false);
+}
+
+#define APART "{name: r1, vhds: {config_source: {ads: {}, initial_fetch_timeout: 2s}}}"
+
+static void hosts_come_change_and_go(void **state)
+{
+    struct stage s;
+    struct fake f;
+    up(&s, &f);
+    assert_string_equal(give(&f, CONFIG_RDS, "r1", APART), "");
+    stage_run(&s, 5);
+    assert_non_null(strstr(f.log.p, "+VHDS r1"));
+    expect(&s, "x-port: 9001"); /* what was in force, until the first hosts are there */
+    HOSTS(&f, {"r1/a", "a.test", "b1"}, {"r1/b", "b.test", "b2"}, {"other/x", "x.test", "b2"});
+    ask(&s, "a.test", "x-port: 9001");
+    ask(&s, "b.test", "x-port: 9002");
+    ask(&s, "x.test", "404");
+    HOSTS(&f, {"r1/a", "a.test", "b2"});
+    ask(&s, "a.test", "x-port: 9002");
+    ask(&s, "b.test", "x-port: 9002");
+    HOSTS(&f, {"r1/b", NULL, NULL}, {"r1/never", NULL, NULL});
+    ask(&s, "b.test", "404");
+    ask(&s, "a.test", "x-port: 9002");
+    assert_int_equal(stage_stat(&s, "http.t.rds.vhds.r1.config_reload"), 3);
+    assert_int_equal(stage_stat(&s, "http.t.rds.vhds.r1.update_success"), 3);
+    assert_int_equal(stage_stat(&s, "http.t.rds.r1.config_reload"), 4); /* the table before them */
+    /* Another configuration around them: they stay. Then one without. */
+    assert_string_equal(
+        give(&f, CONFIG_RDS, "r1",
+             "{name: r1, vhds: {config_source: {ads: {}}}, response_headers_to_add: "
+             "[{header: {key: x-new, value: y}}]}"),
+        "");
+    stage_run(&s, 5);
+    ask(&s, "a.test", "x-new: y");
+    assert_string_equal(give_routes(&f, "b1"), "");
+    stage_run(&s, 5);
+    assert_non_null(strstr(f.log.p, "-VHDS r1"));
+    ask(&s, "b.test", "x-port: 9001");
+    HOSTS(&f, {"r1/a", "a.test", "b2"}); /* it crossed the unsubscription */
+    ask(&s, "a.test", "x-port: 9001");
+    down(&s, &f);
+}
+
+static void a_bad_host_leaves_the_good_ones(void **state)
+{
+    struct stage s;
+    struct fake f;
+    up(&s, &f);
+    give(&f, CONFIG_RDS, "r1", APART);
+    HOSTS(&f, {"r1/a", "a.test", "b1"}, {"r1/b", "b.test", "b2"});
+    struct vhost one[] = {{"r1/a", "a.test, '', c.test", "b2"}, {"r1/b", "b.test", "b1"}};
+    give_hosts(&f, one, 2);
+    assert_string_equal(one[0].why, "domains[1]: must not be empty");
+    assert_string_equal(one[1].why, "");
+    ask(&s, "a.test", "x-port: 9001");
+    ask(&s, "b.test", "x-port: 9001");
+    /* A domain that another one keeps; then the same when that one lets go of it. */
+    struct vhost two[] = {{"r1/b", "'b.test', A.test", "b2"}};
+    give_hosts(&f, two, 1);
+    assert_non_null(
+        strstr(two[0].why, "'A.test' of virtual host 'r1/b' belongs to virtual host 'r1/a'"));
+    ask(&s, "b.test", "x-port: 9001");
+    struct vhost move[] = {{"r1/b", "'b.test', A.test", "b2"}, {"r1/a", "c.test", "b1"}};
+    give_hosts(&f, move, 2);
+    assert_string_equal(move[0].why, "");
+    ask(&s, "a.test", "x-port: 9002");
+    ask(&s, "c.test", "x-port: 9001");
+    /* The one that lets go is refused: so is the one that would take. */
+    struct vhost chain[] = {{"r1/a", "c.test, a.test", "b1"}, {"r1/b", "'b.*.test'", "b2"}};
+    give_hosts(&f, chain, 2);
+    assert_true(chain[0].why[0] && chain[1].why[0]);
+    ask(&s, "a.test", "x-port: 9002");
+    ask(&s, "b.test", "x-port: 9002");
+    struct vhost twice[] = {{"r1/c", "d.test", "b1"}, {"r1/c", "e.test", "b1"}};
+    give_hosts(&f, twice, 2);
+    assert_string_equal(twice[1].why, "comes twice in one response");
+    ask(&s, "d.test", "x-port: 9001");
+    assert_int_equal(stage_stat(&s, "http.t.rds.vhds.r1.update_rejected"), 4);
+    /* A configuration that does not go together with the hosts is refused itself. */
+    assert_non_null(
+        strstr(give(&f, CONFIG_RDS, "r1",
+                    "{name: r1, vhds: {config_source: {ads: {}}}, virtual_hosts: [{name: "
+                    "own, domains: [a.test]}]}"),
+               "belongs to virtual host 'own' (virtual_hosts[0]) already"));
+    ask(&s, "a.test", "x-port: 9002");
+    down(&s, &f);
+}
+
+/* Nothing comes: a table without its hosts is used when the time for them is over; told that there
+ * are none, at once. */
+static void hosts_that_do_not_come(void **state)
+{
+    struct stage s;
+    struct fake f;
+    up(&s, &f);
+    give(&f, CONFIG_RDS, "r1", APART);
+    stage_run(&s, 1900);
+    expect(&s, "x-port: 9001");
+    stage_run(&s, 200);
+    expect(&s, "404");
+    assert_int_equal(stage_stat(&s, "http.t.rds.vhds.r1.init_fetch_timeout"), 1);
+    HOSTS(&f, {"r1/a", "a", "b2"}); /* late, and welcome */
+    ask(&s, "a", "x-port: 9002");
+    give_routes(&f, "b1");
+    give(&f, CONFIG_RDS, "r1", APART);
+    stage_run(&s, 5);
+    expect(&s, "x-port: 9001");
+    HOSTS(&f, {"r1", NULL, NULL});
+    expect(&s, "404");
+    down(&s, &f);
+}
+
+static void hosts_need_a_delta_stream(void **state)
+{
+    struct stage s;
+    struct fake f;
+    up(&s, &f);
+    f.src.has_vhds = false;
+    assert_non_null(strstr(give(&f, CONFIG_RDS, "r1", APART),
+                           "route_config 'r1': vhds: virtual hosts on their own come over delta"));
+    expect(&s, "x-port: 9001");
+    down(&s, &f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +536,10 @@ int main(void)
         cmocka_unit_test(a_removed_listener_refuses),
         cmocka_unit_test(two_on_one_address_are_refused),
         cmocka_unit_test(changes_under_load),
+        cmocka_unit_test(hosts_come_change_and_go),
+        cmocka_unit_test(a_bad_host_leaves_the_good_ones),
+        cmocka_unit_test(hosts_that_do_not_come),
+        cmocka_unit_test(hosts_need_a_delta_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
