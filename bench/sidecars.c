@@ -1,8 +1,10 @@
 /* Many simulated sidecars in one process: each has a connection and a delta ADS stream of its own
  * to a control plane, subscribes as a sidecar does (clusters, then their endpoints, listeners, then
- * their routes, names) and acknowledges everything. It keeps no configuration, only counts.
+ * their routes, virtual hosts as weft-proxy does, names) and acknowledges everything. It keeps no
+ * configuration, only counts.
  *
- *   sidecars TARGET [NAMESPACES]       TARGET: address of plaintext discovery, "127.0.0.1:15010"
+ *   sidecars TARGET [NAMESPACES [apart | whole]]   TARGET: address of plaintext discovery,
+ * "127.0.0.1:15010"; whole: route tables with their virtual hosts inside
  *
  * Commands come on standard input, one a line, each answered by one line of JSON:
  *
@@ -49,6 +51,7 @@ struct sidecar {
 static struct loop *loop;
 static const char *target;
 static unsigned n_namespaces = 1, n_sidecars, n_broken;
+static bool hosts_apart = true;
 static struct sidecar **all;
 static struct map known; /* "TYPE|version|name" -> struct needs */
 static struct arena forever;
@@ -146,6 +149,7 @@ static void send_request(struct sidecar *s, const struct envoy_DeltaDiscoveryReq
 
 static void hello(struct sidecar *s)
 {
+    static const sv features[] = {SV_INIT(XDS_FEATURE_VHDS)};
     struct arena a;
     arena_init(&a);
     sv ns = arena_printf(&a, "bench-%u", s->number % n_namespaces);
@@ -160,7 +164,8 @@ static void hello(struct sidecar *s)
             arena_printf(&a, "sidecar~10.200.%u.%u~sim-%u.%.*s~%.*s.svc.cluster.local",
                          s->number / 250 % 250, s->number % 250, s->number, SV_ARG(ns), SV_ARG(ns)),
         .cluster = SV("sim"),
-        .metadata = metadata};
+        .metadata = metadata,
+        .client_features = {.v = (sv *)features, .n = hosts_apart}};
     struct envoy_DeltaDiscoveryRequest r = {.node = &node, .type_url = xds_type_url(XDS_CDS)};
 
     send_request(s, &r);
@@ -209,6 +214,11 @@ static void take(struct sidecar *s, enum xds_type t, const struct envoy_DeltaDis
     struct envoy_DeltaDiscoveryRequest ack = {.type_url = xds_type_url(t),
                                               .response_nonce = r->nonce};
     send_request(s, &ack);
+    if (t == XDS_RDS && hosts_apart && !s->asked[XDS_VHDS]) {
+        s->asked[XDS_VHDS] = 1;
+        ack = (struct envoy_DeltaDiscoveryRequest){.type_url = xds_type_url(XDS_VHDS)};
+        send_request(s, &ack);
+    }
     if (n)
         subscribe(s, t == XDS_CDS ? XDS_EDS : XDS_RDS, lists, n);
     free(lists);
@@ -258,7 +268,8 @@ static const struct grpc_call_events events = {.on_message = on_message, .on_don
 static bool in_sync(const struct sidecar *s)
 {
     return s->got[XDS_CDS] && s->got[XDS_LDS] && s->got[XDS_NDS] &&
-           s->got[XDS_EDS] >= s->asked[XDS_EDS] && s->got[XDS_RDS] >= s->asked[XDS_RDS];
+           s->got[XDS_EDS] >= s->asked[XDS_EDS] && s->got[XDS_RDS] >= s->asked[XDS_RDS] &&
+           s->got[XDS_VHDS] >= s->asked[XDS_VHDS];
 }
 
 static struct sidecar *sidecar_new(unsigned number)
@@ -411,12 +422,13 @@ int main(int argc, char **argv)
     char line[256];
 
     if (argc < 2) {
-        fprintf(stderr, "usage: sidecars TARGET [NAMESPACES]\n");
+        fprintf(stderr, "usage: sidecars TARGET [NAMESPACES [apart | whole]]\n");
         return 2;
     }
     target = argv[1];
     if (argc > 2 && atoi(argv[2]) > 0)
         n_namespaces = (unsigned)atoi(argv[2]);
+    hosts_apart = argc < 4 || strcmp(argv[3], "whole");
     setrlimit(RLIMIT_NOFILE, &files);
     loop = loop_new(NULL);
     map_init(&known);

@@ -59,10 +59,11 @@ static int unknown(const struct filter_ctx *x, const char *category, sv name, sv
         return error_set(err, E_UNSUPPORTED,
                          "%s: there is no %s filter '%.*s', and typed_config does not say a type",
                          x->path ? x->path : category, category, SV_ARG(name));
-    return error_set(err, E_UNSUPPORTED,
-                     "%s: %s filter '%.*s' has the type %.*s, which is not "
-                     "supported",
-                     x->path ? x->path : category, category, SV_ARG(name), SV_ARG(type));
+    return error_set(err, E_UNSUPPORTED, "%s: %s filter '%.*s' has the type %.*s, which is not %s",
+                     x->path ? x->path : category, category, SV_ARG(name), SV_ARG(type),
+                     sv_eq_c(type, "envoy.extensions.filters.http.on_demand.v3.OnDemand")
+                         ? "needed here: virtual hosts come when the control plane sends them"
+                         : "supported");
 }
 
 static sv value_of(const struct google_Any *any)
