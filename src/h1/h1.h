@@ -56,6 +56,12 @@
 /* limits are copied; events and user must live as long as the codec. Freed with c->ops->free. */
 struct http_codec *h1_server_new(const struct http_limits *limits,
                                  const struct http_codec_events *events, void *user);
+/* The same in the memory of one that is at rest, which is used up; NULL: in new memory. */
+struct http_codec *h1_server_new_from(struct http_codec *spare, const struct http_limits *limits,
+                                      const struct http_codec_events *events, void *user);
+/* A server between two requests: nothing is queued, half read or decided. Another in its place
+ * would go on just as well. */
+bool h1_at_rest(const struct http_codec *c);
 struct http_codec *h1_client_new(const struct http_limits *limits,
                                  const struct http_codec_events *events, void *user);
 

@@ -252,10 +252,11 @@ static const struct http_codec_ops codec_ops = {
     .free = codec_free,
 };
 
-static struct http_codec *codec_new(const struct http_limits *l,
-                                    const struct http_codec_events *events, void *user, bool server)
+static struct http_codec *codec_init(struct h1 *h, const struct http_limits *l,
+                                     const struct http_codec_events *events, void *user,
+                                     bool server)
 {
-    struct h1 *h = mem_new(struct h1);
+    memset(h, 0, sizeof *h);
     h->c.ops = &codec_ops;
     h->c.ev = events;
     h->c.user = user;
@@ -283,16 +284,30 @@ static struct http_codec *codec_new(const struct http_limits *l,
     return &h->c;
 }
 
+struct http_codec *h1_server_new_from(struct http_codec *spare, const struct http_limits *limits,
+                                      const struct http_codec_events *events, void *user)
+{
+    struct h1 *h = spare ? h1_of(spare) : mem_alloc(sizeof *h);
+    return codec_init(h, limits, events, user, true);
+}
+
+bool h1_at_rest(const struct http_codec *c)
+{
+    const struct h1 *h = (const struct h1 *)c;
+    return c->state == HTTP_CODEC_OPEN && !h->s && !c->out.len && !h->scanned && !h->blanks &&
+           !h->depth && !h->close_after && !c->switched && !c->shut_write && !c->error_text;
+}
+
 struct http_codec *h1_server_new(const struct http_limits *limits,
                                  const struct http_codec_events *events, void *user)
 {
-    return codec_new(limits, events, user, true);
+    return h1_server_new_from(NULL, limits, events, user);
 }
 
 struct http_codec *h1_client_new(const struct http_limits *limits,
                                  const struct http_codec_events *events, void *user)
 {
-    return codec_new(limits, events, user, false);
+    return codec_init(mem_alloc(sizeof(struct h1)), limits, events, user, false);
 }
 
 bool h1_in_head(const struct http_codec *c)

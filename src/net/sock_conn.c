@@ -18,10 +18,15 @@
 #define WRITE_IOVS   64
 #define ERR_EVENTS   (EPOLLERR | EPOLLHUP)
 
+struct kick {
+    struct timer timer;
+    struct sock_conn *s;
+};
+
 struct sock_conn {
     struct conn c;
     struct io io;
-    struct timer kick;
+    struct kick *kick; /* NULL until the first */
     struct deferred gone;
     int fd;
     unsigned read_blocks; /* how many the next readv gets */
@@ -156,13 +161,23 @@ static void on_io(struct io *io, uint32_t ev)
 
 static void on_kick(struct timer *t)
 {
-    struct sock_conn *s = container_of(t, struct sock_conn, kick);
+    struct sock_conn *s = container_of(t, struct kick, timer)->s;
     if (s->tell) {
         s->tell = false;
         tell(s, CONN_EV_ERROR);
     } else if (s->c.readable || s->eof) {
         tell(s, CONN_EV_READ);
     }
+}
+
+static void kick_soon(struct sock_conn *s)
+{
+    if (!s->kick) {
+        s->kick = mem_new(struct kick);
+        s->kick->s = s;
+        timer_init(&s->kick->timer, s->c.loop, on_kick);
+    }
+    timer_set(&s->kick->timer, 0);
 }
 
 /* ---- the table ---- */
@@ -256,6 +271,7 @@ static void free_conn(struct deferred *d)
     free((char *)(uintptr_t)s->first.p);
     free(s->text);
     free(s->local);
+    free(s->kick);
     free(s);
 }
 
@@ -267,7 +283,8 @@ static void sock_close(struct conn *c, bool reset)
         return;
     s->closed = true;
     c->readable = c->writable = false;
-    timer_cancel(&s->kick);
+    if (s->kick)
+        timer_cancel(&s->kick->timer);
     io_forget(&s->io);
     const struct os_ops *os = ops_of(s, &self);
     if (reset && c->remote.sa.sa_family != AF_UNIX) {
@@ -282,7 +299,7 @@ static void sock_kick(struct conn *c)
 {
     struct sock_conn *s = of(c);
     if (!s->closed && (c->readable || s->eof || s->tell))
-        timer_set(&s->kick, 0);
+        kick_soon(s);
 }
 
 static const struct conn_ops sock_ops = {
@@ -305,7 +322,6 @@ static struct sock_conn *new_conn(struct loop *l, int fd, conn_fn fn, void *user
     s->c.user = user;
     s->fd = fd;
     s->read_blocks = 1;
-    timer_init(&s->kick, l, on_kick);
     return s;
 }
 
@@ -314,7 +330,7 @@ static void fail_later(struct sock_conn *s, const char *prefix, int errnum)
 {
     fail(s, prefix, errnum);
     s->tell = true;
-    timer_set(&s->kick, 0);
+    kick_soon(s);
 }
 
 static void start_events(struct sock_conn *s)

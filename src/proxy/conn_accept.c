@@ -35,6 +35,11 @@ static void choose_chain(struct accepting *p);
 
 /* ================ the connection, once a chain is chosen ================ */
 
+struct handshake {
+    struct timer timer;
+    struct accepted *d;
+};
+
 static struct accepted *accepted_of(struct network_conn *nc)
 {
     return container_of(nc, struct accepted, nc);
@@ -89,6 +94,14 @@ static void free_accepted(struct deferred *df)
     free(d);
 }
 
+static void stop_handshake(struct accepted *d)
+{
+    if (d->handshake)
+        timer_cancel(&d->handshake->timer);
+    free(d->handshake);
+    d->handshake = NULL;
+}
+
 static void end(struct accepted *d)
 {
     if (d->done)
@@ -97,7 +110,7 @@ static void end(struct accepted *d)
     network_tell_end(&d->nc, NULL);
     struct worker_listener *wl = d->wl;
     struct listener_conf *c = d->conf;
-    timer_cancel(&d->handshake);
+    stop_handshake(d);
     stat_gauge_dec(&c->stats, listener_stats_downstream_cx_active);
     stat_gauge_dec(&wl->stats, listener_worker_stats_downstream_cx_active);
     stat_inc(&c->stats, listener_stats_downstream_cx_destroy);
@@ -239,7 +252,7 @@ static void tls_event(struct conn *c, unsigned events, void *user)
     }
     if (!(events & CONN_EV_CONNECTED))
         return;
-    timer_cancel(&d->handshake);
+    stop_handshake(d);
     d->nc.sc.tls = c->tls;
     upstream_conn_ids(c, &d->nc.sc.local_id, &d->nc.sc.peer_id);
     if (c->tls->sni.n)
@@ -251,7 +264,7 @@ static void tls_event(struct conn *c, unsigned events, void *user)
 
 static void on_handshake_timeout(struct timer *t)
 {
-    struct accepted *d = container_of(t, struct accepted, handshake);
+    struct accepted *d = container_of(t, struct handshake, timer)->d;
     stat_inc(&d->conf->stats, listener_stats_downstream_cx_transport_socket_connect_timeout);
     d->nc.termination_details = SV("transport_socket_timeout");
     conn_abort(d->nc.conn);
@@ -274,8 +287,12 @@ static void start_tls(struct accepted *d)
     }
     d->nc.conn = tls_conn_server(d->nc.conn, ctx, tls_event, d);
     tls_ctx_unref(ctx);
-    if (d->chain->connect_timeout_ms)
-        timer_set(&d->handshake, d->chain->connect_timeout_ms);
+    if (d->chain->connect_timeout_ms) {
+        d->handshake = mem_new(struct handshake);
+        d->handshake->d = d;
+        timer_init(&d->handshake->timer, d->nc.worker->loop, on_handshake_timeout);
+        timer_set(&d->handshake->timer, d->chain->connect_timeout_ms);
+    }
 }
 
 /* ---- making it ---- */
@@ -334,7 +351,6 @@ static void start_chain(struct worker_listener *wl, struct listener_conf *conf,
     d->start_wall_ns = loop_stamp_wall_ns(w->f.loop);
     d->nc.sc.id = c->id;
     d->nc.sc.start_ns = loop_stamp_ns(w->f.loop);
-    timer_init(&d->handshake, w->f.loop, on_handshake_timeout);
     fill_addresses(d, direct);
     if (sni.n) {
         d->sni = sv_dup(sni);

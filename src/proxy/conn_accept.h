@@ -42,7 +42,7 @@ struct accepted {
     bool draining;
     uint64_t drain_start_ms;
     uint64_t start_wall_ns;
-    struct timer handshake;
+    struct handshake *handshake; /* its timer, while there is one */
     struct deferred freeing;
     char *texts; /* addresses as text, one allocation */
     char *sni;   /* as seen before the handshake */

@@ -36,28 +36,34 @@ struct hcm_conn {
     struct network_conn *nc;
     const struct hcm_config *cfg;
     struct conn *conn;
-    struct http_codec *codec; /* NULL until the protocol is known */
+    struct http_codec *codec; /* NULL until the protocol is known, and while HTTP/1 is at rest */
     struct buf in;            /* received, not yet taken by the codec */
     struct list streams;      /* struct hcm_stream.link, oldest first */
     uint32_t n_streams;
-    bool later_set;   /* `later` is queued */
-    bool pump;        /* there may be something to feed or to read again */
-    bool closed;      /* the conn is closed; only the memory is left */
-    bool linger;      /* the peer may still be sending: half-close first */
-    bool lingering;   /* half-closed, waiting for the peer or the timer */
-    bool draining;    /* the codec was told */
-    bool drain_final; /* told twice (HTTP/2) */
+    bool later_set;    /* `later` is queued */
+    bool pump;         /* there may be something to feed or to read again */
+    bool closed;       /* the conn is closed; only the memory is left */
+    bool linger;       /* the peer may still be sending: half-close first */
+    bool lingering;    /* half-closed, waiting for the peer or the timer */
+    bool is_h1, is_h2; /* the protocol, once it is known */
+    bool draining;     /* the codec was told */
+    bool drain_final;  /* told twice (HTTP/2) */
     bool remote_close;
     uint64_t idle_since_ms;
     uint64_t head_since_ms; /* a head is being received since then; 0: none */
     struct timer timer;     /* idle, head, drain, linger: see hcm_conn.c */
-    struct timer life;      /* max_connection_duration and HTTP/2 pings */
+    struct hcm_life *life;  /* max_connection_duration and HTTP/2 pings; NULL without either */
     uint64_t born_ms;
-    uint64_t ping_sent_ms;
     uint64_t counted_in, counted_out; /* bytes already in the counters */
     char *xfcc; /* this client's element of x-forwarded-client-cert, made at first use */
     struct deferred later;
     struct deferred freeing;
+};
+
+struct hcm_life {
+    struct timer timer;
+    struct hcm_conn *hc;
+    uint64_t ping_sent_ms; /* 0: no PING is on its way */
 };
 
 enum { HCM_DEC, HCM_ENC };

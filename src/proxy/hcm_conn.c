@@ -64,7 +64,7 @@ static void count_open(struct hcm_conn *hc)
 
 static void count_protocol(struct hcm_conn *hc)
 {
-    bool h2 = hc->codec->protocol == HTTP_2;
+    bool h2 = hc->is_h2;
     struct stat_group *g = hc->cfg->stats;
     stat_inc(g, h2 ? hcm_stats_downstream_cx_http2_total : hcm_stats_downstream_cx_http1_total);
     stat_gauge_inc(g, h2 ? hcm_stats_downstream_cx_http2_active
@@ -86,9 +86,9 @@ static void count_close(struct hcm_conn *hc, bool active)
     }
     if (hc->nc->sc.tls)
         stat_gauge_dec(g, hcm_stats_downstream_cx_ssl_active);
-    if (hc->codec)
-        stat_gauge_dec(g, hc->codec->protocol == HTTP_2 ? hcm_stats_downstream_cx_http2_active
-                                                        : hcm_stats_downstream_cx_http1_active);
+    if (hc->is_h1 || hc->is_h2)
+        stat_gauge_dec(g, hc->is_h2 ? hcm_stats_downstream_cx_http2_active
+                                    : hcm_stats_downstream_cx_http1_active);
     stat_record(g, hcm_stats_downstream_cx_length_ms, now_ms(hc) - hc->born_ms);
 }
 
@@ -101,6 +101,7 @@ static void free_conn(struct deferred *d)
         hc->codec->ops->free(hc->codec);
     buf_reset(&hc->in);
     free(hc->xfcc);
+    free(hc->life);
     network_done(hc->nc);
     free(hc);
 }
@@ -108,7 +109,7 @@ static void free_conn(struct deferred *d)
 static struct hcm_codec_counters *codec_counters(const struct hcm_conn *hc)
 {
     struct worker *w = container_of(hc->nc->worker, struct worker, f);
-    return &w->codec[hc->codec->protocol == HTTP_2];
+    return &w->codec[hc->is_h2];
 }
 
 static void close_conn(struct hcm_conn *hc, bool reset)
@@ -118,7 +119,8 @@ static void close_conn(struct hcm_conn *hc, bool reset)
     hc->closed = true;
     bool active = hc->n_streams > 0;
     timer_cancel(&hc->timer);
-    timer_cancel(&hc->life);
+    if (hc->life)
+        timer_cancel(&hc->life->timer);
     if (hc->codec) {
         hc->codec->ops->fail(hc->codec, HTTP_RESET_CONN_TERMINATION, NULL);
         hcm_codec_counters_tell(codec_counters(hc));
@@ -242,14 +244,14 @@ static void on_pong(void *user, bool acked)
 {
     struct hcm_conn *hc = user;
     if (acked)
-        hc->ping_sent_ms = 0;
+        hc->life->ping_sent_ms = 0;
 }
 
 static void keepalive(struct hcm_conn *hc)
 {
     const struct hcm_config *c = hc->cfg;
-    if (hc->ping_sent_ms) {
-        if (now_ms(hc) - hc->ping_sent_ms < c->ping_timeout_ms)
+    if (hc->life->ping_sent_ms) {
+        if (now_ms(hc) - hc->life->ping_sent_ms < c->ping_timeout_ms)
             return;
         if (hc->codec->stats)
             hc->codec->stats->keepalive_timeout++;
@@ -257,18 +259,18 @@ static void keepalive(struct hcm_conn *hc)
         return;
     }
     if (h2_ping(hc->codec, on_pong, hc) == 0) {
-        hc->ping_sent_ms = now_ms(hc);
+        hc->life->ping_sent_ms = now_ms(hc);
         hcm_conn_flush_later(hc);
     }
 }
 
 static void on_life(struct timer *t)
 {
-    struct hcm_conn *hc = container_of(t, struct hcm_conn, life);
+    struct hcm_conn *hc = container_of(t, struct hcm_life, timer)->hc;
     const struct hcm_config *c = hc->cfg;
     if (c->max_connection_ms && now_ms(hc) - hc->born_ms >= c->max_connection_ms && !hc->draining) {
         stat_inc(c->stats, hcm_stats_downstream_cx_max_duration_reached);
-        if (!hc->codec || (hc->codec->protocol != HTTP_2 && !hc->n_streams)) {
+        if (!hc->codec || (!hc->is_h2 && !hc->n_streams)) {
             close_conn(hc, false);
             return;
         }
@@ -288,15 +290,22 @@ static void arm_life(struct hcm_conn *hc)
         uint64_t age = now_ms(hc) - hc->born_ms;
         wait = age < c->max_connection_ms ? c->max_connection_ms - age : 1;
     }
-    if (hc->codec && hc->codec->protocol == HTTP_2 && c->ping_interval_ms) {
-        uint64_t next = hc->ping_sent_ms ? c->ping_timeout_ms : c->ping_interval_ms;
-        if (!hc->ping_sent_ms && c->ping_jitter_percent)
+    if (hc->is_h2 && c->ping_interval_ms) {
+        bool sent = hc->life && hc->life->ping_sent_ms;
+        uint64_t next = sent ? c->ping_timeout_ms : c->ping_interval_ms;
+        if (!sent && c->ping_jitter_percent)
             next += rand_below(loop_rand(hc->conn->loop), next * c->ping_jitter_percent / 100 + 1);
         if (!wait || next < wait)
             wait = next;
     }
-    if (wait)
-        timer_set(&hc->life, wait);
+    if (!wait)
+        return;
+    if (!hc->life) {
+        hc->life = mem_new(struct hcm_life);
+        hc->life->hc = hc;
+        timer_init(&hc->life->timer, hc->conn->loop, on_life);
+    }
+    timer_set(&hc->life->timer, wait);
 }
 
 /* ---- draining ---- */
@@ -383,7 +392,6 @@ static uint64_t codec_now(void *user)
     return now_ms(user);
 }
 
-/* Chosen by configuration, ALPN, or the first bytes. False: more bytes are needed. */
 /* What every answer carries, on those the codec gives by itself. */
 static void error_fields(void *user, struct buf *out)
 {
@@ -393,12 +401,39 @@ static void error_fields(void *user, struct buf *out)
         buf_printf(out, "server: %.*s\r\n", SV_ARG(hc->cfg->server_name));
 }
 
+static struct worker *worker_of(const struct hcm_conn *hc)
+{
+    return container_of(hc->nc->worker, struct worker, f);
+}
+
+static struct http_codec *take_spare(struct hcm_conn *hc)
+{
+    struct worker *w = worker_of(hc);
+    return w->n_spares ? w->spares[--w->n_spares] : NULL;
+}
+
+/* Between two requests nothing is worth remembering: the codec goes to whoever needs one next, and
+ * an idle connection has the size of one that was never used. */
+static void rest(struct hcm_conn *hc)
+{
+    struct worker *w = worker_of(hc);
+    if (!hc->is_h1 || !hc->codec || hc->n_streams || hc->in.len || hc->later_set ||
+        !h1_at_rest(hc->codec))
+        return;
+    if (w->n_spares < WORKER_SPARES)
+        w->spares[w->n_spares++] = hc->codec;
+    else
+        hc->codec->ops->free(hc->codec);
+    hc->codec = NULL;
+}
+
+/* Chosen by configuration, ALPN, or the first bytes. False: more bytes are needed. */
 static bool choose_codec(struct hcm_conn *hc)
 {
     const struct hcm_config *c = hc->cfg;
     const struct tls_info *tls = hc->nc->sc.tls;
-    bool h2 = c->codec == HCM_CODEC_HTTP2;
-    if (c->codec == HCM_CODEC_AUTO) {
+    bool known = hc->is_h1, h2 = c->codec == HCM_CODEC_HTTP2;
+    if (c->codec == HCM_CODEC_AUTO && !known) {
         if (tls && sv_eq(tls->alpn, SV("h2"))) {
             h2 = true;
         } else {
@@ -411,10 +446,15 @@ static bool choose_codec(struct hcm_conn *hc)
         }
     }
     hc->codec = h2 ? h2_server_new(&c->limits, &codec_events, hc)
-                   : h1_server_new(&c->limits, &codec_events, hc);
+                   : h1_server_new_from(take_spare(hc), &c->limits, &codec_events, hc);
+    hc->is_h1 = !h2;
+    hc->is_h2 = h2;
+    hc->codec->streams_total = hc->nc->sc.requests; /* of the ones before it */
     hc->codec->now_ms = codec_now;
     hc->codec->error_fields = error_fields;
     hc->codec->stats = &codec_counters(hc)->now;
+    if (known)
+        return true;
     count_protocol(hc);
     arm_life(hc);
     return true;
@@ -529,10 +569,10 @@ static void write_conn(struct hcm_conn *hc)
 static void later(struct deferred *d)
 {
     struct hcm_conn *hc = container_of(d, struct hcm_conn, later);
+    /* Still set while writing: what that changes is seen to below, without another pass. */
+    if (!hc->closed)
+        write_conn(hc);
     hc->later_set = false;
-    if (hc->closed)
-        return;
-    write_conn(hc);
     if (hc->closed || !hc->codec)
         return;
     if (hc->in.len && hc->codec->want_read) {
@@ -543,6 +583,8 @@ static void later(struct deferred *d)
     if (hc->codec->out.len && hc->conn->writable)
         hcm_conn_flush_later(hc);
     read_conn(hc);
+    if (!hc->closed)
+        rest(hc);
 }
 
 static void conn_event(struct conn *c, unsigned events, void *user)
@@ -577,7 +619,6 @@ void hcm_start(const void *config, struct network_conn *nc)
     buf_init(&hc->in);
     hc->born_ms = hc->idle_since_ms = now_ms(hc);
     timer_init(&hc->timer, hc->conn->loop, on_timer);
-    timer_init(&hc->life, hc->conn->loop, on_life);
     nc->owner = hc;
     nc->owner_ops = &owner_ops;
     conn_set_owner(hc->conn, conn_event, hc);

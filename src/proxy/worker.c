@@ -308,6 +308,10 @@ void worker_free(struct worker *w)
     if (w->own_loop)
         loop_free(w->f.loop);
     trace_worker_free(w->f.traces);
+    while (w->n_spares) {
+        struct http_codec *c = w->spares[--w->n_spares];
+        c->ops->free(c);
+    }
     hcm_codec_counters_fini(&w->codec[0]);
     hcm_codec_counters_fini(&w->codec[1]);
     stats_cache_free(w->f.series);

@@ -20,17 +20,21 @@ struct listener_conf;
 struct worker_listener;
 struct os;
 
+#define WORKER_SPARES 32
+
 struct worker {
     struct filter_worker f; /* what filters see */
     struct proxy_server *server;
     bool own_loop;
     pthread_t thread;
-    bool running;                       /* the thread exists */
-    struct hcm_codec_counters codec[2]; /* HTTP/1, HTTP/2 */
-    struct list listeners;              /* struct worker_listener.link */
-    struct map by_addr;                 /* address -> worker_listener, for use_original_dst */
-    uint32_t connections;               /* all listeners' */
-    bool draining;                      /* the whole process ends */
+    bool running;                             /* the thread exists */
+    struct hcm_codec_counters codec[2];       /* HTTP/1, HTTP/2 */
+    struct http_codec *spares[WORKER_SPARES]; /* HTTP/1, of connections that are idle now */
+    uint32_t n_spares;
+    struct list listeners; /* struct worker_listener.link */
+    struct map by_addr;    /* address -> worker_listener, for use_original_dst */
+    uint32_t connections;  /* all listeners' */
+    bool draining;         /* the whole process ends */
     uint64_t drain_ms;
     bool drain_gradually;
     uint64_t flush_ms; /* access logs */
