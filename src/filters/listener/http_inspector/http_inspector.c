@@ -93,7 +93,7 @@ sv http_inspector_look(sv bytes, bool *more)
     sv rest = sv_from(bytes, n + 1);
     ptrdiff_t lf = sv_find(rest, '\n');
     sv line = lf < 0 ? rest : sv_first(rest, (size_t)lf);
-    if (http_value_span(line.p, line.n) < line.n - (lf > 0 && line.p[line.n - 1] == '\r'))
+    if (http_value_span(line.p, line.n) < line.n - (line.n && line.p[line.n - 1] == '\r'))
         return none;
     if (lf < 0) {
         *more = bytes.n < LINE_MAX_BYTES;
