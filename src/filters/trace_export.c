@@ -332,18 +332,18 @@ static struct exporter *exporter_of(struct trace_worker *all, const struct trace
     return e;
 }
 
-static void add(struct exporter *e, const struct trace_span *s, const struct stream_info *si)
+static void add(struct exporter *e, const struct trace_span *s, struct arena *a)
 {
     const struct trace_zipkin_endpoint at = {e->t.service_name, e->all->w->node->local_ip};
     if (e->t.protocol == TRACE_ZIPKIN)
-        trace_zipkin_add(&e->batch, s, si, &at, &e->t.style);
+        trace_zipkin_add(&e->batch, s, a, &at, &e->t.style);
     else
-        trace_otlp_add(&e->batch, s, si);
+        trace_otlp_add(&e->batch, s, a);
     e->spans++;
 }
 
 void trace_export(struct filter_worker *w, const struct trace_target *t, const struct trace_span *s,
-                  const struct stream_info *si)
+                  struct arena *a)
 {
     struct trace_worker *all = worker_of(w);
     struct exporter *e = all->ended ? NULL : exporter_of(all, t);
@@ -352,7 +352,7 @@ void trace_export(struct filter_worker *w, const struct trace_target *t, const s
                  trace_stats_spans_dropped);
         return;
     }
-    add(e, s, si);
+    add(e, s, a);
     if (e->spans >= FLUSH_SPANS && !e->call)
         flush(e);
     else if (!timer_active(&e->flush))

@@ -42,14 +42,25 @@ struct trace_target {
     uint64_t timeout_ms;
 };
 
+/* What the spans of one connection manager are given. Immutable, lives as long as the target. */
+struct trace_conf {
+    const struct trace_target *target;
+    struct custom_tags tags;
+    const struct substitution *operation, *upstream_operation; /* names, or NULL */
+    uint32_t max_path;
+    bool verbose; /* with events */
+    bool spawn;   /* attempts to reach an upstream have spans of their own */
+};
+
 /* Main. What is not carried out of a provider, and any but envoy.tracers.opentelemetry and
  * envoy.tracers.zipkin, is refused by name, at x->path. trace_target.c */
 int trace_target_build(const struct filter_ctx *x, const struct envoy_trace_Tracing_Http *m,
                        const struct trace_target **out, struct error *err) MUST_CHECK;
 
-/* Worker. The span's tags are set. Nothing of the target or the stream is kept. */
+/* Worker. The span's tags are set; `a` is for what writing it down takes. Nothing of the target or
+ * the span is kept. */
 void trace_export(struct filter_worker *w, const struct trace_target *t, const struct trace_span *s,
-                  const struct stream_info *si);
+                  struct arena *a);
 
 /* Worker, at its end, before its clusters go: calls are given up. NULL is fine. */
 struct trace_worker;

@@ -19,12 +19,9 @@ STAT_GROUP_DECLARE(tracing_stats, TRACING_STATS);
 STAT_GROUP_DEFINE(tracing_stats, TRACING_STATS);
 
 struct hcm_tracing {
-    const struct trace_target *target; /* NULL: decides, and makes no spans */
+    struct trace_conf spans; /* target NULL: decides, and makes no spans */
     struct fraction client, random, overall;
-    uint32_t max_path;
     bool egress;
-    const struct envoy_CustomTag *const *tags;
-    uint32_t n_tags;
     struct stat_group *stats; /* counters change, the handle does not */
 };
 
@@ -40,16 +37,34 @@ static int percent(const struct filter_ctx *x, const struct envoy_Percent *p, co
     return 0;
 }
 
-static int refuse(const struct filter_ctx *x, const struct envoy_HttpConnectionManager_Tracing *m,
-                  struct error *err)
+static int operation(const struct filter_ctx *x, sv format, const char *field,
+                     const struct substitution **out, struct error *err)
 {
-    const char *field = m->verbose ? "verbose"
-                        : m->spawn_upstream_span && m->spawn_upstream_span->value
-                            ? "spawn_upstream_span"
-                        : m->operation.n          ? "operation"
-                        : m->upstream_operation.n ? "upstream_operation"
-                                                  : NULL;
-    return field ? error_set(err, E_UNSUPPORTED, "%s.%s: is not supported", x->path, field) : 0;
+    const struct substitution_opts o = {.use = SUBSTITUTION_BODY, .omit_empty = true};
+    int rc = format.n ? substitution_compile(format, &o, x->arena, out, err) : 0;
+    if (rc < 0)
+        error_prefix(err, "%s.%s: ", x->path, field);
+    return rc;
+}
+
+/* What spans are given; m lives as long as x->arena. */
+static int build_spans(const struct filter_ctx *x,
+                       const struct envoy_HttpConnectionManager_Tracing *m, struct trace_conf *c,
+                       struct error *err)
+{
+    c->max_path = m->max_path_tag_length ? m->max_path_tag_length->value : MAX_PATH;
+    c->verbose = m->verbose;
+    c->spawn = m->spawn_upstream_span && m->spawn_upstream_span->value;
+    int rc =
+        custom_tags_build((const struct envoy_CustomTag *const *)m->custom_tags.v, m->custom_tags.n,
+                          filter_path(x, "custom_tags"), x->arena, &c->tags, err);
+    if (rc == 0)
+        rc = operation(x, m->operation, "operation", &c->operation, err);
+    if (rc == 0)
+        rc = operation(x, m->upstream_operation, "upstream_operation", &c->upstream_operation, err);
+    if (rc == 0 && m->provider)
+        rc = trace_target_build(filter_ctx_at(x, "provider"), m->provider, &c->target, err);
+    return rc;
 }
 
 static void fini_stats(void *p)
@@ -74,31 +89,22 @@ int hcm_tracing_build(const struct filter_ctx *parent,
 {
     const struct filter_ctx *x = filter_ctx_at(parent, "tracing");
     struct hcm_tracing *t = arena_new(x->arena, struct hcm_tracing);
-    int rc = refuse(x, m, err);
-    if (rc == 0)
-        rc = percent(x, m->client_sampling, "client_sampling", &t->client, err);
+    int rc = percent(x, m->client_sampling, "client_sampling", &t->client, err);
     if (rc == 0)
         rc = percent(x, m->random_sampling, "random_sampling", &t->random, err);
     if (rc == 0)
         rc = percent(x, m->overall_sampling, "overall_sampling", &t->overall, err);
-    if (rc == 0)
-        rc = route_custom_tags_check(m->custom_tags.v, m->custom_tags.n,
-                                     filter_path(x, "custom_tags"), err);
-    if (rc == 0 && m->provider)
-        rc = trace_target_build(filter_ctx_at(x, "provider"), m->provider, &t->target, err);
     if (rc < 0)
         return rc;
-    /* The message goes with the scratch; a copy of it stays with its tags. */
+    /* The message goes with the scratch; a copy of it stays with what points into it. */
     struct pb_opts o = {.allow_unknown = true};
     void *copy;
     sv packed = pb_encode_arena(&envoy_HttpConnectionManager_Tracing_pb, m, x->arena);
     rc = pb_decode(&envoy_HttpConnectionManager_Tracing_pb, packed, x->arena, &o, &copy, err);
+    if (rc == 0)
+        rc = build_spans(x, copy, &t->spans, err);
     if (rc < 0)
         return rc;
-    const struct envoy_HttpConnectionManager_Tracing *kept = copy;
-    t->tags = (const struct envoy_CustomTag *const *)kept->custom_tags.v;
-    t->n_tags = kept->custom_tags.n;
-    t->max_path = m->max_path_tag_length ? m->max_path_tag_length->value : MAX_PATH;
     t->egress = x->direction == FILTER_DIRECTION_OUTBOUND;
     make_stats(x, stat_prefix, t);
     *out = t;
@@ -154,12 +160,16 @@ static bool id_number(sv id, uint32_t *out)
     return true;
 }
 
+static const struct route_tracing *route_tracing(struct hcm_stream *s)
+{
+    const struct route_match *m = s->matched ? &s->match : NULL;
+    return m && m->route && m->route->tracing.set ? &m->route->tracing : NULL;
+}
+
 static char decide(struct hcm_stream *s, struct http_head *head)
 {
     const struct hcm_tracing *t = s->cfg->tracing;
-    const struct route_match *m = hcm_route(s);
-    const struct route_tracing *r =
-        m && m->route && m->route->tracing.set ? &m->route->tracing : NULL;
+    const struct route_tracing *r = hcm_route(s) ? route_tracing(s) : NULL;
     sv id = http_headers_get(&head->h, HTTP_H_X_REQUEST_ID);
     uint32_t number;
     if (!s->cfg->use_request_id_for_sampling)
@@ -199,8 +209,9 @@ static struct trace_span *new_span(struct hcm_stream *s, const struct http_head 
 {
     const struct hcm_tracing *t = s->cfg->tracing;
     struct trace_span *span = arena_new(s->arena, struct trace_span);
-    span->egress = t->egress;
-    int rc = trace_span_start(span, &t->target->style, &head->h, s->si.trace_sampled,
+    span->conf = &t->spans;
+    span->egress = t->egress && !t->spans.spawn;
+    int rc = trace_span_start(span, &t->spans.target->style, &head->h, s->si.trace_sampled,
                               loop_rand(s->hc->conn->loop), s->arena);
     return rc < 0 ? NULL : span;
 }
@@ -210,15 +221,24 @@ static void name_span(struct hcm_stream *s, struct trace_span *span, struct http
     static const char header[] = "x-envoy-decorator-operation";
     const struct route_match *m = hcm_route(s);
     const struct route *route = m ? m->route : NULL;
-    span->name = s->cfg->tracing->target->style.b3 ? head->authority
-                 : span->egress ? arena_printf(s->arena, "egress %.*s", SV_ARG(head->authority))
-                                : SV("ingress");
+    const struct hcm_tracing *t = s->cfg->tracing;
+    const struct route_tracing *rt = route_tracing(s);
+    const struct substitution *format = rt && rt->operation ? rt->operation : t->spans.operation;
+    span->name = t->spans.target->style.b3 ? head->authority
+                 : t->egress ? arena_printf(s->arena, "egress %.*s", SV_ARG(head->authority))
+                             : SV("ingress");
+    if (format) {
+        const struct substitution_ctx ctx = {.si = &s->si, .req = head};
+        span->name = substitution_eval_arena(format, &ctx, s->arena);
+        span->named = true;
+        return;
+    }
     if (route && route->decorator.n) {
         span->name = route->decorator;
         if (route->decorator_propagate)
             span->decorator = route->decorator;
     }
-    if (span->egress) {
+    if (t->egress) {
         if (span->decorator.n)
             http_headers_set(&head->h, sv_of(header), span->decorator);
         return;
@@ -239,19 +259,22 @@ void hcm_tracing_start(struct hcm_stream *s, struct http_head *head)
     char reason = decide(s, head);
     s->si.trace_sampled = reason != NOT_TRACED;
     count(t, reason);
-    struct trace_span *span = t->target ? new_span(s, head) : NULL;
+    struct trace_span *span = t->spans.target ? new_span(s, head) : NULL;
     if (!span)
         return;
     s->si.span = span;
     name_span(s, span, head);
-    trace_span_inject(span, &t->target->style, &head->h, s->arena);
+    if (!t->spans.spawn) /* else the router does, for each attempt */
+        trace_span_inject(span, &t->spans.target->style, &head->h, s->arena);
 }
 
 void hcm_tracing_response(struct hcm_stream *s, struct http_head *head)
 {
     static const char header[] = "x-envoy-decorator-operation";
     struct trace_span *span = s->si.span;
-    if (!span->egress) {
+    if (span->named)
+        return;
+    if (!s->cfg->tracing->egress) {
         if (span->decorator.n)
             http_headers_set(&head->h, sv_of(header), span->decorator);
         return;
@@ -265,18 +288,20 @@ void hcm_tracing_response(struct hcm_stream *s, struct http_head *head)
 
 void hcm_tracing_finish(struct hcm_stream *s)
 {
-    const struct hcm_tracing *t = s->cfg->tracing;
+    const struct trace_conf *c = &s->cfg->tracing->spans;
     struct trace_span *span = s->si.span;
     const struct filter_node *node = s->hc->nc->worker->node;
-    const struct route_match *m = s->matched ? &s->match : NULL;
+    const struct substitution_ctx ctx = {.si = &s->si};
+    const struct route_tracing *r = route_tracing(s);
     if (!span->ctx.sampled)
         return;
-    trace_span_finish(span, &s->si, &(struct trace_node){node->id, node->zone}, t->max_path);
-    trace_span_custom(span, &s->si, t->tags, t->n_tags);
-    if (m && m->route && m->route->tracing.set) {
-        const struct envoy_Tracing *r = m->route->tracing.config;
-        trace_span_custom(span, &s->si, (const struct envoy_CustomTag *const *)r->custom_tags.v,
-                          r->custom_tags.n);
-    }
-    trace_export(s->hc->nc->worker, t->target, span, &s->si);
+    span->start_wall_ns = s->si.start_wall_ns;
+    span->end_wall_ns = s->si.start_wall_ns + (s->si.end_ns - s->si.start_ns);
+    trace_span_finish(span, &s->si, &(struct trace_node){node->id, node->zone}, c->max_path);
+    trace_span_custom(span, &ctx, &c->tags);
+    if (r)
+        trace_span_custom(span, &ctx, &r->tags);
+    if (c->verbose)
+        trace_span_events(span, &s->si);
+    trace_export(s->hc->nc->worker, c->target, span, s->arena);
 }

@@ -29,6 +29,7 @@
 #include "base/sv.h"
 #include "http/headers.h"
 #include "http/stream_info.h"
+#include "route/custom_tag.h"
 #include "route/match.h"
 
 struct route_table;
@@ -198,14 +199,9 @@ struct route_probe;         /* private */
 struct route_tracing {
     bool set;
     struct fraction client, random, overall;
-    const struct envoy_Tracing *config; /* custom_tags */
+    struct custom_tags tags;
+    const struct substitution *operation, *upstream_operation; /* names of spans, or NULL */
 };
-
-/* Custom tags of spans, here and in the connection manager: literal, environment, request_header;
- * the others are refused by name. */
-struct envoy_CustomTag;
-int route_custom_tags_check(const struct envoy_CustomTag *const *v, uint32_t n, const char *path,
-                            struct error *err) MUST_CHECK;
 
 /* One virtual host, built. */
 struct route_vhost {

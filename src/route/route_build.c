@@ -129,36 +129,29 @@ static int sampling(struct route_builder *b, const struct envoy_FractionalPercen
     return p ? fraction_build(p, field, out, b->err) : 0;
 }
 
-int route_custom_tags_check(const struct envoy_CustomTag *const *v, uint32_t n, const char *path,
-                            struct error *err)
+static int operation(struct route_builder *b, sv format, const char *field,
+                     const struct substitution **out)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (!v[i]->tag.n)
-            return error_set(err, E_INVALID, "%s[%u].tag: must not be empty", path, i);
-        switch (v[i]->which_type) {
-        case envoy_CustomTag_literal_tag:
-        case envoy_CustomTag_environment_tag:
-        case envoy_CustomTag_request_header_tag:
-            continue;
-        default:
-            return error_set(err, E_UNSUPPORTED,
-                             "%s[%u]: only literal, environment and request_header are supported",
-                             path, i);
-        }
-    }
-    return 0;
+    const struct substitution_opts o = {.use = SUBSTITUTION_BODY, .omit_empty = true};
+    int rc = format.n ? substitution_compile(format, &o, b->a, out, b->err) : 0;
+    if (rc != 0)
+        error_prefix(b->err, "%s: ", field);
+    return rc;
 }
 
 static int build_tracing(struct route_builder *b, const struct envoy_Tracing *m,
                          struct route_tracing *out)
 {
-    if (m->operation.n || m->upstream_operation.n)
-        return error_set(b->err, E_UNSUPPORTED, ".tracing.%s: not supported; use decorator",
-                         m->operation.n ? "operation" : "upstream_operation");
+    const struct envoy_Tracing *kept = route_copy(b, &envoy_Tracing_pb, m);
     out->set = true;
-    out->config = route_copy(b, &envoy_Tracing_pb, m);
     int rc =
-        route_custom_tags_check(m->custom_tags.v, m->custom_tags.n, ".tracing.custom_tags", b->err);
+        custom_tags_build((const struct envoy_CustomTag *const *)kept->custom_tags.v,
+                          kept->custom_tags.n, ".tracing.custom_tags", b->a, &out->tags, b->err);
+    if (rc == 0)
+        rc = operation(b, m->operation, ".tracing.operation", &out->operation);
+    if (rc == 0)
+        rc = operation(b, m->upstream_operation, ".tracing.upstream_operation",
+                       &out->upstream_operation);
     if (rc == 0)
         rc = sampling(b, m->client_sampling, ".tracing.client_sampling", &out->client);
     if (rc == 0)

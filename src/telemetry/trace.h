@@ -16,6 +16,7 @@
 #include "base/rand.h"
 #include "base/strbuf.h"
 #include "http/stream_info.h"
+#include "route/custom_tag.h"
 
 #define TRACE_PARENT_LEN 55
 
@@ -61,18 +62,30 @@ struct trace_tag {
     sv key, value;
 };
 
+struct trace_event {
+    const char *name;
+    uint64_t wall_ns;
+};
+#define TRACE_EVENTS_MAX 8
+
+struct trace_conf; /* filters/trace_export.h: where it goes, and what it is given */
 struct trace_span {
+    const struct trace_conf *conf;
     struct trace_context ctx;
+    uint64_t start_wall_ns, end_wall_ns; /* set when it ends */
     uint8_t parent[8];
     bool has_parent;
     bool error;     /* set when it ends */
     bool egress;    /* the request is of this side: kind CLIENT, else SERVER */
     bool b3_single; /* the next hop is told in b3, not x-b3-* */
+    bool named;     /* by a format: no decorator is asked or told */
     sv name;
     sv state;               /* tracestate of the parent */
     sv decorator;           /* operation that the response is to name, or empty */
     struct trace_tag *tags; /* set when it ends */
     uint32_t n_tags, cap_tags;
+    struct trace_event events[TRACE_EVENTS_MAX];
+    uint32_t n_events;
 };
 
 /* A new span of the request with the fields h, s->egress being set: ids, parent, and whether it is
@@ -81,6 +94,8 @@ struct trace_span {
 int trace_span_start(struct trace_span *s, const struct trace_style *style,
                      const struct http_headers *h, bool sampled, struct rand_state *r,
                      struct arena *a);
+/* A span below s, of one attempt to reach an upstream: kind CLIENT. */
+void trace_span_child(struct trace_span *child, const struct trace_span *s, struct rand_state *r);
 /* Names the span to the next hop. */
 void trace_span_inject(const struct trace_span *s, const struct trace_style *style,
                        struct http_headers *h, struct arena *a);
@@ -94,13 +109,28 @@ struct trace_node {
 /* All of Envoy's tags of a request that is over. max_path: bytes of the path in http.url. */
 void trace_span_finish(struct trace_span *s, struct stream_info *si, const struct trace_node *node,
                        uint32_t max_path);
-/* Custom tags of a configuration that route_custom_tags_check let pass. A tag whose source has no
- * value is left out. */
-void trace_span_custom(struct trace_span *s, struct stream_info *si,
-                       const struct envoy_CustomTag *const *v, uint32_t n);
+/* What it was when: Envoy's events of a verbose span. */
+void trace_span_events(struct trace_span *s, const struct stream_info *si);
+/* All of Envoy's tags of an attempt that is over. */
+struct trace_attempt {
+    sv cluster, cluster_alt, address;
+    bool has_protocol;
+    enum http_protocol protocol;
+    uint32_t number; /* 0: the first */
+    uint16_t status; /* 0: no answer */
+    uint64_t flags;
+    sv reset; /* "connection timeout", why it failed, or empty */
+    bool cancelled;
+    const struct http_headers *answer, *trailers; /* or NULL */
+};
+void trace_span_attempt(struct trace_span *s, struct stream_info *si,
+                        const struct trace_attempt *t);
+/* Custom tags. One whose source has no value is left out. */
+void trace_span_custom(struct trace_span *s, const struct substitution_ctx *c,
+                       const struct custom_tags *t);
 
 /* Appends the span (one whose tags are set) in OTLP's form to a batch. */
-void trace_otlp_add(struct strbuf *batch, const struct trace_span *s, const struct stream_info *si);
+void trace_otlp_add(struct strbuf *batch, const struct trace_span *s, struct arena *a);
 /* The ExportTraceServiceRequest of a batch. */
 void trace_otlp_request(struct strbuf *out, const struct strbuf *batch, sv service_name);
 
@@ -108,8 +138,7 @@ void trace_otlp_request(struct strbuf *out, const struct strbuf *batch, sv servi
 struct trace_zipkin_endpoint {
     sv service, ip; /* of this proxy; what is empty is left out */
 };
-void trace_zipkin_add(struct strbuf *batch, const struct trace_span *s,
-                      const struct stream_info *si, const struct trace_zipkin_endpoint *at,
-                      const struct trace_style *style);
+void trace_zipkin_add(struct strbuf *batch, const struct trace_span *s, struct arena *a,
+                      const struct trace_zipkin_endpoint *at, const struct trace_style *style);
 
 #endif

@@ -228,6 +228,18 @@ int trace_span_start(struct trace_span *s, const struct trace_style *style,
     return style->b3 ? start_b3(s, style, h, r) : start_w3c(s, h, r, a);
 }
 
+void trace_span_child(struct trace_span *child, const struct trace_span *s, struct rand_state *r)
+{
+    *child = (struct trace_span){.conf = s->conf,
+                                 .ctx = s->ctx,
+                                 .has_parent = true,
+                                 .egress = true,
+                                 .b3_single = s->b3_single,
+                                 .state = s->state};
+    memcpy(child->parent, s->ctx.span_id, 8);
+    new_id(r, child->ctx.span_id, 8);
+}
+
 sv trace_id_text(const struct trace_context *c, bool full, struct arena *a)
 {
     bool narrow = !full && all_zero(c->trace_id, 8);

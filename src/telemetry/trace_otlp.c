@@ -36,12 +36,19 @@ static sv bytes(const uint8_t *p, size_t n)
     return sv_make((const char *)p, n);
 }
 
-void trace_otlp_add(struct strbuf *batch, const struct trace_span *s, const struct stream_info *si)
+void trace_otlp_add(struct strbuf *batch, const struct trace_span *s, struct arena *a)
 {
-    struct arena *a = si->arena;
     const KeyValue **tags = arena_alloc(a, sizeof *tags * (s->n_tags + 1));
     for (uint32_t i = 0; i < s->n_tags; i++)
         tags[i] = text(a, s->tags[i].key, s->tags[i].value);
+    struct opentelemetry_Span_Event *event =
+        arena_array(a, struct opentelemetry_Span_Event, s->n_events);
+    const struct opentelemetry_Span_Event **events = arena_alloc(a, sizeof *events * 8);
+    for (uint32_t i = 0; i < s->n_events; i++) {
+        event[i].time_unix_nano = s->events[i].wall_ns;
+        event[i].name = sv_of(s->events[i].name);
+        events[i] = &event[i];
+    }
     const struct opentelemetry_Status status = {.code = opentelemetry_Status_STATUS_CODE_ERROR};
     const struct opentelemetry_Span span = {
         .trace_id = bytes(s->ctx.trace_id, 16),
@@ -51,9 +58,10 @@ void trace_otlp_add(struct strbuf *batch, const struct trace_span *s, const stru
         .name = clean(a, s->name),
         .kind =
             s->egress ? opentelemetry_Span_SPAN_KIND_CLIENT : opentelemetry_Span_SPAN_KIND_SERVER,
-        .start_time_unix_nano = si->start_wall_ns,
-        .end_time_unix_nano = si->start_wall_ns + (si->end_ns - si->start_ns),
+        .start_time_unix_nano = s->start_wall_ns,
+        .end_time_unix_nano = s->end_wall_ns,
         .attributes = {tags, s->n_tags},
+        .events = {events, s->n_events},
         .status = s->error ? &status : NULL,
     };
     const struct opentelemetry_Span *one = &span;

@@ -1,4 +1,3 @@
-#include <stdlib.h>
 #include <string.h>
 #include "grpc/grpc_status.h"
 #include "telemetry/trace.h"
@@ -99,10 +98,10 @@ static bool grpc_fault(sv status)
     }
 }
 
-static void grpc_outcome(const struct tags *t)
+static void grpc_outcome(const struct tags *t, const struct http_headers *trailers,
+                         const struct http_headers *head)
 {
-    const struct http_headers *from[] = {t->si->resp_trailers,
-                                         t->si->resp ? &t->si->resp->h : NULL};
+    const struct http_headers *from[] = {trailers, head};
     for (unsigned i = 0; i < 2; i++) {
         sv status = from[i] ? http_headers_get(from[i], HTTP_H_GRPC_STATUS) : (sv){NULL, 0};
         if (!status.p)
@@ -116,11 +115,29 @@ static void grpc_outcome(const struct tags *t)
     }
 }
 
+static void outcome(const struct tags *t, uint16_t status, uint64_t bits)
+{
+    struct strbuf flags;
+    put_number(t, "http.status_code", status);
+    strbuf_init(&flags, 4096);
+    stream_flags_text(bits, false, &flags);
+    put(t, "response_flags", arena_sv(t->si->arena, strbuf_sv(&flags)));
+    strbuf_fini(&flags);
+    t->s->error = status >= (t->s->egress ? 400 : 500);
+}
+
+static void cluster(const struct tags *t, sv name, sv alt)
+{
+    if (!name.n)
+        return;
+    put(t, "upstream_cluster", name);
+    put(t, "upstream_cluster.name", alt.n ? alt : name);
+}
+
 void trace_span_finish(struct trace_span *s, struct stream_info *si, const struct trace_node *node,
                        uint32_t max_path)
 {
     struct tags t = {s, si};
-    struct strbuf flags;
     put(&t, "node_id", node->id);
     put(&t, "zone", node->zone);
     if (si->req)
@@ -128,41 +145,65 @@ void trace_span_finish(struct trace_span *s, struct stream_info *si, const struc
     put_number(&t, "request_size", si->bytes_received);
     put_number(&t, "response_size", si->bytes_sent);
     put(&t, "component", SV("proxy"));
-    if (si->upstream_cluster.n) {
-        sv alt = si->upstream_cluster_alt;
-        put(&t, "upstream_cluster", si->upstream_cluster);
-        put(&t, "upstream_cluster.name", alt.n ? alt : si->upstream_cluster);
-    }
-    put_number(&t, "http.status_code", si->response_code);
-    strbuf_init(&flags, 4096);
-    stream_flags_text(si->flags, false, &flags);
-    put(&t, "response_flags", arena_sv(si->arena, strbuf_sv(&flags)));
-    strbuf_fini(&flags);
+    cluster(&t, si->upstream_cluster, si->upstream_cluster_alt);
+    outcome(&t, si->response_code, si->flags);
     if (!si->response_code || si->response_code >= 500)
         put(&t, "error", SV("true"));
-    s->error = si->response_code >= (s->egress ? 400 : 500);
     if (si->is_grpc)
-        grpc_outcome(&t);
+        grpc_outcome(&t, si->resp_trailers, si->resp ? &si->resp->h : NULL);
 }
 
-void trace_span_custom(struct trace_span *s, struct stream_info *si,
-                       const struct envoy_CustomTag *const *v, uint32_t n)
+void trace_span_attempt(struct trace_span *s, struct stream_info *si, const struct trace_attempt *a)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        const struct envoy_CustomTag *c = v[i];
-        sv value = {NULL, 0};
-        if (c->which_type == envoy_CustomTag_literal_tag) {
-            value = c->literal->value;
-        } else if (c->which_type == envoy_CustomTag_environment_tag) {
-            const char *e = getenv(arena_cstr(si->arena, c->environment->name));
-            value = e ? sv_of(e) : c->environment->default_value;
-        } else if (c->which_type == envoy_CustomTag_request_header_tag) {
-            if (si->req)
-                value = http_head_get(si->req, c->request_header->name, si->arena);
-            if (!value.p)
-                value = c->request_header->default_value;
-        }
+    struct tags t = {s, si};
+    if (a->number)
+        put_number(&t, "retry.count", a->number);
+    if (a->reset.n) {
+        put(&t, "error", SV("true"));
+        put(&t, "error.reason", a->reset);
+    }
+    put(&t, "http.protocol", a->has_protocol ? sv_of(http_protocol_text(a->protocol)) : SV("-"));
+    if (a->address.n) {
+        put(&t, "upstream_address", a->address);
+        put(&t, "peer.address", a->address);
+    }
+    put(&t, "component", SV("proxy"));
+    cluster(&t, a->cluster, a->cluster_alt);
+    outcome(&t, a->status, a->flags);
+    if (!a->status || a->status >= 500)
+        put(&t, "error", SV("true"));
+    if (a->cancelled)
+        put(&t, "canceled", SV("true"));
+    if (si->is_grpc)
+        grpc_outcome(&t, a->trailers, a->answer);
+}
+
+void trace_span_events(struct trace_span *s, const struct stream_info *si)
+{
+    const struct {
+        const char *name;
+        uint64_t at;
+    } all[] = {
+        {"last_downstream_rx_byte_received", si->request_end_ns},
+        {"first_upstream_tx_byte_sent", si->upstream_first_tx_ns},
+        {"last_upstream_tx_byte_sent", si->upstream_last_tx_ns},
+        {"first_upstream_rx_byte_received", si->upstream_first_rx_ns},
+        {"last_upstream_rx_byte_received", si->upstream_last_rx_ns},
+        {"first_downstream_tx_byte_sent", si->response_start_ns},
+        {"last_downstream_tx_byte_sent", si->response_end_ns},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all && s->n_events < TRACE_EVENTS_MAX; i++)
+        if (all[i].at >= si->start_ns)
+            s->events[s->n_events++] =
+                (struct trace_event){all[i].name, si->start_wall_ns + (all[i].at - si->start_ns)};
+}
+
+void trace_span_custom(struct trace_span *s, const struct substitution_ctx *c,
+                       const struct custom_tags *t)
+{
+    for (uint32_t i = 0; i < t->n; i++) {
+        sv value = custom_tag_value(&t->v[i], c);
         if (value.n)
-            trace_span_tag(s, si->arena, c->tag, value);
+            trace_span_tag(s, c->si->arena, t->v[i].tag, value);
     }
 }

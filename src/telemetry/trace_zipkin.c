@@ -40,27 +40,35 @@ static void tags(struct strbuf *out, const struct trace_span *s)
     strbuf_add_ch(out, '}');
 }
 
-void trace_zipkin_add(struct strbuf *batch, const struct trace_span *s,
-                      const struct stream_info *si, const struct trace_zipkin_endpoint *at,
-                      const struct trace_style *style)
+static void annotations(struct strbuf *out, const struct trace_span *s)
 {
-    uint64_t start = si->start_wall_ns / 1000, lasted = (si->end_ns - si->start_ns) / 1000;
+    strbuf_add_c(out, ",\"annotations\":[");
+    for (uint32_t i = 0; i < s->n_events; i++)
+        strbuf_addf(out, "{\"value\":\"%s\",\"timestamp\":%llu},", s->events[i].name,
+                    (unsigned long long)(s->events[i].wall_ns / 1000));
+    strbuf_addf(out, "{\"value\":\"%s\"", s->egress ? "cr" : "ss");
+    number(out, "timestamp", s->end_wall_ns / 1000);
+    strbuf_add_c(out, "}]");
+}
+
+void trace_zipkin_add(struct strbuf *batch, const struct trace_span *s, struct arena *a,
+                      const struct trace_zipkin_endpoint *at, const struct trace_style *style)
+{
     if (batch->n)
         strbuf_add_ch(batch, ',');
     strbuf_addf(batch, "{\"kind\":\"%s\"", s->egress ? "CLIENT" : "SERVER");
     if (style->shared && !s->egress)
         strbuf_add_c(batch, ",\"shared\":true");
-    member(batch, "traceId", trace_id_text(&s->ctx, false, si->arena));
-    member(batch, "id", trace_span_id_text(s->ctx.span_id, si->arena));
+    member(batch, "traceId", trace_id_text(&s->ctx, false, a));
+    member(batch, "id", trace_span_id_text(s->ctx.span_id, a));
     if (s->has_parent)
-        member(batch, "parentId", trace_span_id_text(s->parent, si->arena));
+        member(batch, "parentId", trace_span_id_text(s->parent, a));
     if (s->name.n)
         member(batch, "name", s->name);
-    number(batch, "timestamp", start);
-    number(batch, "duration", lasted);
+    number(batch, "timestamp", s->start_wall_ns / 1000);
+    number(batch, "duration", (s->end_wall_ns - s->start_wall_ns) / 1000);
     endpoint(batch, at);
     tags(batch, s);
-    strbuf_addf(batch, ",\"annotations\":[{\"value\":\"%s\"", s->egress ? "cr" : "ss");
-    number(batch, "timestamp", start + lasted);
-    strbuf_add_c(batch, "}]}");
+    annotations(batch, s);
+    strbuf_add_ch(batch, '}');
 }

@@ -200,11 +200,7 @@ def test_a_collector_that_is_not_there(proxies, backend, collector):
 
 
 @pytest.mark.parametrize("change,words", [
-    ({"verbose": True}, "tracing.verbose: is not supported"),
-    ({"spawn_upstream_span": True}, "tracing.spawn_upstream_span: is not supported"),
     ({"random_sampling": {"value": 101}}, "tracing.random_sampling: must be between 0 and 100"),
-    ({"custom_tags": [{"tag": "x", "metadata": {"kind": {"request": {}}, "metadata_key": {"key": "k", "path": [{"key": "p"}]}}}]},
-     "tracing.custom_tags[0]: only literal, environment and request_header are supported"),
     ({"provider": {"name": "envoy.tracers.datadog", "typed_config": {"@type": CONFIG + "DatadogConfig", "collector_cluster": "b1"}}},
      "tracing.provider"),
     ({"provider": {"name": "o", "typed_config": {"@type": CONFIG + "OpenTelemetryConfig"}}},

@@ -24,6 +24,7 @@ class Span:
         self.keys = [a.key for a in span.attributes]
         self.status, self.resource = span.status.code, {a.key: value(a.value) for a in resource.attributes}
         self.start, self.end = span.start_time_unix_nano, span.end_time_unix_nano
+        self.events = [e.name for e in span.events]
 
 
 class Collector:
@@ -65,7 +66,8 @@ class ZipkinSpan:
         self.trace, self.id, self.parent = span.pop("traceId"), span.pop("id"), span.pop("parentId", "")
         self.start, self.duration = span.pop("timestamp", None), span.pop("duration", None)
         self.name, self.tags, self.kind = span.get("name"), span.pop("tags", {}), span.get("kind")
-        self.annotations = [a["value"] for a in span.pop("annotations", [])]
+        told = span.pop("annotations", [])
+        self.annotations, self.annotation_times = [a["value"] for a in told], [a["timestamp"] for a in told]
         self.fields = span
 
 

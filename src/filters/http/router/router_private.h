@@ -72,7 +72,11 @@ struct router_try {
     bool counted;
     bool retried; /* its answer is not passed on: another attempt is made */
     uint16_t status;
+    enum http_protocol protocol; /* once the head is sent */
+    uint32_t number;             /* 0: the first attempt */
     uint64_t start_ns;
+    struct trace_span *span;  /* of its own, or NULL */
+    struct http_head *answer; /* with the stream's arena */
 };
 
 struct router_retry {
@@ -153,6 +157,18 @@ void router_try_drop(struct router *r, enum router_end how);
 /* There is more to send. */
 void router_try_send(struct router_try *t);
 void router_try_watermark(struct router *r, bool high);
+
+/* ---- router_trace.c: nothing, unless attempts have spans ---- */
+/* Before anything is asked for; names the span in the request's fields. */
+void router_trace_start(struct router_try *t);
+/* How it ended; later calls say nothing. reset: why without an answer, in words, or empty. */
+struct router_trace_end {
+    sv reset;
+    uint64_t flags;
+    bool cancelled;
+    const struct http_headers *trailers;
+};
+void router_trace_end(struct router_try *t, const struct router_trace_end *how);
 
 /* ---- router_retry.c ---- */
 enum router_verdict { ROUTER_NO_RETRY, ROUTER_RETRY, ROUTER_LIMIT_EXCEEDED, ROUTER_OVERFLOW };

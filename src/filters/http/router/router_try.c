@@ -86,6 +86,9 @@ void router_try_drop(struct router *r, enum router_end how)
     t->dropped = true;
     timer_cancel(&r->per_try);
     unpause_request(t);
+    router_trace_end(
+        t, &(struct router_trace_end){.flags = how == ROUTER_END_TIMEOUT ? STREAM_FLAG_UT : 0,
+                                      .cancelled = how != ROUTER_END_OK || !t->got_end});
     count_end(t, how);
     if (t->open) {
         upstream_cancel(t->open);
@@ -165,6 +168,9 @@ static void give_up(struct router *r, enum router_reset_kind k)
 
 static void failed(struct router *r, enum router_reset_kind k, bool head_sent)
 {
+    if (r->cur)
+        router_trace_end(
+            r->cur, &(struct router_trace_end){.reset = kinds[k].text, .flags = kinds[k].flags});
     bool retry = !r->responding && router_retry_on_reset(r, k, head_sent);
     if (!r->responding && router_retry_go(r, retry, NULL))
         return;
@@ -192,9 +198,10 @@ static void response_headers(struct router_try *t, struct http_head *head)
 }
 
 /* The response has ended; the request may still be coming. */
-static void response_ended(struct router_try *t)
+static void response_ended(struct router_try *t, const struct http_headers *trailers)
 {
     struct router *r = t->r;
+    router_trace_end(t, &(struct router_trace_end){.trailers = trailers});
     t->got_end = true;
     r->si->upstream_last_rx_ns = loop_stamp_ns(r->w->loop);
     count_end(t, ROUTER_END_OK);
@@ -222,6 +229,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     t->got_end = end;
     t->status = head->status;
     upstream_host_response(t->host, &head->h);
+    t->answer = head;
     if (!r->per_try_idle_ms)
         timer_cancel(&r->per_try);
     if (router_retry_on_head(r, head)) {
@@ -242,7 +250,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     r->si->response_code = head->status;
     response_headers(t, head);
     if (end)
-        response_ended(t);
+        response_ended(t, NULL);
     h->ops->respond_head(h, head, end);
 }
 
@@ -260,7 +268,7 @@ static void on_data(void *user, struct buf *data, bool end)
     struct http_filter_host *h = router_host(t->r);
     router_timeouts_active(t->r);
     if (end)
-        response_ended(t);
+        response_ended(t, NULL);
     h->ops->respond_data(h, data, end);
 }
 
@@ -269,7 +277,7 @@ static void on_trailers(void *user, struct http_headers *trailers)
     struct router_try *t = user;
     struct http_filter_host *h = router_host(t->r);
     trailers->arena = h->arena;
-    response_ended(t);
+    response_ended(t, trailers);
     h->ops->respond_trailers(h, trailers);
 }
 
@@ -458,6 +466,7 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     t->whole_in_head = t->end_sent;
     t->reused = s->codec->protocol < HTTP_2 && s->codec->streams_total > 1;
     t->head_sent = true;
+    t->protocol = s->codec->protocol;
     r->si->upstream_first_tx_ns = loop_stamp_ns(r->w->loop);
     if (t->end_sent)
         r->si->upstream_last_tx_ns = r->si->upstream_first_tx_ns;
@@ -499,6 +508,7 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     r->si->upstream_failure = details.n ? arena_sv(router_host(r)->arena, details) : (sv){NULL, 0};
     switch (why) {
     case UPSTREAM_FAIL_NO_HOST:
+        t->span = NULL; /* nothing was attempted */
         router_try_drop(r, ROUTER_END_CANCEL);
         router_reply(r, 503, SV("no healthy upstream"), STREAM_FLAG_UH,
                      STREAM_RCD_NO_HEALTHY_UPSTREAM);
@@ -547,6 +557,8 @@ void router_try_start(struct router *r)
         http_headers_set(&r->req->h, SV("x-envoy-is-timeout-retry"),
                          r->retry.by_timeout ? SV("true") : SV("false"));
     r->retry.by_timeout = false;
+    t->number = r->attempts - 1;
+    router_trace_start(t);
     if (!r->si->upstream_connect_start_ns)
         r->si->upstream_connect_start_ns = t->start_ns;
     struct upstream_open *o = r->tcp ? upstream_tcp_open(r->cluster, &r->ctx, &tcp_cb, t)
