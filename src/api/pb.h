@@ -134,6 +134,10 @@ struct google_Any;
 /* Decodes the value of `any` as `want`. E_INVALID naming both types when the type URL differs. */
 int pb_any_unpack(const struct google_Any *any, const struct pb_message *want, struct arena *a,
                   const struct pb_opts *o, void **out, struct error *err) MUST_CHECK;
+/* An Any of a TypedStruct becomes one of the message it stands for; the decoder and the reader of
+ * text do so with every Any. */
+int pb_any_untyped(struct google_Any *any, struct arena *a, const struct pb_opts *o,
+                   struct error *err) MUST_CHECK;
 /* The full name after the last '/' of a type URL. */
 sv pb_any_type(sv type_url);
 /* Packs msg as an Any in `a` with "type.googleapis.com/" + full name. */

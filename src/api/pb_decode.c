@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "api/google.pb.h"
 #include "api/pb_internal.h"
 
 /* Structs may take this much more memory than the bytes that make them: a peer that sends a
@@ -254,6 +255,13 @@ static int complete_entry(struct dec *d, const struct pb_message *entry, char *m
     return *at ? 0 : E_LIMIT;
 }
 
+static int untyped(struct dec *d, struct google_Any *any, const struct pb_frame *fr)
+{
+    struct error why = {0};
+    int rc = pb_any_untyped(any, d->a, d->o, &why);
+    return rc < 0 ? fail(d, fr, NULL, rc, "%s", why.msg) : 0;
+}
+
 /* The length-delimited value [p, end) of field f, which is no packed list. */
 static int set_delimited(struct dec *d, const struct pb_field *f, const uint8_t *tag,
                          size_t tag_len, const uint8_t *p, const uint8_t *end, const uint8_t *stop,
@@ -289,7 +297,7 @@ static int set_delimited(struct dec *d, const struct pb_field *f, const uint8_t 
     int rc = decode_fields(d, sub, p, end, *ptr, &here, depth + 1);
     if (rc == 0 && f->label == PB_MAP)
         rc = complete_entry(d, sub, *ptr, &here);
-    return rc;
+    return rc == 0 && sub->well_known == PB_WKT_ANY ? untyped(d, *ptr, &here) : rc;
 }
 
 /* Marks f as the one that is set in its oneof, whoever was before it is zeroed; or as present. */

@@ -102,6 +102,15 @@ static void any(void **state)
     turns_into(&google_Any_pb, "{\"@type\": x/google.protobuf.Empty}",
                "{\"@type\":\"x/google.protobuf.Empty\"}");
     turns_into(&google_Any_pb, "{}", "{}");
+    turns_into(&envoy_HttpFilter_pb,
+               "{typed_config: {\"@type\": x/xds.type.v3.TypedStruct, type_url: "
+               "x/envoy.extensions.filters.http.router.v3.Router, value: {suppress_envoy_headers: "
+               "true}}}",
+               "{\"typedConfig\":{\"@type\":\"x/envoy.extensions.filters.http.router.v3.Router\","
+               "\"suppressEnvoyHeaders\":true}}");
+    turns_into(&google_Any_pb,
+               "{\"@type\": x/udpa.type.v1.TypedStruct, type_url: x/google.protobuf.Empty}",
+               "{\"@type\":\"x/google.protobuf.Empty\"}");
     const struct google_Any unknown = {.type_url = SV_INIT("x/y"), .value = SV_INIT("hi")};
     prints(&google_Any_pb, &unknown, (struct pb_json_opts){0},
            "{\"@type\":\"x/y\",\"value\":\"aGk=\"}");
@@ -125,6 +134,16 @@ static void any_errors(void **state)
           "envoy.extensions.filters.http.router.v3.Router");
     fails(&google_Any_pb, "{\"@type\": x/google.protobuf.Duration, value: 1s, more: 2}",
           "f:1: a google.protobuf.Duration has only \"value\" beside \"@type\"");
+    fails(&google_Any_pb,
+          "{\"@type\": x/xds.type.v3.TypedStruct, type_url: "
+          "x/envoy.extensions.filters.http.router.v3.Router, value: {dynamic: 1}}",
+          "f:1: TypedStruct:1: dynamic: no such field in "
+          "envoy.extensions.filters.http.router.v3.Router");
+    fails(&google_Any_pb, "{\"@type\": x/xds.type.v3.TypedStruct}",
+          "f:1: type_url: a TypedStruct needs one");
+    fails(&google_Any_pb,
+          "{\"@type\": x/xds.type.v3.TypedStruct, type_url: x/udpa.type.v1.TypedStruct}",
+          "f:1: type_url: a TypedStruct in a TypedStruct");
     /* "@type" belongs to Anys only */
     fails(
         &envoy_HttpFilter_pb, "{\"@type\": x}",

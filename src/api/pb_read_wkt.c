@@ -35,7 +35,9 @@ static int read_any(struct pb_reader *r, const struct node *n, struct google_Any
         return rc;
     any->type_url = url;
     any->value = pb_encode_arena(m, msg, r->a);
-    return 0;
+    struct error why = {0};
+    rc = pb_any_untyped(any, r->a, r->o, &why);
+    return rc < 0 ? pb_reader_fail(r, n, fr, "%s", why.msg) : 0;
 }
 
 static int read_struct(struct pb_reader *r, const struct node *n, struct google_Struct *s,
