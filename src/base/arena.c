@@ -121,7 +121,7 @@ static void *alloc_elsewhere(struct arena *a, size_t n, size_t rounded)
 
 void *arena_alloc_slow(struct arena *a, size_t n)
 {
-    size_t rounded = ((n + (ALIGN - 1)) & ~(size_t)(ALIGN - 1)) + REDZONE;
+    size_t rounded = ((n + !n + (ALIGN - 1)) & ~(size_t)(ALIGN - 1)) + REDZONE;
     a->used += n;
     if (__builtin_expect((size_t)(a->end - a->cur) < rounded || rounded < n, 0))
         return alloc_elsewhere(a, n, rounded);

@@ -43,7 +43,8 @@ __attribute__((returns_nonnull)) static inline void *arena_alloc(struct arena *a
 {
 #ifndef WEFT_ASAN
     size_t rounded = (n + (ARENA_ALIGN - 1)) & ~(size_t)(ARENA_ALIGN - 1);
-    if (__builtin_expect((size_t)(a->end - a->cur) >= rounded && rounded >= n, 1)) {
+    /* rounded is 0 for nothing and for what is more than there can be. */
+    if (__builtin_expect((size_t)(a->end - a->cur) > rounded - 1, 1)) {
         void *p = a->cur;
         a->cur += rounded;
         a->used += n;

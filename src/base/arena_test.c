@@ -77,6 +77,21 @@ static void cleanups_run_last_first(void **state)
     assert_string_equal(order, "cba");
 }
 
+static void nothing_is_a_pointer(void **state)
+{
+    struct arena a;
+    void (*const inits[])(struct arena *) = {arena_init, arena_init_malloc};
+    for (int i = 0; i < 2; i++) {
+        inits[i](&a);
+        assert_non_null(arena_zalloc(&a, 0));
+        char *p = arena_zalloc(&a, 3);
+        memset(p, 1, 3);
+        assert_non_null(arena_zalloc(&a, 0));
+        assert_int_equal(p[2], 1);
+        arena_free(&a);
+    }
+}
+
 static void *free_it(void *arg)
 {
     arena_free(arg);
@@ -127,8 +142,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_and_alignment),     cmocka_unit_test(strings),
-        cmocka_unit_test(cleanups_run_last_first), cmocka_unit_test(another_thread_frees),
-        cmocka_unit_test(threads_leave_nothing),
+        cmocka_unit_test(cleanups_run_last_first), cmocka_unit_test(nothing_is_a_pointer),
+        cmocka_unit_test(another_thread_frees),    cmocka_unit_test(threads_leave_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,19 @@ void strbuf_reset(struct strbuf *s)
         s->p[0] = 0;
 }
 
+/* There is no memory for a text so big: it is as one that is at its maximum. */
+static size_t make_do(struct strbuf *s, size_t n)
+{
+    s->overflow = true;
+    if (!s->p) {
+        s->p = mem_alloc(64);
+        s->cap = 64;
+        s->p[0] = 0;
+    }
+    size_t room = s->cap - s->n - 1;
+    return n < room ? n : room;
+}
+
 /* Room for up to n more bytes and the NUL; returns how many of the n fit under the maximum. */
 static size_t make_room(struct strbuf *s, size_t n)
 {
@@ -38,7 +51,10 @@ static size_t make_room(struct strbuf *s, size_t n)
             want = s->n + n + 1;
         if (want > s->max + 1)
             want = s->max + 1;
-        s->p = mem_realloc(s->p, want);
+        char *p = want < MEM_PIECE / 2 ? mem_realloc(s->p, want) : mem_try_realloc(s->p, want);
+        if (!p)
+            return make_do(s, n);
+        s->p = p;
         s->cap = want;
         s->p[s->n] = 0;
     }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "main/agent_inside.h"
 #include "proxy/options.h"
 #include "proxy/server.h"
@@ -18,6 +19,7 @@ static int fail(const struct error *err)
 static int serve(const struct proxy_options *o, const struct proxy_agent *agent)
 {
     struct error err = {0};
+    mem_reserve_init();
     struct proxy_server *s =
         proxy_server_new(&(struct proxy_server_opts){.cli = o, .agent = agent}, &err);
     if (!s)

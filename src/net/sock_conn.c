@@ -14,6 +14,7 @@
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
 #define ORIGINAL_DST 80 /* SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST */
+#define SHORT_MS     50 /* between two looks whether there is memory to read into */
 #define READ_BLOCKS  4  /* most blocks of one readv */
 #define WRITE_IOVS   64
 #define ERR_EVENTS   (EPOLLERR | EPOLLHUP)
@@ -170,14 +171,14 @@ static void on_kick(struct timer *t)
     }
 }
 
-static void kick_soon(struct sock_conn *s)
+static void kick_in(struct sock_conn *s, uint64_t ms)
 {
     if (!s->kick) {
         s->kick = mem_new(struct kick);
         s->kick->s = s;
         timer_init(&s->kick->timer, s->c.loop, on_kick);
     }
-    timer_set(&s->kick->timer, 0);
+    timer_set(&s->kick->timer, ms);
 }
 
 /* ---- the table ---- */
@@ -191,6 +192,11 @@ static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
         return E_EOF;
     if (!c->readable || !c->connected || max == 0)
         return c->error && !c->readable ? c->error : E_AGAIN;
+    /* What is here goes out first; what comes waits in the kernel. A reset is told by on_io. */
+    if (mem_short()) {
+        kick_in(s, SHORT_MS);
+        return E_AGAIN;
+    }
     struct iovec iov[READ_BLOCKS + 1];
     size_t want = s->read_blocks * (size_t)BUF_BLOCK;
     if (want > max)
@@ -299,7 +305,7 @@ static void sock_kick(struct conn *c)
 {
     struct sock_conn *s = of(c);
     if (!s->closed && (c->readable || s->eof || s->tell))
-        kick_soon(s);
+        kick_in(s, 0);
 }
 
 static const struct conn_ops sock_ops = {
@@ -330,7 +336,7 @@ static void fail_later(struct sock_conn *s, const char *prefix, int errnum)
 {
     fail(s, prefix, errnum);
     s->tell = true;
-    kick_soon(s);
+    kick_in(s, 0);
 }
 
 static void start_events(struct sock_conn *s)

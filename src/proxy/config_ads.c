@@ -210,7 +210,9 @@ static void on_message(void *user, struct buf *msg, sv bytes)
     struct error err = {0};
     a->wait_ms = a->base_ms;
     stat_gauge_set(&a->stats, control_plane_stats_connected_state, 1);
-    if (ads_client_receive(a->client, bytes, &err) == 0)
+    if (mem_short()) /* a new stream, later, brings it again */
+        error_set(&err, E_LIMIT, "memory is short");
+    else if (ads_client_receive(a->client, bytes, &err) == 0)
         return;
     log_warn(&log_config, "ads: the stream is ended cluster=%s reason=%s", a->cluster, err.msg);
     grpc_cancel(a->call);

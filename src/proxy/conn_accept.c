@@ -696,6 +696,10 @@ void conn_accept_exhausted(void *user)
 /* One connection more would be too many: it is closed unread, as Envoy does (attack case 13). */
 static bool over_limit(struct listener_conf *c)
 {
+    if (mem_short()) {
+        stat_inc(&c->stats, listener_stats_downstream_cx_overload_reject);
+        return true;
+    }
     if (c->max_connections != UINT64_MAX &&
         stat_gauge_get(&c->stats, listener_stats_downstream_cx_active) +
                 stat_gauge_get(&c->stats, listener_stats_downstream_pre_cx_active) >=

@@ -1,5 +1,6 @@
 /* What happens to a request between the codec and the first filter, in Envoy's order: version, host
  * and path checks, canonical forms, fields, route, upgrade; then the filters are made and run. */
+#include "base/mem.h"
 #include "http/path.h"
 #include "proxy/hcm.h"
 #include "proxy/hcm_headers.h"
@@ -14,6 +15,19 @@ static void refuse(struct hcm_stream *s, uint16_t status, sv body, sv details)
 }
 
 /* ---- checks ---- */
+
+/* What begins while memory is short is refused, so that what is under way can end (base/mem.h). */
+static bool check_memory(struct hcm_stream *s)
+{
+    if (!mem_short())
+        return true;
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_overload_close);
+    hcm_local_reply(s, &(struct http_local_reply){.status = 503,
+                                                  .body = SV("memory is short"),
+                                                  .flags = STREAM_FLAG_OM,
+                                                  .details = STREAM_RCD_OVERLOAD});
+    return false;
+}
 
 static bool check_version(struct hcm_stream *s, struct http_head *head)
 {
@@ -223,7 +237,7 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
         head->upgrade = false;
         head->connect_protocol = no_text;
     }
-    if (!s->again && !check_version(s, head))
+    if (!s->again && (!check_memory(s) || !check_version(s, head)))
         return;
     if (!check_target(s, head) || !check_connection(s, head) || !normalize_path(s, head))
         return;

@@ -28,8 +28,10 @@ struct admin;
     HISTOGRAM(P, initialization_time_ms, STAT_UNIT_MS)                                             \
     GAUGE(P, live)                                                                                 \
     GAUGE(P, memory_allocated)                                                                     \
+    COUNTER(P, memory_allocation_failures)                                                         \
     GAUGE(P, memory_heap_size)                                                                     \
     GAUGE(P, memory_physical_size)                                                                 \
+    GAUGE(P, memory_short)                                                                         \
     GAUGE(P, parent_connections)                                                                   \
     GAUGE(P, seconds_until_first_ocsp_response_expiring)                                           \
     GAUGE(P, state)                                                                                \
@@ -71,6 +73,7 @@ struct proxy_server {
     struct filter_node node;
     struct pb_opts static_pb, dynamic_pb;
     struct map runtime;           /* key -> char *, from layered_runtime */
+    uint64_t memory_failures;     /* that are counted */
     uint64_t max_connections;     /* overload.global_downstream_max_connections */
     _Atomic uint64_t connections; /* of all listeners, now */
 

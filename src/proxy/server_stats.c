@@ -1,12 +1,17 @@
 /* server.*: gauges that are read off the process now and then. */
+#include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "base/mem.h"
 #include "proxy/listener_manager.h"
 #include "proxy/server_private.h"
 #include "tls/tls_slot.h"
+
+LOG_COMPONENT(main);
 
 STAT_GROUP_DEFINE(server_stats, SERVER_STATS);
 
@@ -68,6 +73,21 @@ static uint64_t days_left(struct proxy_server *s)
     return e.first > now ? (uint64_t)(e.first - now) / 86400u : 0;
 }
 
+/* Memory that was out (base/mem.h). */
+static void show_failures(struct proxy_server *s)
+{
+    uint64_t all = mem_failures(), before = s->memory_failures;
+    stat_gauge_set(&s->server_stats, server_stats_memory_short, mem_short());
+    if (all == before)
+        return;
+    s->memory_failures = all;
+    stat_add(&s->server_stats, server_stats_memory_allocation_failures, all - before);
+    log_warn(&log_main,
+             "memory was short: new connections, requests and configuration are refused "
+             "while it is failures=%" PRIu64,
+             all - before);
+}
+
 void proxy_server_stats_update(struct proxy_server *s)
 {
     struct stat_group *g = &s->server_stats;
@@ -82,6 +102,7 @@ void proxy_server_stats_update(struct proxy_server *s)
     static const uint64_t numbers[] = {2, 3, 0, 1};
     stat_gauge_set(g, server_stats_state, numbers[s->state]);
     stat_gauge_set(g, server_stats_total_connections, connections);
+    show_failures(s);
     stat_gauge_set(g, server_stats_memory_allocated, mi.uordblks + mi.hblkhd);
     stat_gauge_set(g, server_stats_memory_heap_size, mi.arena + mi.hblkhd);
     stat_gauge_set(g, server_stats_memory_physical_size, resident());
