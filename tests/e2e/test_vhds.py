@@ -245,5 +245,5 @@ def test_a_change_costs_what_changed(mesh, tmp_path, kind):
     m.apply("services.yaml", "".join(service(i) for i in range(80)))
     until(lambda: "svc-3.books" in c.admin("/config_dump"), "the virtual host is back")
     assert status() == 419
-    table = subprocess.run([m.weft, "proxy-config", "routes", f"127.0.0.1:{c.published[15000]}"], capture_output=True, text=True)
+    table = subprocess.run([m.weft, "proxy-config", "--admin", f"127.0.0.1:{c.published[15000]}", "routes"], capture_output=True, text=True)
     assert "svc-3.books" in table.stdout and "svc-7.books" in table.stdout, table.stdout + table.stderr
