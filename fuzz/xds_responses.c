@@ -27,7 +27,8 @@ struct peers {
     struct ads_session *session;
     struct xds_names *names;
     struct xds_blob *blobs[3];
-    unsigned have; /* mask of blobs that exist */
+    struct xds_blob *table, *hosts[2]; /* route configuration "t", virtual hosts "t/x", "t/y" */
+    unsigned have;                     /* mask of blobs that exist */
 };
 
 static const struct pb_message *const types[XDS_TYPES] = {
@@ -96,12 +97,17 @@ static void list(void *self, struct ads_session *s, enum xds_type t,
     for (unsigned i = 0; i < 3; i++)
         if (t == XDS_CDS && (p->have >> i & 1))
             add(arg, p->blobs[i]);
+    for (unsigned i = 0; i < 2; i++)
+        if (t == XDS_VHDS && (p->have >> i & 1) && ads_session_has(s, XDS_RDS, SV("t")))
+            add(arg, p->hosts[i]);
 }
 
 static struct xds_blob *find(void *self, struct ads_session *s, enum xds_type t, uint32_t id,
                              sv name)
 {
     struct peers *p = self;
+    if (t == XDS_RDS && sv_eq(name, SV("t")))
+        return p->table;
     for (unsigned i = 0; i < 3 && t == XDS_CDS; i++)
         if ((p->have >> i & 1) && sv_eq(p->blobs[i]->name, name))
             return p->blobs[i];
@@ -195,6 +201,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     p.blobs[2] = xds_blob_new(p.names, XDS_CDS, SV("c"),
                               SV("\x0a\x01"
                                  "c"));
+    p.table = xds_blob_new(p.names, XDS_RDS, SV("t"),
+                           SV("\x0a\x01"
+                              "t"));
+    p.hosts[0] = xds_blob_new(p.names, XDS_VHDS, SV("t/x"),
+                              SV("\x0a\x01"
+                                 "x"));
+    p.hosts[1] = xds_blob_new(p.names, XDS_VHDS, SV("t/y"),
+                              SV("\x0a\x01"
+                                 "y"));
     p.client = ads_client_new(&(struct ads_client_opts){
         .delta = p.delta, .node = &node, .handler = {.update = on_update, .on_ack = on_ack}});
     ads_client_stream_open(p.client, from_client, &p);
@@ -212,6 +227,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ads_session_free(p.session);
     for (unsigned i = 0; i < 3; i++)
         xds_blob_unref(p.blobs[i]);
+    for (unsigned i = 0; i < 2; i++)
+        xds_blob_unref(p.hosts[i]);
+    xds_blob_unref(p.table);
     xds_names_free(p.names);
     return 0;
 }
