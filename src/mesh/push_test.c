@@ -20,6 +20,7 @@ struct seat { /* a proxy */
     char order[64]; /* a letter a response that told something: CELRVN */
     sv route_bytes;
     bool apart;    /* it takes virtual hosts on their own */
+    int refuse;    /* type of which it refuses everything, or -1 */
     char host[96]; /* the last one that came */
     struct arena a;
 };
@@ -60,6 +61,10 @@ static void on_update(void *self, struct ads_update *u)
         s->order[len] = "CESLRVN"[u->type];
     for (uint32_t i = 0; i < u->n_changed; i++) {
         sv name = u->changed[i].name;
+        if ((int)u->type == s->refuse) {
+            error_set(&u->changed[i].refused, E_INVALID, "not today");
+            continue;
+        }
         if (u->type == XDS_CDS && sv_starts(name, SV("outbound|")))
             ads_client_subscribe(s->client, XDS_EDS, name);
         if (u->type == XDS_LDS && sv_eq_c(name, "0.0.0.0_80"))
@@ -124,6 +129,7 @@ static struct seat *join_as(struct world *w, const char *ip, const char *ns, con
                                   SV_INIT(XDS_FEATURE_VHDS)};
     struct seat *s = mem_new(struct seat);
     s->apart = apart;
+    s->refuse = -1;
     arena_init(&s->a);
     struct google_Struct *labels = pb_struct_new(&s->a, 1), *metadata = pb_struct_new(&s->a, 3);
     pb_struct_put_text(labels, &s->a, SV("app"), sv_of(app));
@@ -504,6 +510,42 @@ static void test_hosts_of_a_table_that_returns(void **state)
     end(w);
 }
 
+/* Hosts are not sent before their table was answered, and again when it was refused: who refuses a
+ * table has no place for its hosts. */
+static void test_hosts_of_a_table_that_was_refused(void **state)
+{
+    struct world *w = begin(state);
+    struct seat *a = join_as(w, "10.0.1.1", "books", "a", false, true);
+    int n_hosts = a->changed[XDS_VHDS];
+    struct envoy_DeltaDiscoveryRequest r = {.type_url = xds_type_url(XDS_RDS)};
+    struct error err = {0};
+    sv names[] = {SV_INIT("8123")};
+
+    assert_true(n_hosts > 0);
+    change(w, "late.yaml", EXTRA("late", "8123"));
+    forget(w);
+    /* A request by hand: nobody answers what follows it. */
+    r.resource_names_subscribe.v = names;
+    r.resource_names_subscribe.n = 1;
+    assert_int_equal(
+        push_stream_receive(a->stream, pb_encode_arena(&envoy_DeltaDiscoveryRequest_pb, &r, &a->a),
+                            &err),
+        0);
+    assert_int_equal(a->n_down, 1);
+    a->refuse = XDS_RDS;
+    settle(w);
+    assert_int_equal(a->changed[XDS_RDS], 1);
+    int lost = resources(a, XDS_VHDS);
+    assert_int_equal(lost, n_hosts + 2); /* sent, for all it knows; passed over by the client */
+    assert_int_equal(a->changed[XDS_VHDS], 0);
+    a->refuse = -1;
+    ads_client_subscribe(a->client, XDS_VHDS, SV("8123"));
+    ads_client_subscribe(a->client, XDS_RDS, SV("8123"));
+    settle(w);
+    assert_int_equal(a->changed[XDS_VHDS], 2); /* of the rest the client has the same bytes */
+    end(w);
+}
+
 /* Clients of two namespaces have other hosts under the same names; a change of something else is
  * none of theirs, though each time both are made anew. */
 static void test_hosts_of_two_scopes(void **state)
@@ -586,6 +628,7 @@ int main(void)
         T(test_only_the_host_that_changed),
         T(test_hosts_after_an_interruption),
         T(test_hosts_of_a_table_that_returns),
+        T(test_hosts_of_a_table_that_was_refused),
         T(test_hosts_of_two_scopes),
         T(test_who_takes_hosts),
     };
