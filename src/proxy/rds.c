@@ -272,18 +272,17 @@ void rds_touch_stats(struct rds_provider *p, struct stat_group *g, const char *m
 {
     if (g->def || !p->m->o.stats)
         return;
-    char text[512];
+    char text[512], table[300];
     snprintf(text, sizeof text, "http.%s.rds.%s%s.", p->stat_prefix, middle, p->name);
+    snprintf(table, sizeof table, "%s%s", middle, p->name); /* so Envoy labels them */
     struct stat_label labels[] = {
         {SV("envoy.http_conn_manager_prefix"), sv_of(p->stat_prefix)},
-        {SV("envoy.rds_route_config"), sv_of(p->name)},
+        {SV("envoy.rds_route_config"), sv_of(table)},
     };
     struct stats_scope *sc = stats_scope_get(
         p->m->o.stats,
-        &(struct stats_scope_spec){.prefix = sv_of(text),
-                                   .family = *middle ? SV("http.rds.vhds.") : SV("http.rds."),
-                                   .labels = labels,
-                                   .n_labels = 2});
+        &(struct stats_scope_spec){
+            .prefix = sv_of(text), .family = SV("http.rds."), .labels = labels, .n_labels = 2});
     stat_group_init(g, &rds_stats_def, sc);
     stats_scope_unref(sc);
     stat_inc(g, rds_stats_update_attempt);

@@ -81,6 +81,12 @@ class Driven:
         text = procs.fetch(f"http://127.0.0.1:{self.admin}/stats")
         return {n: v for n, v in procs.parse_stats(text).items() if re.fullmatch(names, n)}
 
+    def series(self):
+        """The same as Prometheus gets it, labels in order."""
+        text = procs.fetch(f"http://127.0.0.1:{self.admin}/stats/prometheus")
+        found = re.findall(r"^envoy_http_rds_(config_reload|update_success)\{(.*)\} (\d+)$", text, re.M)
+        return sorted((name, sorted(labels.split(",")), value) for name, labels, value in found)
+
     def dump(self):
         """Table -> names of its virtual hosts, and whether it refers to VHDS."""
         page = json.loads(procs.fetch(f"http://127.0.0.1:{self.admin}/config_dump"))
@@ -102,6 +108,7 @@ def play(kind, spawn, tmp_path):
         asked = [r for r in s.requests if r.type_url == VHOST and not r.response_nonce]
         out.append([list(r.resource_names_subscribe) for r in asked])
         out.append(p.stats(r"http\.l-r\d\.rds\.(vhds\.)?r\d\.(config_reload|update_success|update_rejected|update_failure)"))
+        out.append(p.series())
         n = len(s.responses)
         s.put_hosts("r1", vhost("r1", "a", ["a.test"], "a2"))
         out.append(p.becomes(r1_a="a2"))
