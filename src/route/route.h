@@ -262,6 +262,7 @@ struct route {
     const struct route_upgrade *upgrades;
     const struct route_hash *hash;
     const struct route_internal_redirect *internal_redirect; /* or NULL */
+    bool hedge; /* hedge_on_per_try_timeout: the route's, else the virtual host's */
     bool auto_host_rewrite, append_x_forwarded_host;
     bool has_body_limit;
     uint64_t body_limit; /* request_body_buffer_limit / per_request_buffer_limit_bytes */

@@ -247,7 +247,7 @@ static int build_policies(struct route_builder *b, const struct envoy_RouteActio
     if (!m->retry_policy)
         out->retry = b->defaults.retry;
     if (rc == 0)
-        rc = route_hedge_check(b, m->hedge_policy);
+        rc = route_hedge_build(b, m->hedge_policy, &out->hedge);
     if (rc == 0)
         rc = route_mirrors_build(b, m->request_mirror_policies.v, m->request_mirror_policies.n,
                                  &out->mirrors);

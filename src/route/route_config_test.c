@@ -110,8 +110,8 @@ static void test_actions_refused(void **state)
             ".retry_policy.retriable_headers[0].name: '' is no header name");
     FORWARD("cluster: a, retry_policy: {retry_host_predicate: [{name: x}]}",
             ".retry_policy.retry_host_predicate[0]: 'x' () is not supported");
-    FORWARD("cluster: a, hedge_policy: {hedge_on_per_try_timeout: true}",
-            ".hedge_policy.hedge_on_per_try_timeout: is not supported");
+    FORWARD("cluster: a, hedge_policy: {additional_request_chance: {numerator: 1}}",
+            ".hedge_policy.additional_request_chance: is not supported");
     FORWARD("cluster: a, hedge_policy: {initial_requests: 2}",
             ".hedge_policy.initial_requests: only 1 is supported");
     FORWARD("cluster: a, request_mirror_policies: [{cluster: b}, {}]",

@@ -137,7 +137,7 @@ struct route_defaults {
     const struct route_retry_policy *retry;
     const struct route_mirror *mirrors;
     uint32_t n_mirrors;
-    bool has_body_limit;
+    bool has_body_limit, hedge;
     uint64_t body_limit;
 };
 
@@ -218,7 +218,8 @@ int route_action_build(struct route_builder *b, const struct envoy_Route *m,
 /* route_policy.c */
 int route_retry_build(struct route_builder *b, const struct envoy_RetryPolicy *m,
                       const struct route_retry_policy **out) MUST_CHECK;
-int route_hedge_check(struct route_builder *b, const struct envoy_HedgePolicy *m) MUST_CHECK;
+int route_hedge_build(struct route_builder *b, const struct envoy_HedgePolicy *m,
+                      bool *out) MUST_CHECK;
 int route_mirrors_build(struct route_builder *b,
                         const struct envoy_RouteAction_RequestMirrorPolicy *const *v, uint32_t n,
                         const struct route_mirror **out) MUST_CHECK;

@@ -198,13 +198,12 @@ int route_retry_build(struct route_builder *b, const struct envoy_RetryPolicy *m
     return rc;
 }
 
-int route_hedge_check(struct route_builder *b, const struct envoy_HedgePolicy *m)
+int route_hedge_build(struct route_builder *b, const struct envoy_HedgePolicy *m, bool *out)
 {
+    *out = b->defaults.hedge;
     if (!m)
         return 0;
-    if (m->hedge_on_per_try_timeout)
-        return error_set(b->err, E_UNSUPPORTED,
-                         ".hedge_policy.hedge_on_per_try_timeout: is not supported");
+    *out = m->hedge_on_per_try_timeout;
     if (m->initial_requests && m->initial_requests->value != 1)
         return error_set(b->err, E_UNSUPPORTED,
                          ".hedge_policy.initial_requests: only 1 is supported");

@@ -34,7 +34,7 @@ static int build_defaults(struct route_builder *b, const struct envoy_VirtualHos
     b->defaults = b->h->defaults;
     int rc = route_retry_build(b, m->retry_policy, &b->defaults.retry);
     if (rc == 0)
-        rc = route_hedge_check(b, m->hedge_policy);
+        rc = route_hedge_build(b, m->hedge_policy, &b->defaults.hedge);
     if (rc == 0 && m->request_mirror_policies.n) {
         rc = route_mirrors_build(b, m->request_mirror_policies.v, m->request_mirror_policies.n,
                                  &b->defaults.mirrors);

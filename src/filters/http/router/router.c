@@ -82,13 +82,19 @@ static void reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv
                            });
 }
 
+void router_count_status(struct router *r, uint16_t status)
+{
+    if (!r->cluster || !r->cfg->dynamic_stats)
+        return;
+    if (!r->si->health_check)
+        upstream_count_response(r->cluster, status, UPSTREAM_NO_TIME, r->si->internal);
+    router_count_route_status(r, status);
+}
+
 void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv details)
 {
     struct reply_fields x = {.overloaded = (flags & STREAM_FLAG_UO) != 0};
-    if (r->cluster && r->cfg->dynamic_stats && !r->si->health_check)
-        upstream_count_response(r->cluster, status, UPSTREAM_NO_TIME, r->si->internal);
-    if (r->cluster && r->cfg->dynamic_stats)
-        router_count_route_status(r, status);
+    router_count_status(r, status);
     router_finish(r);
     reply(r, status, body, flags, details, &x);
 }

@@ -12,8 +12,10 @@
  * it, it holds all of it from the start (`holding`), each attempt knowing how much it sent. Past
  * the limit holding is given up, and with it the retries (rule 8).
  *
- * One attempt is current at a time. An attempt that was given up is cut off from the router before
- * anything else happens (router_try_drop), so no event of it can come late. */
+ * One attempt is current at a time. With hedging, attempts that took too long wait beside it for an
+ * answer that may still come (`hedged`): the first good answer wins, the others are dropped. An
+ * attempt that was given up is cut off from the router before anything else happens
+ * (router_try_end), so no event of it can come late. */
 #ifndef WEFT_FILTERS_HTTP_ROUTER_PRIVATE_H
 #define WEFT_FILTERS_HTTP_ROUTER_PRIVATE_H
 
@@ -58,6 +60,7 @@ enum router_end { ROUTER_END_OK, ROUTER_END_RESET, ROUTER_END_TIMEOUT, ROUTER_EN
 
 struct router_try {
     struct router *r;
+    struct router_try *next;    /* in router.hedged */
     struct upstream_open *open; /* waiting for a stream */
     struct http_stream *s;      /* NULL before, and after on_close */
     struct upstream_host *host;
@@ -70,7 +73,9 @@ struct router_try {
     bool whole_in_head;  /* the request has neither body nor trailers */
     bool paused_request; /* its on_high, outstanding */
     bool counted;
-    bool retried; /* its answer is not passed on: another attempt is made */
+    bool retried;     /* its answer is not passed on: another attempt is made */
+    bool passed_over; /* a bad answer, while another attempt may have a better one */
+    bool late;        /* took longer than per_try_timeout, and goes on; its host was told */
     uint16_t status;
     enum http_protocol protocol; /* once the head is sent */
     uint32_t number;             /* 0: the first attempt */
@@ -86,6 +91,7 @@ struct router_retry {
     bool retried;                            /* at least one retry was made */
     bool by_timeout;                         /* the coming attempt is one: the last took too long */
     bool pending;                            /* one was made, and how it ended is not counted yet */
+    bool waiting;                            /* the next attempt waits for its time */
     uint32_t n;                              /* retries made */
     const struct route_retry_policy *policy; /* or NULL */
     uint16_t *codes;                         /* x-envoy-retriable-status-codes */
@@ -104,7 +110,7 @@ struct router {
     const struct route *route;
     struct upstream_cluster *cluster;
     struct upstream_ctx ctx;
-    struct router_try *cur;
+    struct router_try *cur, *hedged;
     struct router_retry retry;
     struct router_mirrors *mirrors;  /* NULL: none */
     const struct route_upgrade *tcp; /* connect_config: the payload goes to a TCP connection */
@@ -125,6 +131,7 @@ struct router {
     uint64_t req_end_ns;
 
     uint64_t timeout_ms, per_try_ms, per_try_idle_ms;
+    bool hedge;              /* a per_try_timeout makes another attempt beside, and not instead */
     bool alt_timeout_status; /* x-envoy-upstream-rq-timeout-alt-response */
     struct timer overall, per_try, backoff;
     uint64_t per_try_last_ms;
@@ -143,6 +150,8 @@ static inline struct http_filter_host *router_host(struct router *r)
 /* ---- router.c ---- */
 /* Ends the request with an answer of our own; counts it for the cluster. */
 void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv details);
+/* Counts an answer of our own for the cluster and the route. */
+void router_count_status(struct router *r, uint16_t status);
 /* No more attempts; timers, streams and references are let go. */
 void router_finish(struct router *r);
 /* Counts for the route where it has a stat_prefix: vhost.VHOST.route.PREFIX.NAME. */
@@ -152,8 +161,15 @@ void router_count_route_status(struct router *r, uint16_t status);
 
 /* ---- router_try.c ---- */
 void router_try_start(struct router *r);
-/* Cuts the current attempt off and ends its stream. */
+/* Cuts an attempt off and ends its stream. */
+void router_try_end(struct router_try *t, enum router_end how);
+/* All of them. */
 void router_try_drop(struct router *r, enum router_end how);
+/* Whether an attempt is under way, or will be. */
+static inline bool router_trying(const struct router *r)
+{
+    return r->cur || r->hedged || r->retry.waiting;
+}
 /* There is more to send. */
 void router_try_send(struct router_try *t);
 void router_try_watermark(struct router *r, bool high);
@@ -195,6 +211,8 @@ bool router_retry_on_reset(struct router *r, enum router_reset_kind k, bool head
 /* Counts and schedules the retry; true: it is under way and the current attempt was dropped. Else
  * flags say why not (URX, UO). head: the response that asked for it, or NULL. */
 bool router_retry_go(struct router *r, bool wanted, const struct http_head *head);
+/* The same for an attempt that took too long: true: another one is scheduled beside it. */
+bool router_retry_hedge(struct router *r);
 void router_retry_backoff_over(struct timer *t); /* timer function of router.backoff */
 void router_retry_settled(struct router *r);     /* the outcome stays: give the limit back */
 void router_retry_abandon(struct router *r);     /* from now on none */

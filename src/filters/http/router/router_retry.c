@@ -185,14 +185,17 @@ bool router_retry_replay(struct router *r, enum router_reset_kind k)
     r->replayed = true;
     t->counted = true;
     upstream_count(r->cluster, UPSTREAM_upstream_rq_replay);
-    router_try_drop(r, ROUTER_END_OK);
+    router_try_end(t, ROUTER_END_OK);
+    r->retry.waiting = true;
     timer_set(&r->backoff, 0);
     return true;
 }
 
 void router_retry_backoff_over(struct timer *t)
 {
-    router_try_start(container_of(t, struct router, backoff));
+    struct router *r = container_of(t, struct router, backoff);
+    r->retry.waiting = false;
+    router_try_start(r);
 }
 
 /* What the server asked for in a reset header; 0: nothing usable. */
@@ -250,15 +253,10 @@ void router_retry_abandon(struct router *r)
     give_back(r);
 }
 
-bool router_retry_go(struct router *r, bool wanted, const struct http_head *head)
+/* Counts and schedules one more attempt, or says why not. */
+static bool schedule(struct router *r, const struct http_head *head)
 {
-    if (!wanted || r->overflowed) {
-        if (!wanted)
-            router_retry_settled(r);
-        return false;
-    }
     give_back(r);
-    r->retry.pending = false;
     if (!r->retry.left) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_limit_exceeded);
         router_count_route(r, "upstream_rq_retry_limit_exceeded");
@@ -281,9 +279,35 @@ bool router_retry_go(struct router *r, bool wanted, const struct http_head *head
     if (!wait)
         wait = backoff_ms(r);
     r->retry.n++;
-    if (r->cur)
-        r->cur->retried = true;
-    router_try_drop(r, ROUTER_END_OK);
+    r->retry.waiting = true;
     timer_set(&r->backoff, wait);
+    return true;
+}
+
+bool router_retry_go(struct router *r, bool wanted, const struct http_head *head)
+{
+    if (!wanted || r->overflowed) {
+        if (!wanted)
+            router_retry_settled(r);
+        return false;
+    }
+    r->retry.pending = false;
+    if (!schedule(r, head))
+        return false;
+    if (r->cur) {
+        r->cur->retried = true;
+        router_try_end(r->cur, ROUTER_END_OK);
+    }
+    return true;
+}
+
+bool router_retry_hedge(struct router *r)
+{
+    struct router_try *t = r->cur;
+    if (!r->retry.on || r->overflowed || !schedule(r, NULL))
+        return false;
+    r->cur = NULL;
+    t->next = r->hedged;
+    r->hedged = t;
     return true;
 }

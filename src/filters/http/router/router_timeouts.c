@@ -53,23 +53,50 @@ static void on_overall(struct timer *t)
     struct router *r = container_of(t, struct router, overall);
     upstream_count(r->cluster, UPSTREAM_upstream_rq_timeout);
     router_count_route(r, "upstream_rq_timeout");
+    /* Of several that wait, each counts as one that took too long; the answer counts once more. */
+    for (struct router_try *h = r->cur      ? r->hedged
+                                : r->hedged ? r->hedged->next
+                                            : NULL;
+         h; h = h->next) {
+        upstream_count(r->cluster, UPSTREAM_upstream_rq_timeout);
+        router_count_status(r, 504);
+    }
     router_try_drop(r, ROUTER_END_TIMEOUT);
     timed_out(r, STREAM_RCD_UPSTREAM_TIMEOUT);
+}
+
+/* The attempt goes on: its answer may come before that of the one which is made beside it. */
+static void hedge(struct router *r)
+{
+    struct router_try *t = r->cur;
+    t->late = true;
+    if (t->host)
+        upstream_host_result(t->host, UPSTREAM_LOCAL_TIMEOUT, 504);
+    r->retry.by_timeout = true;
+    if (!router_retry_hedge(r) && r->per_try_idle_ms)
+        timer_set(&r->per_try, r->per_try_idle_ms);
 }
 
 static void on_per_try(struct timer *t)
 {
     struct router *r = container_of(t, struct router, per_try);
     bool idle = false;
+    if (!r->cur)
+        return;
     if (r->per_try_idle_ms) {
         uint64_t quiet = loop_now_ms(r->w->loop) - r->per_try_last_ms;
         idle = quiet >= r->per_try_idle_ms;
-        uint64_t age = r->cur ? (loop_now_ns(r->w->loop) - r->cur->start_ns) / 1000000u : 0;
-        if (!idle && (!r->per_try_ms || age < r->per_try_ms)) {
+        uint64_t age = (loop_now_ns(r->w->loop) - r->cur->start_ns) / 1000000u;
+        bool timed = r->per_try_ms && !r->responding && !r->cur->late;
+        if (!idle && (!timed || age < r->per_try_ms)) {
             uint64_t ms = r->per_try_idle_ms - quiet;
-            timer_set(t, r->per_try_ms && r->per_try_ms - age < ms ? r->per_try_ms - age : ms);
+            timer_set(t, timed && r->per_try_ms - age < ms ? r->per_try_ms - age : ms);
             return;
         }
+    }
+    if (!idle && r->hedge) {
+        hedge(r);
+        return;
     }
     upstream_count(r->cluster, idle ? UPSTREAM_upstream_rq_per_try_idle_timeout
                                     : UPSTREAM_upstream_rq_per_try_timeout);
@@ -101,11 +128,13 @@ void router_timeouts_init(struct router *r)
     else
         take_ms(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, &r->timeout_ms);
     take_ms(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, &r->per_try_ms);
+    sv hedge = http_headers_get_sv(h, SV("x-envoy-hedge-on-per-try-timeout"));
+    r->hedge = sv_eq(hedge, SV("true")) || (r->route->hedge && !sv_eq(hedge, SV("false")));
     if (r->timeout_ms && r->per_try_ms >= r->timeout_ms)
         r->per_try_ms = 0;
     r->alt_timeout_status =
         http_headers_remove_id(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) > 0;
-    uint64_t say = r->per_try_ms ? r->per_try_ms : r->timeout_ms;
+    uint64_t say = r->per_try_ms && !r->hedge ? r->per_try_ms : r->timeout_ms;
     if (!r->cfg->suppress_envoy_headers && say)
         http_headers_set_id(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
                             arena_u64(router_host(r)->arena, say));

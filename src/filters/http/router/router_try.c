@@ -19,12 +19,13 @@ static void count_end(struct router_try *t, enum router_end how)
         res = UPSTREAM_LOCAL_TIMEOUT;
     else if (how == ROUTER_END_RESET && !t->got_head)
         res = UPSTREAM_LOCAL_RESET;
-    if (how != ROUTER_END_CANCEL || t->got_head)
+    if ((how != ROUTER_END_CANCEL || t->got_head) && !t->late)
         upstream_host_result(t->host, res,
                              t->got_head                 ? st
                              : how == ROUTER_END_TIMEOUT ? 504
                                                          : 503);
-    if (t->got_head && r->cfg->dynamic_stats && !r->si->health_check && !r->redirected) {
+    if (t->got_head && r->cfg->dynamic_stats && !r->si->health_check && !r->redirected &&
+        !t->passed_over) {
         uint64_t now = loop_stamp_ns(r->w->loop);
         uint64_t from = r->req_end_ns ? r->req_end_ns : t->start_ns;
         if (t->retried) {
@@ -77,14 +78,34 @@ static void unpause_request(struct router_try *t)
     t->paused_request = false;
 }
 
+static void unlink_try(struct router_try *t)
+{
+    struct router *r = t->r;
+    if (r->cur == t) {
+        r->cur = NULL;
+        timer_cancel(&r->per_try);
+        return;
+    }
+    for (struct router_try **p = &r->hedged; *p; p = &(*p)->next)
+        if (*p == t) {
+            *p = t->next;
+            return;
+        }
+}
+
 void router_try_drop(struct router *r, enum router_end how)
 {
-    struct router_try *t = r->cur;
-    if (!t)
-        return;
-    r->cur = NULL;
+    while (r->hedged)
+        router_try_end(r->hedged, how);
+    if (r->cur)
+        router_try_end(r->cur, how);
+}
+
+void router_try_end(struct router_try *t, enum router_end how)
+{
+    struct router *r = t->r;
+    unlink_try(t);
     t->dropped = true;
-    timer_cancel(&r->per_try);
     unpause_request(t);
     router_trace_end(
         t, &(struct router_trace_end){.flags = how == ROUTER_END_TIMEOUT ? STREAM_FLAG_UT : 0,
@@ -166,16 +187,21 @@ static void give_up(struct router *r, enum router_reset_kind k)
     router_reply(r, k == ROUTER_RESET_PROTOCOL ? 502 : 503, body, kinds[k].flags, details);
 }
 
-static void failed(struct router *r, enum router_reset_kind k, bool head_sent)
+static void failed(struct router_try *t, enum router_reset_kind k, bool head_sent)
 {
-    if (r->cur)
-        router_trace_end(
-            r->cur, &(struct router_trace_end){.reset = kinds[k].text, .flags = kinds[k].flags});
-    bool retry = !r->responding && router_retry_on_reset(r, k, head_sent);
-    if (!r->responding && router_retry_go(r, retry, NULL))
-        return;
-    router_try_drop(r, ROUTER_END_RESET);
-    give_up(r, k);
+    struct router *r = t->r;
+    router_trace_end(t,
+                     &(struct router_trace_end){.reset = kinds[k].text, .flags = kinds[k].flags});
+    if (!r->responding && t == r->cur) { /* a hedged one has been made again already */
+        bool retry = router_retry_on_reset(r, k, head_sent);
+        if (router_retry_go(r, retry, NULL))
+            return;
+    }
+    router_try_end(t, ROUTER_END_RESET);
+    if (!r->responding && router_trying(r)) /* another may still answer */
+        router_count_status(r, k == ROUTER_RESET_PROTOCOL ? 502 : 503);
+    else
+        give_up(r, k);
 }
 
 /* ---- the response ---- */
@@ -218,6 +244,49 @@ static void response_ended(struct router_try *t, const struct http_headers *trai
     s->ops->reset(s, HTTP_RESET_NO_ERROR);
 }
 
+static void note_host(struct router_try *t)
+{
+    struct stream_info *si = t->r->si;
+    const struct upstream_host_info *info = upstream_host_info(t->host);
+    si->up = &t->up;
+    si->upstream_host = info->addr_text;
+    si->upstream_host_name = info->hostname;
+    si->upstream_endpoint = t->host;
+}
+
+/* Its answer is the one; nobody waits for the others any more. */
+static void win(struct router_try *t)
+{
+    struct router *r = t->r;
+    r->retry.waiting = false;
+    timer_cancel(&r->backoff);
+    if (t != r->cur) {
+        unlink_try(t);
+        if (r->cur)
+            router_try_end(r->cur, ROUTER_END_CANCEL);
+        r->cur = t;
+        r->retry.pending = false; /* the retry is not what helped */
+        note_host(t);
+    }
+    while (r->hedged)
+        router_try_end(r->hedged, ROUTER_END_CANCEL);
+}
+
+/* A bad answer to a hedged attempt: that of another one is waited for, if there is another. */
+static bool pass_over(struct router_try *t)
+{
+    struct router *r = t->r;
+    unlink_try(t);
+    if (!router_trying(r)) {
+        r->cur = t;
+        note_host(t);
+        return false;
+    }
+    t->passed_over = true;
+    router_try_end(t, ROUTER_END_OK);
+    return true;
+}
+
 static void on_head(void *user, struct http_head *head, bool end)
 {
     struct router_try *t = user;
@@ -230,12 +299,13 @@ static void on_head(void *user, struct http_head *head, bool end)
     t->status = head->status;
     upstream_host_response(t->host, &head->h);
     t->answer = head;
-    if (!r->per_try_idle_ms)
+    if (!r->per_try_idle_ms && t == r->cur)
         timer_cancel(&r->per_try);
     if (router_retry_on_head(r, head)) {
-        if (router_retry_go(r, true, head))
+        if (t == r->cur ? router_retry_go(r, true, head) : pass_over(t))
             return;
     }
+    win(t);
     if (router_redirect(r, head))
         return;
     r->responding = true;
@@ -258,6 +328,8 @@ static void on_info(void *user, struct http_head *head)
 {
     struct router_try *t = user;
     struct http_filter_host *h = router_host(t->r);
+    if (t != t->r->cur)
+        return;
     router_timeouts_active(t->r);
     h->ops->respond_info(h, head);
 }
@@ -318,10 +390,10 @@ static void on_reset(void *user, enum http_reset why, const char *details)
     /* The stream is gone: on_close follows, and finds the attempt dropped. */
     adopt_arena(r, t->s);
     detach(t);
-    if (router_retry_replay(r, kind_of(why)))
+    if (t == r->cur && router_retry_replay(r, kind_of(why)))
         return;
     count_end(t, ROUTER_END_RESET);
-    failed(r, kind_of(why), t->head_sent);
+    failed(t, kind_of(why), t->head_sent);
 }
 
 static void on_close(void *user)
@@ -354,7 +426,12 @@ static void on_low(void *user)
 void router_try_watermark(struct router *r, bool high)
 {
     r->down_high += high ? 1u : -1u;
-    if (r->down_high != (high ? 1u : 0u) || !r->cur || !r->cur->s)
+    if (r->down_high != (high ? 1u : 0u))
+        return;
+    for (struct router_try *t = r->hedged; t; t = t->next)
+        if (t->s)
+            t->s->ops->pause(t->s, high);
+    if (!r->cur || !r->cur->s)
         return;
     upstream_count(r->cluster, high ? UPSTREAM_upstream_flow_control_paused_reading_total
                                     : UPSTREAM_upstream_flow_control_resumed_reading_total);
@@ -413,13 +490,9 @@ static void note_connection(struct router_try *t, const struct conn *conn)
 {
     struct router *r = t->r;
     struct stream_info *si = r->si;
-    const struct upstream_host_info *info = upstream_host_info(t->host);
     upstream_conn_describe(conn, router_host(r)->arena, &t->up);
-    t->up.remote = t->up.direct_remote = info->addr_text;
-    si->up = &t->up;
-    si->upstream_host = info->addr_text;
-    si->upstream_host_name = info->hostname;
-    si->upstream_endpoint = t->host;
+    t->up.remote = t->up.direct_remote = upstream_host_info(t->host)->addr_text;
+    note_host(t);
     if (!si->upstream_connect_done_ns)
         si->upstream_connect_done_ns = loop_stamp_ns(r->w->loop);
 }
@@ -509,19 +582,21 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     switch (why) {
     case UPSTREAM_FAIL_NO_HOST:
         t->span = NULL; /* nothing was attempted */
-        router_try_drop(r, ROUTER_END_CANCEL);
+        router_try_end(t, ROUTER_END_CANCEL);
+        if (router_trying(r))
+            return;
         router_reply(r, 503, SV("no healthy upstream"), STREAM_FLAG_UH,
                      STREAM_RCD_NO_HEALTHY_UPSTREAM);
         return;
     case UPSTREAM_FAIL_OVERFLOW:
-        failed(r, ROUTER_RESET_OVERFLOW, false);
+        failed(t, ROUTER_RESET_OVERFLOW, false);
         return;
     case UPSTREAM_FAIL_CONNECT_TIMEOUT:
         r->si->upstream_failure = (sv){NULL, 0};
-        failed(r, ROUTER_RESET_CONNECT_TIMEOUT, false);
+        failed(t, ROUTER_RESET_CONNECT_TIMEOUT, false);
         return;
     default:
-        failed(r, ROUTER_RESET_CONNECT, false);
+        failed(t, ROUTER_RESET_CONNECT, false);
     }
 }
 
