@@ -213,7 +213,11 @@ struct stats_cache;
 struct stats_cache *stats_cache_new(struct stats *s, uint32_t max);
 void stats_cache_free(struct stats_cache *c);
 /* Never NULL. Valid until the next call with this cache. The labels' order is part of the
- * identity: give them in one order. The scope is not kept alive by its series. */
+ * identity: give them in one order. The scope is not kept alive by its series.
+ * A name may say where its labels stand in the dotted form, as Envoy's names have it: the first '%'
+ * is the first label's value, and so on. "%.vcluster.%.upstream_rq_total" of the scope "vhost." is
+ * vhost.HOST.vcluster.NAME.upstream_rq_total, and envoy_vhost_vcluster_upstream_rq_total{…} in
+ * Prometheus. Labels without a '%' follow the name. */
 struct stat_series *stats_cache_get(struct stats_cache *c, struct stats_scope *scope, sv name,
                                     enum stat_kind kind, const struct stat_label *labels,
                                     uint32_t n_labels);

@@ -284,6 +284,30 @@ static void test_series(void **state)
     stats_free(s);
 }
 
+/* Labels that stand inside of the dotted name, and outside of the metric's. */
+static void test_series_with_places(void **state)
+{
+    struct stats *s = stats_new();
+    struct stats_scope *sc = stats_scope_plain(s, SV("vhost."));
+    struct stats_cache *c = stats_cache_new(s, 100);
+    struct stat_label l[] = {{SV("envoy.virtual_host"), SV("a.b:80")},
+                             {SV("envoy.virtual_cluster"), SV("100%")}};
+    sv name = SV("%.vcluster.%.upstream_rq_503");
+    stat_series_add(stats_cache_get(c, sc, name, STAT_COUNTER, l, 2), 2);
+    assert_page(s, "/stats?filter=vhost", "vhost.a.b:80.vcluster.100%.upstream_rq_503: 2\n");
+    assert_page(s, "/stats/prometheus?filter=vhost",
+                "# TYPE envoy_vhost_vcluster_upstream_rq counter\n"
+                "envoy_vhost_vcluster_upstream_rq{envoy_response_code=\"503\","
+                "envoy_virtual_host=\"a.b:80\",envoy_virtual_cluster=\"100%\"} 2\n");
+    stats_set_budget(s, 1);
+    stat_series_add(stats_cache_get(c, sc, SV("%.vcluster.%.upstream_rq_200"), STAT_COUNTER, l, 2),
+                    1);
+    assert_has(s, "/stats", "vhost.%.vcluster.%.upstream_rq_200.overflow.true: 1", true);
+    stats_cache_free(c);
+    stats_scope_unref(sc);
+    stats_free(s);
+}
+
 static void add_numbered(struct stats_cache *c, struct stats_scope *sc, int i)
 {
     char text[16];
@@ -443,11 +467,17 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lazy_and_shared), cmocka_unit_test(test_gauges),
-        cmocka_unit_test(test_pages),           cmocka_unit_test(test_prometheus),
-        cmocka_unit_test(test_query_errors),    cmocka_unit_test(test_series),
-        cmocka_unit_test(test_budget),          cmocka_unit_test(test_eviction),
-        cmocka_unit_test(test_cache_bound),     cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_lazy_and_shared),
+        cmocka_unit_test(test_gauges),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_prometheus),
+        cmocka_unit_test(test_query_errors),
+        cmocka_unit_test(test_series),
+        cmocka_unit_test(test_series_with_places),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_eviction),
+        cmocka_unit_test(test_cache_bound),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

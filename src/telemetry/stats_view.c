@@ -86,8 +86,14 @@ static sv series_name(struct stats_view *v, const struct stat_series *s)
     struct strbuf b;
     strbuf_init(&b, 16384);
     strbuf_add_sv(&b, s->scope->prefix);
-    strbuf_add_sv(&b, s->name);
-    for (uint32_t i = 0; i < s->n_labels; i++) {
+    uint32_t placed = 0;
+    for (size_t i = 0; i < s->name.n; i++) {
+        if (s->name.p[i] == '%' && placed < s->n_labels && !s->overflow)
+            strbuf_add_sv(&b, s->labels[placed++].value);
+        else
+            strbuf_add_ch(&b, s->name.p[i]);
+    }
+    for (uint32_t i = placed; i < s->n_labels; i++) {
         strbuf_add_ch(&b, '.');
         strbuf_add_sv(&b, s->labels[i].name);
         strbuf_add_ch(&b, '.');
@@ -96,6 +102,21 @@ static sv series_name(struct stats_view *v, const struct stat_series *s)
     sv name = arena_sv(&v->arena, strbuf_sv(&b));
     strbuf_fini(&b);
     return name;
+}
+
+/* Without the places of labels. */
+static sv series_tail(struct stats_view *v, const struct stat_series *s)
+{
+    if (sv_find(s->name, '%') < 0)
+        return s->name;
+    char *p = arena_alloc(&v->arena, s->name.n);
+    size_t n = 0;
+    for (size_t i = 0; i < s->name.n; i++)
+        if (s->name.p[i] == '%')
+            i++; /* and the dot behind it */
+        else
+            p[n++] = s->name.p[i];
+    return sv_make(p, n);
 }
 
 static void take_series(struct stats_view *v)
@@ -131,7 +152,7 @@ void stats_view_init(struct stats_view *v, struct stats *s, const struct stats_q
         struct stats_entry e = {
             .scope = x->scope,
             .kind = x->kind,
-            .tail = x->name,
+            .tail = series_tail(v, x),
             .labels = x->labels,
             .n_labels = x->n_labels,
             .name = series_name(v, x),

@@ -18,26 +18,58 @@ static struct stat_group *stats(const struct router *r)
 
 /* ---- answers of our own ---- */
 
-void router_count_route(struct router *r, const char *name)
+/* vhost.HOST.vcluster.NAME.… or vhost.HOST.route.PREFIX.…: `kind` and its label. */
+static struct stat_series *series(struct router *r, const char *kind, sv label, sv value,
+                                  const char *name, enum stat_kind what)
 {
-    sv prefix = r->route ? r->route->stat_prefix : (sv){NULL, 0};
-    if (!prefix.n || !r->m->vhost || !r->w->series || r->si->health_check)
-        return;
-    sv full = arena_printf(router_host(r)->arena, "%.*s.route.%.*s.%s", SV_ARG(r->m->vhost->name),
-                           SV_ARG(prefix), name);
-    stat_series_add(stats_cache_get(r->w->series, r->cfg->vhosts, full, STAT_COUNTER, NULL, 0), 1);
+    char full[96];
+    struct stat_label labels[] = {{SV("envoy.virtual_host"), r->m->vhost->name}, {label, value}};
+    int n = snprintf(full, sizeof full, "%%.%s.%%.%s", kind, name);
+    return stats_cache_get(r->w->series, r->cfg->vhosts, sv_make(full, (size_t)n), what, labels, 2);
 }
 
-void router_count_route_status(struct router *r, uint16_t status)
+static bool counts_by_name(const struct router *r)
+{
+    bool any = r->vcluster.n || (r->route && r->route->stat_prefix.n);
+    return any && r->m->vhost && r->w->series && !r->si->health_check;
+}
+
+void router_count_named(struct router *r, const char *name)
+{
+    if (!counts_by_name(r))
+        return;
+    if (r->vcluster.n)
+        stat_series_add(
+            series(r, "vcluster", SV("envoy.virtual_cluster"), r->vcluster, name, STAT_COUNTER), 1);
+    if (r->route->stat_prefix.n)
+        stat_series_add(
+            series(r, "route", SV("envoy.route"), r->route->stat_prefix, name, STAT_COUNTER), 1);
+}
+
+static void record_time(struct router *r, uint64_t ms)
+{
+    static const char name[] = "upstream_rq_time";
+    if (r->vcluster.n)
+        stat_series_record(
+            series(r, "vcluster", SV("envoy.virtual_cluster"), r->vcluster, name, STAT_HISTOGRAM),
+            ms);
+    if (r->route->stat_prefix.n)
+        stat_series_record(
+            series(r, "route", SV("envoy.route"), r->route->stat_prefix, name, STAT_HISTOGRAM), ms);
+}
+
+void router_count_named_status(struct router *r, uint16_t status, uint64_t time_us)
 {
     char name[48];
-    if (!r->route || !r->route->stat_prefix.n)
+    if (!counts_by_name(r))
         return;
-    router_count_route(r, "upstream_rq_completed");
+    router_count_named(r, "upstream_rq_completed");
     snprintf(name, sizeof name, "upstream_rq_%uxx", status / 100u);
-    router_count_route(r, name);
+    router_count_named(r, name);
     snprintf(name, sizeof name, "upstream_rq_%u", status);
-    router_count_route(r, name);
+    router_count_named(r, name);
+    if (time_us != UPSTREAM_NO_TIME)
+        record_time(r, time_us / 1000u);
 }
 
 struct reply_fields {
@@ -88,7 +120,7 @@ void router_count_status(struct router *r, uint16_t status)
         return;
     if (!r->si->health_check)
         upstream_count_response(r->cluster, status, UPSTREAM_NO_TIME, r->si->internal);
-    router_count_route_status(r, status);
+    router_count_named_status(r, status, UPSTREAM_NO_TIME);
 }
 
 void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv details)
@@ -228,6 +260,9 @@ static void forward(struct router *r, bool end)
     router_retry_init(r);
     http_headers_remove_id(&r->req->h, HTTP_H_X_ENVOY_UPSTREAM_ALT_STAT_NAME);
     prepare_ctx(r);
+    r->vcluster = route_match_virtual_cluster(r->m, r->req, a);
+    if (!sv_eq(r->vcluster, SV("other"))) /* it has no name in logs, as in Envoy */
+        r->si->virtual_cluster = r->vcluster;
     r->tcp = ends_here(r);
     if (!r->si->original_path.p)
         r->si->original_path = r->req->path;

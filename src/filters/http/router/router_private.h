@@ -51,7 +51,7 @@ struct router_config {
     const sv *strict_headers; /* strict_check_headers */
     uint32_t n_strict;
     struct stat_group stats;
-    struct stats_scope *vhosts; /* "vhost.": of routes that have a stat_prefix */
+    struct stats_scope *vhosts; /* "vhost.": of virtual clusters and routes that are counted */
 };
 
 struct router;
@@ -108,6 +108,7 @@ struct router {
     struct http_head *req;
     const struct route_match *m;
     const struct route *route;
+    sv vcluster; /* that the request counts for, or empty */
     struct upstream_cluster *cluster;
     struct upstream_ctx ctx;
     struct router_try *cur, *hedged;
@@ -154,10 +155,12 @@ void router_reply(struct router *r, uint16_t status, sv body, uint64_t flags, sv
 void router_count_status(struct router *r, uint16_t status);
 /* No more attempts; timers, streams and references are let go. */
 void router_finish(struct router *r);
-/* Counts for the route where it has a stat_prefix: vhost.VHOST.route.PREFIX.NAME. */
-void router_count_route(struct router *r, const char *name);
-/* The same for a response: upstream_rq_completed, upstream_rq_2xx, upstream_rq_200. */
-void router_count_route_status(struct router *r, uint16_t status);
+/* Counts for the virtual cluster that the request belongs to, and for the route where it has a
+ * stat_prefix: vhost.HOST.vcluster.NAME.…, vhost.HOST.route.PREFIX.… */
+void router_count_named(struct router *r, const char *name);
+/* The same for a response: upstream_rq_completed, upstream_rq_2xx, upstream_rq_200, and its time
+ * (or UPSTREAM_NO_TIME). */
+void router_count_named_status(struct router *r, uint16_t status, uint64_t time_us);
 
 /* ---- router_try.c ---- */
 void router_try_start(struct router *r);

@@ -241,7 +241,7 @@ void router_retry_settled(struct router *r)
 {
     if (r->retry.pending && !r->done) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_success);
-        router_count_route(r, "upstream_rq_retry_success");
+        router_count_named(r, "upstream_rq_retry_success");
     }
     r->retry.pending = false;
     give_back(r);
@@ -259,20 +259,20 @@ static bool schedule(struct router *r, const struct http_head *head)
     give_back(r);
     if (!r->retry.left) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_limit_exceeded);
-        router_count_route(r, "upstream_rq_retry_limit_exceeded");
+        router_count_named(r, "upstream_rq_retry_limit_exceeded");
         stream_info_fail(r->si, STREAM_FLAG_URX, (sv){NULL, 0});
         return false;
     }
     r->retry.left--;
     if (!upstream_retry_take(r->cluster, r->ctx.priority)) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_overflow);
-        router_count_route(r, "upstream_rq_retry_overflow");
+        router_count_named(r, "upstream_rq_retry_overflow");
         stream_info_fail(r->si, STREAM_FLAG_UO, (sv){NULL, 0});
         return false;
     }
     r->retry.taken = r->retry.retried = r->retry.pending = true;
     upstream_count(r->cluster, UPSTREAM_upstream_rq_retry);
-    router_count_route(r, "upstream_rq_retry");
+    router_count_named(r, "upstream_rq_retry");
     uint64_t wait = asked_delay(r, head);
     upstream_count(r->cluster, wait ? UPSTREAM_upstream_rq_retry_backoff_ratelimited
                                     : UPSTREAM_upstream_rq_retry_backoff_exponential);

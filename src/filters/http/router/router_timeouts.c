@@ -52,7 +52,7 @@ static void on_overall(struct timer *t)
 {
     struct router *r = container_of(t, struct router, overall);
     upstream_count(r->cluster, UPSTREAM_upstream_rq_timeout);
-    router_count_route(r, "upstream_rq_timeout");
+    router_count_named(r, "upstream_rq_timeout");
     /* Of several that wait, each counts as one that took too long; the answer counts once more. */
     for (struct router_try *h = r->cur      ? r->hedged
                                 : r->hedged ? r->hedged->next

@@ -33,7 +33,7 @@ static void count_end(struct router_try *t, enum router_end how)
             return;
         }
         upstream_count_response(r->cluster, st, (now - from) / 1000u, r->si->internal);
-        router_count_route_status(r, st);
+        router_count_named_status(r, st, (now - from) / 1000u);
     }
 }
 
@@ -527,7 +527,7 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     http_stream_set_user(s, &events, t);
     note_connection(t, conn);
     remember_host(r, host);
-    router_count_route(r, "upstream_rq_total");
+    router_count_named(r, "upstream_rq_total");
     r->si->upstream_failure = (sv){NULL, 0};
     if (r->route->auto_host_rewrite && r->si->upstream_host_name.n)
         route_set_authority(r->req, r->si->upstream_host_name, r->route->append_x_forwarded_host,
