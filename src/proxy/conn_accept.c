@@ -152,14 +152,15 @@ static void done(struct network_conn *nc)
     end(accepted_of(nc));
 }
 
-/* During a gradual drain the peers are told one after the other, so that they do not all come back
- * at once. */
+/* POST /healthcheck/fail: whoever asks is sent elsewhere, unless the listener says that only its
+ * changes drain (drain_type). During a gradual drain the peers are told one after the other, so
+ * that they do not all come back at once. */
 static bool drain_close(struct network_conn *nc)
 {
     struct accepted *d = accepted_of(nc);
     struct worker *w = d->wl->w;
-    /* POST /healthcheck/fail: whoever comes is sent elsewhere. */
-    if (w->f.health_failed && atomic_load_explicit(w->f.health_failed, memory_order_relaxed))
+    if (!d->conf->modify_only && w->f.health_failed &&
+        atomic_load_explicit(w->f.health_failed, memory_order_relaxed))
         return true;
     if (!d->draining)
         return false;
@@ -347,7 +348,7 @@ static void start_chain(struct worker_listener *wl, struct listener_conf *conf,
     d->chain = chain;
     listener_conf_ref(conf);
     d->draining = wl->removed || wl->draining || w->draining;
-    d->drain_start_ms = loop_now_ms(w->f.loop);
+    d->drain_start_ms = wl->draining ? wl->drain_start_ms : loop_now_ms(w->f.loop);
     d->start_wall_ns = loop_stamp_wall_ns(w->f.loop);
     d->nc.sc.id = c->id;
     d->nc.sc.start_ns = loop_stamp_ns(w->f.loop);

@@ -27,6 +27,7 @@ struct worker_listener {
     uint32_t n_conns;
     struct stat_group stats; /* listener_worker_stats_… */
     bool draining;           /* connections are told, also new ones */
+    uint64_t drain_start_ms; /* since when */
     bool removed;            /* gone when the last connection is */
     struct timer drain_end;
     struct deferred freeing;

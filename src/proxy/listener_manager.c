@@ -62,7 +62,7 @@ struct listener_manager {
     uint32_t n_workers;
     struct map by_name; /* struct listener */
     struct list all;    /* in the order they came */
-    bool open, stopped, drain_inbound;
+    bool open, stopped, drain_inbound, draining, draining_inbound;
     struct timer drain_end;
     struct stat_group stats;
 };
@@ -521,10 +521,15 @@ static void on_drained(struct timer *t)
 void listener_manager_drain(struct listener_manager *m, bool inbound_only, bool graceful,
                             bool skip_exit)
 {
-    if (graceful)
+    if (graceful) { /* once is enough: who is being told is not told to take longer */
+        bool *begun = inbound_only ? &m->draining_inbound : &m->draining;
+        if (*begun || m->draining)
+            return;
+        *begun = true;
         each_serving(m, inbound_only, worker_drain_listener);
-    if (graceful && skip_exit)
-        return;
+        if (skip_exit)
+            return;
+    }
     m->drain_inbound = inbound_only;
     timer_set(&m->drain_end,
               graceful ? (uint64_t)proxy_server_options(m->srv)->drain_time_s * 1000 : 0);

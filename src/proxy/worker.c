@@ -123,6 +123,7 @@ static void drain_listener_now(void *arg)
 {
     struct task *t = arg;
     t->wl->draining = true;
+    t->wl->drain_start_ms = loop_now_ms(t->w->f.loop);
     conn_accept_drain(t->wl, NULL);
     free(t);
 }
