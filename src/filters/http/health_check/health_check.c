@@ -235,7 +235,7 @@ static enum http_filter_status decode_trailers(struct http_filter *f, struct htt
     return HTTP_FILTER_STOP;
 }
 
-/* Any other response tells the balancer at once: it need not wait for its next check. */
+/* Any other response too tells the balancer at once: it need not wait for its next check. */
 static enum http_filter_status encode_head(struct http_filter *f, struct http_head *head, bool end)
 {
     struct check *c = container_of(f, struct check, f);
@@ -244,7 +244,7 @@ static enum http_filter_status encode_head(struct http_filter *f, struct http_he
     if (c->is_check)
         http_headers_set(&head->h, SV("x-envoy-upstream-healthchecked-cluster"),
                          worker_of(f)->node ? worker_of(f)->node->cluster : (sv){NULL, 0});
-    else if (failing(f))
+    if (failing(f) && (!c->is_check || c->mine))
         http_headers_set(&head->h, SV("x-envoy-immediate-health-check-fail"), SV("true"));
     return HTTP_FILTER_CONTINUE;
 }
