@@ -4,6 +4,7 @@
 #include "filters/http/router/router.h"
 #include "filters/http/cors/cors.h"
 #include "filters/http/fault/fault.h"
+#include "filters/http/grpc_stats/grpc_stats.h"
 #include "filters/http/grpc_web/grpc_web.h"
 #include "filters/http/health_check/health_check.h"
 #include "filters/http/istio_stats/istio_stats.h"
@@ -19,8 +20,8 @@
 /* ================ the table ================ */
 
 static const struct http_filter_type *const http_filters[] = {
-    &http_cors_type,        &http_fault_type,         &http_grpc_web_type, &http_health_check_type,
-    &http_istio_stats_type, &http_peer_metadata_type, &http_router_type,
+    &http_cors_type,         &http_fault_type,       &http_grpc_stats_type,    &http_grpc_web_type,
+    &http_health_check_type, &http_istio_stats_type, &http_peer_metadata_type, &http_router_type,
 };
 
 static const struct network_filter_type *const network_filters[] = {

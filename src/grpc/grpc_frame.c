@@ -72,3 +72,24 @@ void grpc_frame_append_buf(struct buf *out, struct buf *msg)
     buf_prepend(msg, h, sizeof h);
     buf_move(out, msg);
 }
+
+void grpc_counter_add(struct grpc_counter *c, const struct buf *b)
+{
+    for (size_t at = 0; at < b->len;) {
+        if (c->left) {
+            size_t k = b->len - at < c->left ? b->len - at : c->left;
+            c->left -= (uint32_t)k;
+            at += k;
+            continue;
+        }
+        size_t k = buf_peek(b, at, c->head + c->head_n, sizeof c->head - c->head_n);
+        c->head_n = (uint8_t)(c->head_n + k);
+        at += k;
+        if (c->head_n < sizeof c->head)
+            return;
+        c->head_n = 0;
+        c->n++;
+        c->left = (uint32_t)c->head[1] << 24 | (uint32_t)c->head[2] << 16 |
+                  (uint32_t)c->head[3] << 8 | c->head[4];
+    }
+}

@@ -28,6 +28,16 @@ int grpc_reader_next(struct grpc_reader *r, struct buf *msg);
 /* The body has ended: were all messages whole? */
 bool grpc_reader_done(const struct grpc_reader *r);
 
+/* Counts the messages of a body that passes: a message counts once its five bytes are there.
+ * Zero-initialise. */
+struct grpc_counter {
+    uint64_t n;
+    uint32_t left;  /* of the message */
+    uint8_t head_n; /* bytes of the head so far */
+    uint8_t head[GRPC_FRAME_HEADER];
+};
+void grpc_counter_add(struct grpc_counter *c, const struct buf *b);
+
 /* Appends a message with its five bytes. */
 void grpc_frame_append(struct buf *out, sv msg);
 /* The same, moving the bytes. */

@@ -92,3 +92,8 @@ void upstream_count_retried(struct upstream_cluster *h, uint16_t status)
 {
     cluster_stats_retried(&h->core->rt->stats, status);
 }
+
+struct stats_scope *upstream_cluster_scope(const struct upstream_cluster *h)
+{
+    return h->core->rt->stats.scope;
+}

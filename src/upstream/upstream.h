@@ -25,6 +25,7 @@
 struct stats;
 struct cluster_manager;
 struct upstream_worker;
+struct stats_scope;
 struct upstream_cluster; /* worker-local handle on one cluster; valid while a reference is held */
 struct upstream_host;    /* one endpoint, worker-local handle */
 struct resolver;
@@ -248,6 +249,8 @@ enum upstream_rq_counter {
 #undef X
 };
 void upstream_count(struct upstream_cluster *c, enum upstream_rq_counter which);
+/* "cluster.NAME.", for filters that count there; lives as long as the handle. */
+struct stats_scope *upstream_cluster_scope(const struct upstream_cluster *c);
 /* Instead of a time: the answer is the router's own, upstream_rq_time gets no sample. */
 #define UPSTREAM_NO_TIME UINT64_MAX
 /* upstream_rq_completed, upstream_rq_2xx, upstream_rq_200, upstream_rq_time (ms), and the same

@@ -2,24 +2,17 @@
 
 #include "api/envoy.pb.h"
 #include "api/stats.pb.h"
+#include "grpc/grpc_frame.h"
 #include "http/substitution.h"
 #include "telemetry/istio_metrics.h"
 #include "upstream/upstream.h"
-
-/* Counts the messages of one direction of a gRPC call: five bytes of head, then so many. */
-struct messages {
-    uint64_t n;
-    uint32_t left;  /* of the message */
-    uint8_t head_n; /* bytes of the head so far */
-    uint8_t head[5];
-};
 
 struct istio_stats {
     struct http_filter f;
     const struct istio_metrics *cfg;
     struct istio_book *book;
     const struct istio_name *peer_principal, *local_principal; /* of the upstream's connection */
-    struct messages up, down;
+    struct grpc_counter up, down;
 };
 
 static int parse(const struct filter_ctx *x, sv packed, const void **config, struct error *err)
@@ -43,38 +36,17 @@ static struct istio_stats *of(struct http_filter *f)
 
 /* ---- gRPC messages ---- */
 
-static void count(struct messages *m, const struct buf *b)
-{
-    for (size_t at = 0; at < b->len;) {
-        if (m->left) {
-            size_t k = b->len - at < m->left ? b->len - at : m->left;
-            m->left -= (uint32_t)k;
-            at += k;
-            continue;
-        }
-        size_t k = buf_peek(b, at, m->head + m->head_n, sizeof m->head - m->head_n);
-        m->head_n = (uint8_t)(m->head_n + k);
-        at += k;
-        if (m->head_n < sizeof m->head)
-            return;
-        m->head_n = 0;
-        m->n++;
-        m->left = (uint32_t)m->head[1] << 24 | (uint32_t)m->head[2] << 16 |
-                  (uint32_t)m->head[3] << 8 | m->head[4];
-    }
-}
-
 static enum http_filter_status decode_data(struct http_filter *f, struct buf *data, bool end)
 {
     if (f->host->info->is_grpc)
-        count(&of(f)->up, data);
+        grpc_counter_add(&of(f)->up, data);
     return HTTP_FILTER_CONTINUE;
 }
 
 static enum http_filter_status encode_data(struct http_filter *f, struct buf *data, bool end)
 {
     if (f->host->info->is_grpc)
-        count(&of(f)->down, data);
+        grpc_counter_add(&of(f)->down, data);
     return HTTP_FILTER_CONTINUE;
 }
 
