@@ -55,12 +55,10 @@ struct listener_accept {
     sv sni; /* lower case */
     sv alpn[LISTENER_MAX_ALPN];
     uint32_t n_alpn;
-    sv transport;        /* "tls", or empty: not detected = "raw_buffer" */
-    bool restored_dst;   /* conn->original_dst is the destination the client meant */
-    bool remote_claimed; /* conn->remote comes from PROXY protocol */
-    bool local_claimed;
-    uint32_t consume; /* set by on_bytes with CONTINUE: so many bytes belong to the filter */
-    const char *why;  /* static; with CLOSE */
+    sv transport;      /* "tls", or empty: not detected = "raw_buffer" */
+    bool restored_dst; /* conn->original_dst is the destination the client meant */
+    uint32_t consume;  /* set by on_bytes with CONTINUE: so many bytes belong to the filter */
+    const char *why;   /* static; with CLOSE */
 };
 
 /* One kind of listener filter, as it stands in the registry. */

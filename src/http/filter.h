@@ -149,7 +149,6 @@ struct http_local_reply {
     /* Changes the response head before the filters see it. */
     void (*modify)(struct http_head *head, void *arg);
     void *arg;
-    bool close_connection; /* HTTP/1: Connection: close; HTTP/2: nothing */
 };
 
 /* What the manager does for filters. Every pointer is set. */
@@ -243,7 +242,6 @@ struct http_filter_host {
     bool ended;               /* the stream is over or reset: no host operation has effect */
     bool answered;            /* a local reply was made: no decode callback or operation follows */
     bool request_ended;       /* the last byte of the request was received */
-    bool response_started;    /* the response head was sent on by the terminal filter */
 };
 
 /* Makes the filter object of one stream in host->arena and sets f->ops; NULL leaves the filter out

@@ -219,7 +219,7 @@ struct stream_info {
     /* Messages. NULL until they exist. The request head is the one in force (filters may have
      * changed it); the response head likewise. */
     struct http_head *req, *resp;
-    struct http_headers *req_trailers, *resp_trailers;
+    struct http_headers *resp_trailers;
     enum http_protocol protocol;          /* downstream */
     enum http_protocol upstream_protocol; /* valid when up != NULL */
     bool has_upstream_protocol;

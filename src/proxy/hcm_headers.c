@@ -4,6 +4,7 @@
 #include "net/loop.h"
 #include "proxy/hcm.h"
 #include "proxy/hcm_tracing.h"
+#include "proxy/rds.h"
 #include "tls/tls_info.h"
 
 /* ---- the client's address ---- */
@@ -252,6 +253,15 @@ static void strip_request(struct http_headers *h, const struct client *c)
     h->n = to;
 }
 
+/* What the routes say is for insiders only. */
+static void strip_named(struct http_headers *h, const struct route_table *t)
+{
+    uint32_t n;
+    const sv *names = route_table_internal_only(t, &n);
+    for (uint32_t i = 0; i < n; i++)
+        http_headers_remove(h, names[i]);
+}
+
 static void strip_response(struct http_headers *h)
 {
     uint32_t to = 0;
@@ -394,6 +404,8 @@ void hcm_headers_request(struct hcm_stream *s, struct http_head *head)
     find_client(s, head, &c);
     tell_client(s, &c);
     strip_request(h, &c);
+    if (!c.internal && s->view)
+        strip_named(h, s->view->table);
     set_scheme(s, head);
     if (c.internal)
         http_headers_add_id(h, HTTP_H_X_ENVOY_INTERNAL, SV("true"));

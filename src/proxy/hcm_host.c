@@ -93,8 +93,6 @@ static void host_respond_head(struct http_filter_host *h, struct http_head *head
         return;
     s->enc_started = true;
     s->si.resp = head;
-    for (uint32_t i = 0; i < s->n_filters; i++)
-        s->filters[i].host.response_started = true;
     hcm_chain_head(s, HCM_ENC, hcm_chain_first(s, HCM_ENC), head, end);
 }
 

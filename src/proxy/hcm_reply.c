@@ -302,8 +302,7 @@ void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *lr)
     s->dec_done = true;
     s->si.local_reply = true;
     name_cluster(s);
-    if (lr->close_connection ||
-        (lr->status == 400 && s->si.protocol < HTTP_2 && !s->cfg->stream_error_on_bad))
+    if (lr->status == 400 && s->si.protocol < HTTP_2 && !s->cfg->stream_error_on_bad)
         s->close_after = true;
 
     struct reply r = {.head = arena_new(s->arena, struct http_head), .body = lr->body};

@@ -287,7 +287,6 @@ static void on_trailers(void *user, struct http_headers *trailers)
     if (s->over)
         return;
     hcm_stream_active(s);
-    s->si.req_trailers = trailers;
     if (!s->dec_done && s->n_filters)
         hcm_chain_trailers(s, HCM_DEC, 0, trailers);
 }
@@ -422,7 +421,6 @@ static void inherit(struct hcm_stream *s, const struct hcm_stream *old)
     si->start_wall_ns = from->start_wall_ns;
     si->request_end_ns = from->request_end_ns;
     si->req = from->req;
-    si->req_trailers = from->req_trailers;
     si->protocol = from->protocol;
     si->bytes_received = from->bytes_received;
     si->internal = from->internal;

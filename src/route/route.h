@@ -62,6 +62,8 @@ void route_table_ref(struct route_table *t);
 void route_table_unref(struct route_table *t); /* NULL is fine */
 sv route_table_name(const struct route_table *t);
 /* The configuration as it came, without what came on its own. */
+/* Names of headers that only internal requests may carry (internal_only_headers), lower case. */
+const sv *route_table_internal_only(const struct route_table *t, uint32_t *n);
 sv route_table_packed(const struct route_table *t);
 /* The same with all virtual hosts, for config_dump. */
 sv route_table_whole(const struct route_table *t, struct arena *a);

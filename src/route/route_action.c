@@ -6,21 +6,12 @@
 #include "http/path.h"
 #include "route/route_int.h"
 
-static sv lower_name(struct route_builder *b, sv v)
-{
-    char *p = arena_cstr(b->a, v);
-    for (size_t i = 0; i < v.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] + 32);
-    return sv_make(p, v.n);
-}
-
 static int header_name(struct route_builder *b, sv name, const char *field, sv *out)
 {
     sv bare = name.n && name.p[0] == ':' ? sv_from(name, 1) : name;
     if (!http_name_valid(bare))
         return error_set(b->err, E_INVALID, "%s: '%.*s' is no header name", field, SV_ARG(name));
-    *out = lower_name(b, name);
+    *out = route_lower(b->a, name);
     return 0;
 }
 

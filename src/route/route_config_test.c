@@ -43,8 +43,8 @@ static void test_hosts_refused(void **state)
             "domains[0]: must not be empty");
     refused("{name: x, virtual_hosts: [{name: v, domains: []}]}", "[0].domains: must not be empty");
     refused("{name: x, virtual_hosts: [{domains: [a]}]}", "[0].name: must not be empty");
-    refused("{name: x, internal_only_headers: [a]}",
-            "route_config 'x': internal_only_headers: is not supported");
+    refused("{name: x, internal_only_headers: [a, 'b c']}",
+            "route_config 'x': internal_only_headers[1]: 'b c' is no header name");
     refused("{name: x, request_headers_to_add: [{header: {key: ':path', value: a}}]}",
             "route_config 'x': request_headers_to_add[0].header.key: ':path' must not be changed");
     refused("{name: x, virtual_hosts: [{name: v, domains: [a], response_headers_to_remove: "

@@ -161,6 +161,8 @@ struct route_head {
     bool vhds;
     uint64_t vhds_wait_ms;
     uint32_t max_body;
+    const sv *internal_only; /* lower case */
+    uint32_t n_internal_only;
     const struct route_ops *ops;
     const struct route_filter_config *filters;
     const struct envoy_Metadata *metadata;
@@ -232,6 +234,8 @@ int route_internal_redirect_build(struct route_builder *b,
 /* route_hash.c */
 int route_hash_build(struct route_builder *b, const struct envoy_RouteAction *m,
                      const struct route_hash **out) MUST_CHECK;
+/* route_ops.c: a header's name in lower case. */
+sv route_lower(struct arena *a, sv v);
 /* route_ops.c: *out is NULL when there is nothing to do. */
 struct route_ops_msg {
     const struct envoy_HeaderValueOption *const *req_add, *const *resp_add;

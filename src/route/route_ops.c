@@ -2,7 +2,7 @@
 #include "base/mem.h"
 #include "route/route_int.h"
 
-static sv lower(struct arena *a, sv v)
+sv route_lower(struct arena *a, sv v)
 {
     char *p = arena_cstr(a, v);
     for (size_t i = 0; i < v.n; i++)
@@ -53,7 +53,7 @@ static int build_op(struct route_builder *b, const struct envoy_HeaderValueOptio
     rc = set_action(b, m, op);
     if (rc != 0)
         return rc;
-    op->name = lower(b->a, m->header->key);
+    op->name = route_lower(b->a, m->header->key);
     op->id = http_name_find(op->name);
     op->keep_empty = m->keep_empty_value;
     sv value = m->header->value;
@@ -85,7 +85,7 @@ static int build_list(struct route_builder *b, const struct envoy_HeaderValueOpt
             error_prefix(b->err, ".%s_headers_to_remove[%u]", kind, i);
             return rc;
         }
-        names[i] = lower(b->a, remove[i]);
+        names[i] = route_lower(b->a, remove[i]);
     }
     for (uint32_t i = 0; i < n_add; i++) {
         int rc = build_op(b, add[i], &ops[i]);

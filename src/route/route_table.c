@@ -67,6 +67,23 @@ static int read_vhds(struct route_head *h, const struct envoy_Vhds *v, struct er
                : 0;
 }
 
+static int read_internal_only(struct route_head *h, const struct envoy_RouteConfiguration *m,
+                              struct error *err)
+{
+    uint32_t n = m->internal_only_headers.n;
+    sv *names = arena_array(&h->keep.arena, sv, n);
+    for (uint32_t i = 0; i < n; i++) {
+        sv name = m->internal_only_headers.v[i];
+        if (!http_name_valid(name))
+            return error_set(err, E_INVALID, ".internal_only_headers[%u]: '%.*s' is no header name",
+                             i, SV_ARG(name));
+        names[i] = route_lower(&h->keep.arena, name);
+    }
+    h->internal_only = names;
+    h->n_internal_only = n;
+    return 0;
+}
+
 static int read_head(struct route_head *h, const struct envoy_RouteConfiguration *m,
                      struct arena *tmp, struct error *err)
 {
@@ -87,8 +104,8 @@ static int read_head(struct route_head *h, const struct envoy_RouteConfiguration
         rc = route_mirrors_build(&b, m->request_mirror_policies.v, m->request_mirror_policies.n,
                                  &h->defaults.mirrors);
     h->defaults.n_mirrors = m->request_mirror_policies.n;
-    if (rc == 0 && m->internal_only_headers.n)
-        rc = error_set(err, E_UNSUPPORTED, ".internal_only_headers: is not supported");
+    if (rc == 0)
+        rc = read_internal_only(h, m, err);
     if (rc == 0)
         rc = read_vhds(h, m->vhds, err);
     if (rc != 0 && err && err->msg[0] == '.') /* a field of the configuration itself */
@@ -275,6 +292,12 @@ void route_table_unref(struct route_table *t)
 sv route_table_name(const struct route_table *t)
 {
     return t->head->name;
+}
+
+const sv *route_table_internal_only(const struct route_table *t, uint32_t *n)
+{
+    *n = t->head->n_internal_only;
+    return t->head->internal_only;
 }
 
 sv route_table_packed(const struct route_table *t)

@@ -218,7 +218,6 @@ static enum listener_status found(struct config *c, struct listener_accept *a,
     if (!h->local) {
         a->conn->remote = h->source;
         a->conn->local = h->destination;
-        a->remote_claimed = a->local_claimed = true;
     }
     return LISTENER_CONTINUE;
 }
