@@ -49,9 +49,11 @@ struct raw {
 
 static inline void raw_open(struct raw *r, const struct addr *a)
 {
+    struct sockaddr_storage to;
+    socklen_t n = addr_sockaddr(a, &to);
     r->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     assert_true(r->fd >= 0);
-    assert_true(connect(r->fd, &a->sa, a->len) == 0 || errno == EINPROGRESS);
+    assert_true(connect(r->fd, (struct sockaddr *)&to, n) == 0 || errno == EINPROGRESS);
     strbuf_init(&r->got, 64 << 20);
     r->eof = false;
 }
