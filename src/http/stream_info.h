@@ -260,8 +260,9 @@ struct stream_info {
     sv original_path;               /* before rewrites; empty: unchanged */
     sv canonical_host; /* lower case without port, made once by the manager (rule 10) */
 
-    void *span;         /* struct trace_span of src/telemetry, or NULL */
-    bool trace_sampled; /* the manager decided to trace it */
+    void *span;           /* struct trace_span of src/telemetry, or NULL */
+    sv trace_id, span_id; /* of the span, in hex */
+    bool trace_sampled;   /* the manager decided to trace it */
 
     struct stream_meta *meta;
     struct stream_state *state; /* stays when a redirect is followed */

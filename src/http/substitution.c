@@ -111,7 +111,7 @@ static void set_field(struct compiler *c, struct sub_field *f, sv name)
     f->part = SUB_FIELD;
     if (name.p[0] == ':')
         f->part = sv_eq(f->name, SV(":method"))      ? SUB_METHOD
-                  : sv_eq(f->name, SV(":path"))      ? SUB_PATH
+                  : sv_eq(f->name, SV(":path"))      ? SUB_PATH_PART
                   : sv_eq(f->name, SV(":authority")) ? SUB_AUTHORITY
                   : sv_eq(f->name, SV(":scheme"))    ? SUB_SCHEME
                                                      : SUB_OTHER_PART;
@@ -262,10 +262,36 @@ static int set_grpc(struct compiler *c, struct sub_op *op, sv arg)
     return 0;
 }
 
+/* (WQ|NQ:ORIG|PATH|ORIG_OR_PATH): with or without query; the path before rewrites, if it is known,
+ * or the one as it is. */
+static int set_request_path(struct compiler *c, struct sub_op *op, sv arg)
+{
+    sv query, which;
+    sv_cut(arg, ':', &query, &which);
+    op->format = sv_eq(query, SV("NQ")) ? SUB_PATH_NO_QUERY : 0;
+    if (query.n && !op->format && !sv_eq(query, SV("WQ")))
+        return bad(c, "has something else than WQ or NQ first");
+    if (sv_eq(which, SV("PATH")))
+        op->format |= SUB_PATH_NOT_ORIGINAL;
+    else if (sv_eq(which, SV("ORIG")))
+        op->format |= SUB_PATH_ORIGINAL_ONLY;
+    else if (which.n && !sv_eq(which, SV("ORIG_OR_PATH")))
+        return bad(c, "has something else than ORIG, PATH or ORIG_OR_PATH second");
+    return 0;
+}
+
 static int set_optional(struct compiler *c, struct sub_op *op, sv arg)
 {
     if (op->id == SUB_GRPC_STATUS)
         return set_grpc(c, op, arg);
+    if (op->id == SUB_PATH)
+        return set_request_path(c, op, arg);
+    if (op->id == SUB_QUERY_PARAMS) {
+        op->format = sv_eq(arg, SV("DECODED"));
+        if (arg.n && !op->format && !sv_eq(arg, SV("ORIG")))
+            return bad(c, "has an argument other than ORIG, DECODED");
+        return 0;
+    }
     if (op->id == SUB_RESPONSE_CODE_DETAILS) {
         op->format = arg.n != 0;
         if (arg.n && !sv_eq(arg, SV("ALLOW_WHITESPACES")))

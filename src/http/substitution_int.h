@@ -22,6 +22,8 @@ enum sub_arg {
     X(TRAILER, SUB_ARG_HEADER | SUB_LEN)                                                           \
     X(REQ_WITHOUT_QUERY, SUB_ARG_HEADER | SUB_LEN)                                                 \
     X(QUERY_PARAM, SUB_ARG_NAME | SUB_LEN)                                                         \
+    X(QUERY_PARAMS, SUB_ARG_OPTIONAL | SUB_LEN)                                                    \
+    X(PATH, SUB_ARG_OPTIONAL | SUB_LEN)                                                            \
     X(DYNAMIC_METADATA, SUB_ARG_PATH | SUB_LEN)                                                    \
     X(CLUSTER_METADATA, SUB_ARG_PATH | SUB_LEN)                                                    \
     X(UPSTREAM_METADATA, SUB_ARG_PATH | SUB_LEN)                                                   \
@@ -93,6 +95,7 @@ enum sub_arg {
     X(CONNECTION_ID, SUB_ARG_NONE)                                                                 \
     X(STREAM_ID, SUB_ARG_NONE)                                                                     \
     X(TRACE_ID, SUB_ARG_NONE)                                                                      \
+    X(SPAN_ID, SUB_ARG_NONE)                                                                       \
     X(UNIQUE_ID, SUB_ARG_NONE)                                                                     \
     X(ACCESS_LOG_TYPE, SUB_ARG_NONE)
 
@@ -106,7 +109,7 @@ enum sub_op_id {
 };
 
 /* A header by name: looked up once, when compiling. */
-enum sub_part { SUB_FIELD, SUB_METHOD, SUB_PATH, SUB_AUTHORITY, SUB_SCHEME, SUB_OTHER_PART };
+enum sub_part { SUB_FIELD, SUB_METHOD, SUB_PATH_PART, SUB_AUTHORITY, SUB_SCHEME, SUB_OTHER_PART };
 struct sub_field {
     sv name; /* lower case; n == 0: none */
     uint16_t id;
@@ -117,7 +120,8 @@ struct sub_op {
     uint8_t id;  /* enum sub_op_id */
     uint8_t tls; /* SUB_TLS: enum substitution_tls_field */
     bool upstream;
-    uint8_t format;   /* GRPC_STATUS: SUB_GRPC_*; RESPONSE_CODE_DETAILS: 1 keeps white space */
+    uint8_t format;   /* GRPC_STATUS: SUB_GRPC_*; PATH: SUB_PATH_* bits; RESPONSE_CODE_DETAILS: 1
+                         keeps white space; QUERY_PARAMS: 1 decodes */
     uint8_t from, to; /* COMMON_DURATION: enum sub_point */
     uint32_t unit_ns; /* COMMON_DURATION */
     uint8_t meta;     /* METADATA: enum substitution_metadata */
@@ -128,6 +132,7 @@ struct sub_op {
     uint32_t n_path;
 };
 enum { SUB_GRPC_CAMEL, SUB_GRPC_SNAKE, SUB_GRPC_NUMBER };
+enum { SUB_PATH_NO_QUERY = 1, SUB_PATH_NOT_ORIGINAL = 2, SUB_PATH_ORIGINAL_ONLY = 4 };
 
 #define SUB_POINTS(X)                                                                              \
     X(DS_RX_BEG)                                                                                   \

@@ -475,6 +475,24 @@ static void test_nothing_there(void **state)
     arena_free(&w.a);
 }
 
+static void test_path_and_query(void **state)
+{
+    struct world w;
+    world_init(&w);
+    w.req.path = SV("/new?a=%41%20%7f&b=%4");
+    assert_text(&w, "%PATH% %PATH(NQ)% %PATH(WQ:ORIG)% %PATH(NQ:PATH):2%",
+                "/new?a=%41%20%7f&b=%4 /new - /n");
+    assert_text(&w, "%QUERY_PARAMS% %QUERY_PARAMS(DECODED)% %QUERY_PARAM(a)%",
+                "a=%41%20%7f&b=%4 a=A%20%7f&b=%4 A%20%7f");
+    http_headers_add(&w.req.h, SV("x-envoy-original-path"), SV("/old?x"));
+    assert_text(&w, "%PATH% %PATH(NQ)% %PATH(WQ:PATH):4%", "/old?x /old /new");
+    w.req.path = SV("/");
+    assert_text(&w, "%QUERY_PARAMS% %SPAN_ID%", "- -");
+    w.si.span_id = SV("a2fb4a1d1a96d312");
+    assert_text(&w, "%SPAN_ID%", "a2fb4a1d1a96d312");
+    arena_free(&w.a);
+}
+
 static void test_trace_id(void **state)
 {
     struct world w;
@@ -500,7 +518,7 @@ int main(void)
         cmocka_unit_test(test_times),          cmocka_unit_test(test_escape),
         cmocka_unit_test(test_json),           cmocka_unit_test(test_header_values),
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_nothing_there),
-        cmocka_unit_test(test_trace_id),
+        cmocka_unit_test(test_path_and_query), cmocka_unit_test(test_trace_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

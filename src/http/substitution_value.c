@@ -60,7 +60,7 @@ static sv head_get(const struct http_head *h, const struct sub_field *f, struct 
     case SUB_METHOD:
         v = h->method;
         break;
-    case SUB_PATH:
+    case SUB_PATH_PART:
         v = h->path;
         break;
     case SUB_AUTHORITY:
@@ -104,13 +104,60 @@ static struct sub_value without_query(struct sub_value v)
     return v;
 }
 
-static struct sub_value query_param(const struct http_head *req, sv name)
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* As Envoy decodes what it logs of a query: only what is visible then; the rest stays encoded. */
+static sv visible_decoded(sv v, struct arena *a)
+{
+    size_t n = 0;
+    if (!v.n || sv_find(v, '%') < 0)
+        return v;
+    char *out = arena_alloc(a, v.n);
+    for (size_t i = 0; i < v.n; i++) {
+        int hi = v.p[i] == '%' && i + 2 < v.n ? hex_digit(v.p[i + 1]) : -1;
+        int lo = hi >= 0 ? hex_digit(v.p[i + 2]) : -1, c = hi * 16 + lo;
+        bool decode = lo >= 0 && c > ' ' && c < 0x7f;
+        out[n++] = decode ? (char)c : v.p[i];
+        i += decode ? 2 : 0;
+    }
+    return sv_make(out, n);
+}
+
+static struct sub_value query_param(const struct http_head *req, sv name, struct arena *a)
 {
     sv query;
     if (!req)
         return none;
     path_split(req->path, NULL, &query);
-    return text(path_query_get(query, name));
+    return text(visible_decoded(path_query_get(query, name), a));
+}
+
+static struct sub_value query_params(const struct http_head *req, const struct sub_op *op,
+                                     struct arena *a)
+{
+    sv query;
+    if (!req)
+        return none;
+    path_split(req->path, NULL, &query);
+    return present(op->format && query.n ? visible_decoded(query, a) : query);
+}
+
+static struct sub_value request_path(const struct http_head *req, const struct sub_op *op)
+{
+    if (!req)
+        return none;
+    sv original = http_headers_get(&req->h, HTTP_H_X_ENVOY_ORIGINAL_PATH);
+    sv v = req->path;
+    if (op->format & SUB_PATH_ORIGINAL_ONLY ||
+        (original.n && !(op->format & SUB_PATH_NOT_ORIGINAL)))
+        v = original;
+    return v.n ? text(op->format & SUB_PATH_NO_QUERY ? path_only(v) : v) : none;
 }
 
 /* ---- times and durations ---- */
@@ -479,7 +526,9 @@ static struct sub_value stream(const struct substitution_ctx *c, const struct su
     case SUB_STREAM_ID:
         return si->request_id.n ? text(si->request_id) : number(si->stream_id);
     case SUB_TRACE_ID:
-        return trace_id(c->req ? c->req : si->req);
+        return si->trace_id.n ? text(si->trace_id) : trace_id(c->req ? c->req : si->req);
+    case SUB_SPAN_ID:
+        return text(si->span_id);
     case SUB_UNIQUE_ID:
         return unique_id(si);
     case SUB_ACCESS_LOG_TYPE:
@@ -503,7 +552,11 @@ struct sub_value substitution_value(const struct sub_op *op, const struct substi
     case SUB_TRAILER:
         return trailer(c, op);
     case SUB_QUERY_PARAM:
-        return query_param(req, op->a);
+        return query_param(req, op->a, si->arena);
+    case SUB_QUERY_PARAMS:
+        return query_params(req, op, si->arena);
+    case SUB_PATH:
+        return request_path(req, op);
     case SUB_METADATA:
         return metadata(si, op);
     case SUB_FILTER_STATE:

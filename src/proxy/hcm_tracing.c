@@ -263,6 +263,8 @@ void hcm_tracing_start(struct hcm_stream *s, struct http_head *head)
     if (!span)
         return;
     s->si.span = span;
+    s->si.trace_id = trace_id_text(&span->ctx, !t->spans.target->style.b3, s->arena);
+    s->si.span_id = trace_span_id_text(span->ctx.span_id, s->arena);
     name_span(s, span, head);
     if (!t->spans.spawn) /* else the router does, for each attempt */
         trace_span_inject(span, &t->spans.target->style, &head->h, s->arena);

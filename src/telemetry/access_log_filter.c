@@ -12,7 +12,8 @@ struct access_log_filter {
     bool independent, exclude;
     uint64_t set; /* flags, gRPC statuses, log types */
     struct header_match header;
-    const struct access_log_filter **v; /* and, or */
+    const struct metadata_match *metadata, *metadata_there; /* its value; is there one at all */
+    const struct access_log_filter **v;                     /* and, or */
     uint32_t n;
 };
 
@@ -92,6 +93,23 @@ static int runtime(struct builder *b, const struct envoy_RuntimeFilter *m,
                : 0;
 }
 
+static int metadata(struct builder *b, const struct envoy_MetadataFilter *m,
+                    struct access_log_filter *f)
+{
+    /* What is not there passes unless it is said otherwise; without a matcher all does. */
+    f->exclude = m->match_if_key_not_found && !m->match_if_key_not_found->value;
+    if (!m->matcher)
+        return 0;
+    struct envoy_ValueMatcher any = {.which_match_pattern = envoy_ValueMatcher_present_match_tag,
+                                     .present_match = true};
+    struct envoy_MetadataMatcher there = *m->matcher;
+    there.value = &any;
+    there.invert = false;
+    int rc = metadata_match_build(m->matcher, ".matcher", b->a, &f->metadata, b->err);
+    return rc == 0 ? metadata_match_build(&there, ".matcher", b->a, &f->metadata_there, b->err)
+                   : rc;
+}
+
 static int build_kind(struct builder *b, const struct envoy_AccessLogFilter *m,
                       struct access_log_filter *f, const char **field)
 {
@@ -128,6 +146,9 @@ static int build_kind(struct builder *b, const struct envoy_AccessLogFilter *m,
         *field = ".log_type_filter";
         f->exclude = m->log_type_filter->exclude;
         return small_set(b, m->log_type_filter->types.v, m->log_type_filter->types.n, ".types", f);
+    case envoy_AccessLogFilter_metadata_filter_tag:
+        *field = ".metadata_filter";
+        return metadata(b, m->metadata_filter, f);
     case envoy_AccessLogFilter_not_health_check_filter_tag:
     case envoy_AccessLogFilter_traceable_filter_tag:
         return 0;
@@ -260,6 +281,10 @@ bool access_log_filter_pass(const struct access_log_filter *f, const struct subs
         return (si->flags & f->set) != 0;
     case envoy_AccessLogFilter_grpc_status_filter_tag:
         return grpc(f, c);
+    case envoy_AccessLogFilter_metadata_filter_tag:
+        if (!f->metadata || !metadata_match(f->metadata_there, si, si->arena))
+            return !f->exclude;
+        return metadata_match(f->metadata, si, si->arena);
     case envoy_AccessLogFilter_log_type_filter_tag:
         return log_type(f, c);
     default:
