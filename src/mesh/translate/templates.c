@@ -199,7 +199,7 @@ static int parse_hcm(struct translate *t, const char *name, const char *own,
 {
     struct build b = {.t = t, .a = &t->arena};
     sv text = arena_printf(&t->arena, "%s%s", own, hcm_common);
-    struct envoy_HttpConnectionManager *h;
+    struct envoy_HttpConnectionManager *h = NULL;
     int rc = parse(t, name, &envoy_HttpConnectionManager_pb, text, &h, err);
 
     if (rc)
