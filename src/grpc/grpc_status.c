@@ -226,9 +226,11 @@ sv grpc_timeout_format(uint64_t ms, char out[16])
         char unit;
     } units[] = {{1, 'm'}, {1000, 'S'}, {60 * 1000, 'M'}, {3600 * 1000, 'H'}};
     unsigned i = 0;
-    while (i < 3 && ms / units[i].ms > 99999999)
+    uint64_t n = ms;
+    while (i < 3 && n > 99999999) {
         i++;
-    uint64_t n = ms / units[i].ms + (ms % units[i].ms != 0);
+        n = ms / units[i].ms + (ms % units[i].ms != 0);
+    }
     if (n > 99999999)
         n = 99999999;
     int k = snprintf(out, 16, "%u%c", (unsigned)n, units[i].unit);
