@@ -140,6 +140,8 @@ static void subscription(struct peers *p, bool on, const uint8_t *bytes, size_t 
 {
     enum xds_type t = n ? bytes[0] % XDS_TYPES : XDS_CDS;
     sv name = n ? sv_make((const char *)bytes + 1, n - 1) : (sv){NULL, 0};
+    if (!pb_utf8_ok(name)) /* names come out of messages and configurations, which were checked */
+        return;
     if (on)
         ads_client_subscribe(p->client, t, name);
     else
