@@ -4,14 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/pool.h"
 
-#define CHUNK       4096
+#define CHUNK       PAGES_SIZE
 #define FIRST_SMALL 512 /* first chunk of a malloc arena; they double up to LARGEST */
 #define LARGEST     65536
 #define ALIGN       ARENA_ALIGN
-#define FREE_CHUNKS 1024 /* at most 4 MB in a thread's free list */
-#define KEEP_CHUNKS 16   /* ageing leaves these */
+#define KEEP_CHUNKS 16 /* ageing leaves these */
 
 #ifdef WEFT_ASAN
 #define REDZONE ALIGN /* poisoned bytes between allocations */
@@ -30,8 +30,6 @@ struct cleanup {
     void (*fn)(void *arg);
     void *arg;
 };
-
-static __thread struct pool chunks = {.cap = FREE_CHUNKS, .size = CHUNK};
 
 void arena_init(struct arena *a)
 {
@@ -54,7 +52,7 @@ void arena_free(struct arena *a)
         next = c->next;
         POOL_UNPOISON(c, c->size);
         if (c->pooled)
-            pool_put(&chunks, c);
+            pages_put(c);
         else
             free(c);
     }
@@ -73,9 +71,9 @@ static struct arena_chunk *chunk_new(struct arena *a, size_t n)
             size *= 2;
         c = mem_alloc(size);
     } else {
-        if (!chunks.head)
+        if (!pages_hot())
             pool_at_thread_exit();
-        c = pool_get(&chunks);
+        c = pages_get();
     }
     c->size = (uint32_t)size;
     c->pooled = !a->on_malloc;
@@ -194,15 +192,15 @@ void arena_on_free(struct arena *a, void (*fn)(void *arg), void *arg)
 
 void arena_trim(void)
 {
-    pool_trim(&chunks, 0);
+    pages_trim();
 }
 
 size_t arena_age(void)
 {
-    return pool_age(&chunks, KEEP_CHUNKS);
+    return pages_age(KEEP_CHUNKS);
 }
 
 bool arena_pool_idle(void)
 {
-    return chunks.n <= KEEP_CHUNKS;
+    return pages_hot() <= KEEP_CHUNKS;
 }

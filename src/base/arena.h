@@ -2,7 +2,7 @@
  *
  *   arena -> [chunk 4 KB] -> [chunk 4 KB] -> [big allocation] ...
  *
- * Chunks of the usual size come from a free list of the thread that creates the arena; an arena is
+ * Chunks of the usual size are pages of the thread that creates the arena (pages.h); an arena is
  * created, used and freed on one thread (config arenas are handed over read-only inside a
  * snapshot; they then use arena_init_malloc). Allocations are 16-byte aligned and not zeroed
  * unless said so. Memory exhaustion aborts: what a peer can size is bounded by its parser's limits.
@@ -78,7 +78,7 @@ static inline void arena_take(struct arena *dst, struct arena *src)
     *src = (struct arena){.on_malloc = dst->on_malloc};
 }
 
-/* The calling thread's free list of chunks: gives memory back to the system (tests, idle). */
+/* The calling thread's unused chunks: gives memory back to the system (tests, idle). */
 void arena_trim(void);
 /* Gives back part of the chunks that were not needed since the last call; returns the bytes.
  * The loop calls it about once a second while the list holds more than a working minimum
