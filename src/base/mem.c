@@ -1,8 +1,14 @@
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#ifdef WEFT_ASAN /* not every compiler brings sanitizer/allocator_interface.h along */
+size_t __sanitizer_get_current_allocated_bytes(void);
+size_t __sanitizer_get_heap_size(void);
+size_t __sanitizer_get_free_bytes(void);
+#endif
 
 /* A piece is a mapping of its own; or, when the address space is full of what malloc keeps for
  * itself, memory of malloc's: the lowest bit says so. */
@@ -127,4 +133,15 @@ void *mem_try_realloc(void *old, size_t n)
     if (!p)
         atomic_fetch_add(&failures, 1);
     return p;
+}
+
+struct mem_use mem_use(void)
+{
+#ifdef WEFT_ASAN
+    return (struct mem_use){__sanitizer_get_current_allocated_bytes(), __sanitizer_get_heap_size(),
+                            __sanitizer_get_free_bytes()};
+#else
+    struct mallinfo2 m = mallinfo2();
+    return (struct mem_use){m.uordblks + m.hblkhd, m.arena + m.hblkhd, m.fordblks};
+#endif
 }

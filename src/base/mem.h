@@ -33,6 +33,13 @@
 void *mem_alloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *mem_zalloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *mem_realloc(void *p, size_t n) __attribute__((returns_nonnull));
+
+/* Bytes that malloc has handed out, all threads, and what its heaps hold of the system's memory. */
+struct mem_use {
+    size_t allocated, heap, unused;
+};
+struct mem_use mem_use(void);
+
 #define mem_new(type)      ((type *)mem_zalloc(sizeof(type)))
 #define mem_array(type, n) ((type *)mem_zalloc(sizeof(type) * (size_t)(n)))
 

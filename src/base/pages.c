@@ -1,6 +1,6 @@
 #include "base/pages.h"
 
-#include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "base/mem.h"
@@ -54,27 +54,26 @@ static __thread struct {
     struct region *regions;
 } t;
 
-static void add_region(void)
+static bool add_region(void)
 {
     char *at = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) {
-        fprintf(stderr, "out of memory: no address space\n");
-        abort();
-    }
+    if (at == MAP_FAILED)
+        return false;
     madvise(at, REGION, MADV_NOHUGEPAGE);
     struct region *r = mem_alloc(sizeof *r);
     *r = (struct region){t.regions, at};
     t.regions = r;
     t.fresh = at;
     t.end = at + REGION;
+    return true;
 }
 
 static void *get_slowly(void)
 {
     if (t.n_cold)
         return t.cold[--t.n_cold];
-    if (t.fresh == t.end)
-        add_region();
+    if (t.fresh == t.end && !add_region())
+        return mem_alloc(PAGES_SIZE); /* out of the reserve; not given back */
     t.fresh += PAGES_SIZE;
     return t.fresh - PAGES_SIZE;
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include "base/mem.h"
 
+#ifndef WEFT_ASAN /* else there are no pages: each piece is malloc'd */
 #define N 1000
 
 static void *page[N];
@@ -29,7 +30,6 @@ static void take_all(void)
 /* Each alone goes back, whatever lies beside it, and comes again when it is wanted. */
 static void a_page_goes_back_alone(void **state)
 {
-#ifndef WEFT_ASAN
     take_all();
     for (int i = 0; i < N; i++)
         if (i % 2)
@@ -52,12 +52,10 @@ static void a_page_goes_back_alone(void **state)
         pages_put(page[i]);
     pages_trim();
     assert_int_equal(pages_hot(), 0);
-#endif
 }
 
 static void what_is_kept(void **state)
 {
-#ifndef WEFT_ASAN
     take_all();
     for (int i = 0; i < N; i++)
         pages_put(page[i]);
@@ -71,7 +69,6 @@ static void what_is_kept(void **state)
     memset(p, 7, PAGES_SIZE);
     pages_put(p);
     pages_trim();
-#endif
 }
 
 int main(void)
@@ -82,3 +79,11 @@ int main(void)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
+#else
+int main(void)
+{
+    pages_put(pages_get());
+    pages_trim();
+    return pages_hot() != 0 || pages_age(0) != 0;
+}
+#endif

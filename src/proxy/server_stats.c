@@ -1,6 +1,5 @@
 /* server.*: gauges that are read off the process now and then. */
 #include <inttypes.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -91,7 +90,7 @@ static void show_failures(struct proxy_server *s)
 void proxy_server_stats_update(struct proxy_server *s)
 {
     struct stat_group *g = &s->server_stats;
-    struct mallinfo2 mi = mallinfo2();
+    struct mem_use use = mem_use();
     uint32_t connections = 0;
     for (uint32_t i = 0; i < s->concurrency; i++)
         connections += __atomic_load_n(&s->workers[i]->connections, __ATOMIC_RELAXED);
@@ -103,8 +102,8 @@ void proxy_server_stats_update(struct proxy_server *s)
     stat_gauge_set(g, server_stats_state, numbers[s->state]);
     stat_gauge_set(g, server_stats_total_connections, connections);
     show_failures(s);
-    stat_gauge_set(g, server_stats_memory_allocated, mi.uordblks + mi.hblkhd);
-    stat_gauge_set(g, server_stats_memory_heap_size, mi.arena + mi.hblkhd);
+    stat_gauge_set(g, server_stats_memory_allocated, use.allocated);
+    stat_gauge_set(g, server_stats_memory_heap_size, use.heap);
     stat_gauge_set(g, server_stats_memory_physical_size, resident());
     stat_gauge_set(g, server_stats_days_until_first_cert_expiring, days_left(s));
     stat_gauge_set(g, server_stats_version, 0);

@@ -42,12 +42,16 @@ static uint32_t slot_hash(enum domain_kind kind, sv text)
     return (uint32_t)(h ^ h >> 32);
 }
 
-static uint32_t find(const struct route_index *x, enum domain_kind kind, sv text)
+/* looked, unless NULL, counts the entries that were looked at. */
+static inline uint32_t find(const struct route_index *x, enum domain_kind kind, sv text,
+                            uint32_t *looked)
 {
     if (!x->slots)
         return ROUTE_INDEX_NONE;
     for (uint32_t s = slot_hash(kind, text) & x->mask; x->slots[s]; s = (s + 1) & x->mask) {
         const struct domain_entry *e = &x->entries[x->slots[s] - 1];
+        if (looked)
+            ++*looked;
         if (e->kind == kind && sv_eq(sv_make(e->p, e->n), text))
             return x->slots[s] - 1;
     }
@@ -100,7 +104,7 @@ uint32_t route_index_add(struct route_index *x, enum domain_kind kind, sv text, 
         x->any = vhost;
         return ROUTE_INDEX_NONE;
     }
-    uint32_t old = find(x, kind, text);
+    uint32_t old = find(x, kind, text, NULL);
     if (old != ROUTE_INDEX_NONE)
         return x->entries[old].vhost;
     grow(x);
@@ -119,13 +123,14 @@ static uint32_t found(const struct route_index *x, uint32_t i, const struct doma
     return x->entries[i].vhost;
 }
 
-uint32_t route_index_find(const struct route_index *x, sv host, const struct domain_entry **domain)
+static inline uint32_t look_up(const struct route_index *x, sv host,
+                               const struct domain_entry **domain, uint32_t *looked)
 {
     if (domain)
         *domain = NULL;
     if (host.n == 0)
         return x->n == 0 ? x->any : ROUTE_INDEX_NONE;
-    uint32_t i = find(x, DOMAIN_EXACT, host);
+    uint32_t i = find(x, DOMAIN_EXACT, host, looked);
     if (i != ROUTE_INDEX_NONE)
         return found(x, i, domain);
     for (int which = 0; which < 2; which++) {
@@ -133,11 +138,23 @@ uint32_t route_index_find(const struct route_index *x, sv host, const struct dom
             uint32_t n = x->lengths[which][k];
             if (n >= host.n) /* "*.foo.com" is not ".foo.com" */
                 continue;
-            i = which == 0 ? find(x, DOMAIN_SUFFIX, sv_from(host, host.n - n))
-                           : find(x, DOMAIN_PREFIX, sv_first(host, n));
+            i = which == 0 ? find(x, DOMAIN_SUFFIX, sv_from(host, host.n - n), looked)
+                           : find(x, DOMAIN_PREFIX, sv_first(host, n), looked);
             if (i != ROUTE_INDEX_NONE)
                 return found(x, i, domain);
         }
     }
     return x->any;
+}
+
+uint32_t route_index_find(const struct route_index *x, sv host, const struct domain_entry **domain)
+{
+    return look_up(x, host, domain, NULL);
+}
+
+uint32_t route_index_probes(const struct route_index *x, sv host)
+{
+    uint32_t looked = 0;
+    (void)look_up(x, host, NULL, &looked);
+    return looked;
 }

@@ -47,5 +47,7 @@ bool domain_parse(sv domain, enum domain_kind *kind, sv *text);
 uint32_t route_index_add(struct route_index *x, enum domain_kind kind, sv text, uint32_t vhost);
 /* host is lower case. ROUTE_INDEX_NONE when nothing fits; *domain (may be NULL) gets the entry. */
 uint32_t route_index_find(const struct route_index *x, sv host, const struct domain_entry **domain);
+/* How many entries a look-up of host looks at: for tests, which hold it down. */
+uint32_t route_index_probes(const struct route_index *x, sv host);
 
 #endif

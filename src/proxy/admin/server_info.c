@@ -1,11 +1,11 @@
 /* /server_info, /ready, /memory, /runtime, /hot_restart_version */
 #include "proxy/admin/admin.h"
 
-#include <malloc.h>
 #include <stdio.h>
 
 #include "api/envoy.pb.h"
 #include "api/google.pb.h"
+#include "base/mem.h"
 #include "proxy/server_private.h"
 
 static const char *state_name(enum proxy_state st)
@@ -98,12 +98,12 @@ void admin_server_info(struct proxy_server *s, struct serve_request *r)
 void admin_memory(struct proxy_server *s, struct serve_request *r)
 {
     struct strbuf b;
-    struct mallinfo2 mi = mallinfo2();
+    struct mem_use use = mem_use();
     proxy_server_stats_update(s);
     struct envoy_Memory m = {
-        .allocated = mi.uordblks + mi.hblkhd,
-        .heap_size = mi.arena + mi.hblkhd,
-        .pageheap_free = mi.fordblks,
+        .allocated = use.allocated,
+        .heap_size = use.heap,
+        .pageheap_free = use.unused,
         .total_physical_bytes = stat_get(&s->server_stats, server_stats_memory_physical_size),
     };
     strbuf_init(&b, 65536);
