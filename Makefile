@@ -6,12 +6,13 @@ MESON := $(BUILD)/release/build.ninja
 .PHONY: all help deps demo check check-one debug asan tsan fuzz bench bench-control e2e fmt lint layers clean
 
 all: $(MESON) ## release binaries: build/weft and build/weft-proxy
+	@grep -q flto $(MESON) || meson setup --reconfigure $(BUILD)/release -Dwhole_program=true >/dev/null
 	@ninja --quiet -C $(BUILD)/release -j $(JOBS) src/main/weft src/main/weft-proxy
 	@ln -sf release/src/main/weft $(BUILD)/weft
 	@ln -sf release/src/main/weft-proxy $(BUILD)/weft-proxy
 
 $(MESON): | deps-demo
-	@meson setup $(BUILD)/release --buildtype=release >/dev/null
+	@meson setup $(BUILD)/release --buildtype=release -Dwhole_program=true >/dev/null
 
 .PHONY: deps-demo
 deps-demo:
