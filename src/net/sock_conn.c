@@ -19,15 +19,19 @@
 #define WRITE_IOVS   64
 #define ERR_EVENTS   (EPOLLERR | EPOLLHUP)
 
-struct kick {
-    struct timer timer;
+/* What few connections need, and those that wait for a next request do not. */
+struct sock_extra {
     struct sock_conn *s;
+    struct timer kick;
+    char *error; /* text of the error */
+    char *local; /* conn_local as text */
+    sv first;    /* bytes that go first; malloc'd, empty when they are out */
 };
 
 struct sock_conn {
     struct conn c;
     struct io io;
-    struct kick *kick; /* NULL until the first */
+    struct sock_extra *extra; /* NULL until it is needed */
     struct deferred gone;
     int fd;
     unsigned read_blocks; /* how many the next readv gets */
@@ -36,9 +40,6 @@ struct sock_conn {
     bool hup;     /* FIN or worse was announced: a short read does not mean "empty" */
     bool blocked; /* a write was short; the owner waits for CONN_EV_WRITE */
     bool tell;    /* an error is still to be told */
-    char *text;   /* of the error */
-    char *local;  /* conn_local as text, once it was asked for */
-    sv first;     /* bytes that go first; malloc'd, empty when there are none or they are out */
 };
 
 static const struct conn_ops sock_ops;
@@ -61,6 +62,18 @@ uint64_t conn_next_id(void)
     return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
 }
 
+static void on_kick(struct timer *t);
+
+static struct sock_extra *extra(struct sock_conn *s)
+{
+    if (!s->extra) {
+        s->extra = mem_new(struct sock_extra);
+        s->extra->s = s;
+        timer_init(&s->extra->kick, s->c.loop, on_kick);
+    }
+    return s->extra;
+}
+
 /* Keeps the first cause. */
 static int fail(struct sock_conn *s, const char *prefix, int errnum)
 {
@@ -71,9 +84,9 @@ static int fail(struct sock_conn *s, const char *prefix, int errnum)
         s->c.error = code;
         const char *text = strerrordesc_np(errnum);
         text = text ? text : "unknown error";
-        s->text = mem_alloc(strlen(prefix) + strlen(text) + 1);
-        stpcpy(stpcpy(s->text, prefix), text);
-        s->c.error_text = sv_of(s->text);
+        char *p = extra(s)->error = mem_alloc(strlen(prefix) + strlen(text) + 1);
+        stpcpy(stpcpy(p, prefix), text);
+        s->c.error_text = sv_of(p);
     }
     s->c.writable = false;
     return code;
@@ -100,9 +113,9 @@ static int socket_error(struct sock_conn *s)
 static bool write_first(struct sock_conn *s)
 {
     void *self;
-    struct iovec iov = {(char *)(uintptr_t)s->first.p, s->first.n};
+    struct iovec iov = {(char *)(uintptr_t)s->extra->first.p, s->extra->first.n};
     ssize_t n = ops_of(s, &self)->writev(self, s->fd, &iov, 1);
-    if (n != (ssize_t)s->first.n) {
+    if (n != (ssize_t)s->extra->first.n) {
         fail(s, "first bytes: ", n < 0 ? (int)-n : EIO);
         tell(s, CONN_EV_ERROR);
         return false;
@@ -122,7 +135,7 @@ static bool finish_connect(struct sock_conn *s, uint32_t ev)
     }
     if (!(ev & EPOLLOUT))
         return false;
-    if (s->first.n && !write_first(s))
+    if (s->extra && s->extra->first.n && !write_first(s))
         return false;
     s->c.connected = s->c.writable = true;
     return true;
@@ -162,7 +175,7 @@ static void on_io(struct io *io, uint32_t ev)
 
 static void on_kick(struct timer *t)
 {
-    struct sock_conn *s = container_of(t, struct kick, timer)->s;
+    struct sock_conn *s = container_of(t, struct sock_extra, kick)->s;
     if (s->tell) {
         s->tell = false;
         tell(s, CONN_EV_ERROR);
@@ -173,12 +186,7 @@ static void on_kick(struct timer *t)
 
 static void kick_in(struct sock_conn *s, uint64_t ms)
 {
-    if (!s->kick) {
-        s->kick = mem_new(struct kick);
-        s->kick->s = s;
-        timer_init(&s->kick->timer, s->c.loop, on_kick);
-    }
-    timer_set(&s->kick->timer, ms);
+    timer_set(&extra(s)->kick, ms);
 }
 
 /* ---- the table ---- */
@@ -274,10 +282,12 @@ static int sock_shutdown_write(struct conn *c)
 static void free_conn(struct deferred *d)
 {
     struct sock_conn *s = container_of(d, struct sock_conn, gone);
-    free((char *)(uintptr_t)s->first.p);
-    free(s->text);
-    free(s->local);
-    free(s->kick);
+    if (s->extra) {
+        free((char *)(uintptr_t)s->extra->first.p);
+        free(s->extra->error);
+        free(s->extra->local);
+        free(s->extra);
+    }
     free(s);
 }
 
@@ -289,8 +299,8 @@ static void sock_close(struct conn *c, bool reset)
         return;
     s->closed = true;
     c->readable = c->writable = false;
-    if (s->kick)
-        timer_cancel(&s->kick->timer);
+    if (s->extra)
+        timer_cancel(&s->extra->kick);
     io_forget(&s->io);
     const struct os_ops *os = ops_of(s, &self);
     if (reset && c->remote.sa.sa_family != AF_UNIX) {
@@ -421,7 +431,7 @@ struct conn *conn_connect(struct loop *l, const struct addr *to, const struct so
     struct sock_conn *s = new_conn(l, fd, fn, user);
     s->c.remote = *to;
     if (o && o->first.n)
-        s->first = sv_make(sv_dup(o->first), o->first.n);
+        extra(s)->first = sv_make(sv_dup(o->first), o->first.n);
     struct sockaddr_storage ss;
     socklen_t len = addr_sockaddr(to, &ss);
     rc = os->ops->connect(os->self, fd, (struct sockaddr *)&ss, len);
@@ -474,9 +484,10 @@ sv conn_local_text(struct conn *c)
     char text[ADDR_TEXT_MAX];
     if (!s)
         return SV("");
-    if (!s->local)
-        s->local = sv_dup(addr_text(conn_local(c), text));
-    return sv_of(s->local);
+    struct sock_extra *x = extra(s);
+    if (!x->local)
+        x->local = sv_dup(addr_text(conn_local(c), text));
+    return sv_of(x->local);
 }
 
 int conn_original_dst(struct conn *c)
