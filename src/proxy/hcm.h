@@ -46,8 +46,9 @@ struct hcm_conn {
     bool linger;       /* the peer may still be sending: half-close first */
     bool lingering;    /* half-closed, waiting for the peer or the timer */
     bool is_h1, is_h2; /* the protocol, once it is known */
-    bool draining;     /* the codec was told */
-    bool drain_final;  /* told twice (HTTP/2) */
+    bool leaving;  /* HTTP/1, past its duration, idle: the next response says so, or it ends soon */
+    bool draining; /* the codec was told */
+    bool drain_final; /* told twice (HTTP/2) */
     bool remote_close;
     uint64_t idle_since_ms;
     uint64_t head_since_ms; /* a head is being received since then; 0: none */

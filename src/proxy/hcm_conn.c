@@ -269,8 +269,15 @@ static void on_life(struct timer *t)
     struct hcm_conn *hc = container_of(t, struct hcm_life, timer)->hc;
     const struct hcm_config *c = hc->cfg;
     if (c->max_connection_ms && now_ms(hc) - hc->born_ms >= c->max_connection_ms && !hc->draining) {
-        stat_inc(c->stats, hcm_stats_downstream_cx_max_duration_reached);
-        if (!hc->codec || (!hc->is_h2 && !hc->n_streams)) {
+        bool idle_h1 = hc->codec && !hc->is_h2 && !hc->n_streams;
+        if (!hc->leaving)
+            stat_inc(c->stats, hcm_stats_downstream_cx_max_duration_reached);
+        if (idle_h1 && !hc->leaving && c->drain_ms) { /* a request may be on its way */
+            hc->leaving = true;
+            timer_set(t, c->drain_ms);
+            return;
+        }
+        if (!hc->codec || idle_h1) {
             close_conn(hc, false);
             return;
         }

@@ -134,6 +134,7 @@ void hcm_stream_reset(struct hcm_stream *s, enum http_reset why, uint64_t flags,
     hcm_timeouts_stop(s);
     hcm_chain_reset(s, why);
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_tx_reset);
+    stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rx_reset); /* so Envoy counts it */
     if (!s->recv_end || !s->end_sent)
         s->hc->linger = true;
     if (s->down)
@@ -168,8 +169,8 @@ void hcm_stream_send_info(struct hcm_stream *s, struct http_head *head)
 static void before_head(struct hcm_stream *s, struct http_head *head)
 {
     struct hcm_conn *hc = s->hc;
-    if (!hc->draining && (s->close_after || network_drain_close(hc->nc))) {
-        if (!s->close_after)
+    if (!hc->draining && (s->close_after || hc->leaving || network_drain_close(hc->nc))) {
+        if (!s->close_after && !hc->leaving)
             stat_inc(s->cfg->stats, hcm_stats_downstream_cx_drain_close);
         hcm_conn_drain(hc);
     }

@@ -78,6 +78,7 @@
     COUNTER(P, upstream_internal_redirect_failed_total)                                            \
     COUNTER(P, upstream_internal_redirect_succeeded_total)                                         \
     COUNTER(P, upstream_rq_0rtt)                                                                   \
+    COUNTER(P, upstream_rq_active_overflow)                                                        \
     GAUGE(P, upstream_rq_active)                                                                   \
     COUNTER(P, upstream_rq_cancelled)                                                              \
     COUNTER(P, upstream_rq_dropped_overload)                                                       \

@@ -24,7 +24,7 @@ void upstream_cluster_ref(struct upstream_cluster *h)
 
 void upstream_cluster_unref(struct upstream_cluster *h)
 {
-    if (--h->refs)
+    if (!h || --h->refs)
         return;
     list_del(&h->link);
     core_sweep_soon(h->core);

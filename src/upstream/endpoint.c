@@ -19,8 +19,9 @@ uint32_t endpoint_flags(const struct endpoint *e)
 {
     uint32_t f = atomic_load_explicit(&e->info->state->flags, memory_order_relaxed);
     switch (e->eds_health) {
-    case envoy_HealthStatus_UNHEALTHY:
     case envoy_HealthStatus_DRAINING:
+        return f | ENDPOINT_EDS_DRAINING;
+    case envoy_HealthStatus_UNHEALTHY:
     case envoy_HealthStatus_TIMEOUT:
         return f | ENDPOINT_FAILED_EDS;
     case envoy_HealthStatus_DEGRADED:
@@ -33,7 +34,7 @@ uint32_t endpoint_flags(const struct endpoint *e)
 enum endpoint_health endpoint_health(const struct endpoint *e)
 {
     uint32_t f = endpoint_flags(e);
-    if (f & ENDPOINT_PENDING_ACTIVE_HC || e->eds_health == envoy_HealthStatus_DRAINING)
+    if (f & (ENDPOINT_PENDING_ACTIVE_HC | ENDPOINT_EDS_DRAINING))
         return ENDPOINT_IS_EXCLUDED;
     if (f & (ENDPOINT_FAILED_ACTIVE_HC | ENDPOINT_FAILED_OUTLIER | ENDPOINT_FAILED_EDS))
         return f & ENDPOINT_EXCLUDED_HC_FAIL ? ENDPOINT_IS_EXCLUDED : ENDPOINT_IS_UNHEALTHY;

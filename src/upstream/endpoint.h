@@ -36,7 +36,8 @@ struct google_Struct;
     X(PENDING_REMOVAL, "pending_dynamic_removal")                                                  \
     X(PENDING_ACTIVE_HC, "pending_active_hc")                                                      \
     X(EXCLUDED_HC_FAIL, "excluded_via_immediate_hc_fail")                                          \
-    X(HC_TIMEOUT, "active_hc_timeout")
+    X(HC_TIMEOUT, "active_hc_timeout")                                                             \
+    X(EDS_DRAINING, "eds_status_draining")
 enum endpoint_flag_bit {
 #define X(id, text) ENDPOINT_BIT_##id,
     ENDPOINT_FLAGS(X)

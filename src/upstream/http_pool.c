@@ -264,7 +264,7 @@ void http_pool_serve(struct http_pool *p)
             break;
         struct upstream_open *o = container_of(list_first(&p->pending), struct upstream_open, link);
         if (!limits_take(&c->rt->limits, p->priority, LIMIT_RQ)) {
-            stat_inc(core_stats(c), cluster_stat_upstream_rq_pending_overflow);
+            stat_inc(core_stats(c), cluster_stat_upstream_rq_active_overflow);
             open_fail(o, UPSTREAM_FAIL_OVERFLOW, (sv){0});
             continue;
         }
@@ -300,7 +300,8 @@ struct upstream_open *upstream_http_open(struct upstream_cluster *handle,
     }
     if (!p || hc || !limits_take(l, ctx->priority, LIMIT_PENDING)) {
         if (p)
-            stat_inc(core_stats(c), cluster_stat_upstream_rq_pending_overflow);
+            stat_inc(core_stats(c), hc ? cluster_stat_upstream_rq_active_overflow
+                                       : cluster_stat_upstream_rq_pending_overflow);
         cb->on_fail(user, UPSTREAM_FAIL_OVERFLOW, h, (sv){0});
         return NULL;
     }

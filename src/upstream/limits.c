@@ -34,6 +34,8 @@ void limits_init(struct limits *l, const struct limit_config cfg[2], struct stat
         struct stats_scope *sub = stats_scope_sub(scope, sv_of(names[p]), (sv){0}, NULL, 0);
         stat_group_init(&l->stats[p], &limit_stats_def, sub);
         stats_scope_unref(sub);
+        for (int k = 0; k < LIMIT_COUNT && cfg[p].track_remaining; k++)
+            stat_gauge_set(&l->stats[p], remaining_gauge[k], limits_max(l, (unsigned)p, k));
     }
 }
 

@@ -11,6 +11,8 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from h2.exceptions import ProtocolError
+
 from . import bootstrap, dnsserver, http1, http2, procs
 from .backend import Backend
 from .scenario import within
@@ -278,7 +280,7 @@ class Run:
                 got.append(observe(c.request(**self.arguments(q)), q))
                 if "connection" in dict(got[-1].get("headers", {})):
                     got[-1]["connection"] = True
-        except (http1.Closed, OSError) as e:
+        except (http1.Closed, OSError, ProtocolError) as e:
             got.append({"closed": True, "got": mask(getattr(e, "got", b"").decode("latin1"))})
         if "eof" in r:
             got.append({"eof": self.ends(c, r["eof"])})

@@ -228,6 +228,8 @@ bool router_redirect(struct router *r, struct http_head *resp);
 /* ---- router_timeouts.c ---- */
 /* Reads (and removes) the request's fields, sets x-envoy-expected-rq-timeout-ms. */
 void router_timeouts_init(struct router *r);
+/* Tells the next host what time is left: x-envoy-expected-rq-timeout-ms. */
+void router_timeouts_say(struct router *r);
 void router_timeouts_request_ended(struct router *r);
 void router_timeouts_try_ready(struct router *r);
 void router_timeouts_active(struct router *r); /* per_try_idle_timeout */

@@ -195,6 +195,7 @@ void router_retry_backoff_over(struct timer *t)
 {
     struct router *r = container_of(t, struct router, backoff);
     r->retry.waiting = false;
+    router_timeouts_say(r);
     router_try_start(r);
 }
 

@@ -134,9 +134,17 @@ void router_timeouts_init(struct router *r)
         r->per_try_ms = 0;
     r->alt_timeout_status =
         http_headers_remove_id(h, HTTP_H_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) > 0;
-    uint64_t say = r->per_try_ms && !r->hedge ? r->per_try_ms : r->timeout_ms;
+    router_timeouts_say(r);
+}
+
+void router_timeouts_say(struct router *r)
+{
+    uint64_t spent = r->req_end_ns ? (loop_stamp_ns(r->w->loop) - r->req_end_ns) / 1000000u : 0;
+    uint64_t left = r->timeout_ms > spent ? r->timeout_ms - spent : r->timeout_ms ? 1 : 0;
+    uint64_t say =
+        r->per_try_ms && !r->hedge && (!left || r->per_try_ms < left) ? r->per_try_ms : left;
     if (!r->cfg->suppress_envoy_headers && say)
-        http_headers_set_id(h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+        http_headers_set_id(&r->req->h, HTTP_H_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
                             arena_u64(router_host(r)->arena, say));
 }
 

@@ -294,7 +294,6 @@ static void on_idle(struct timer *t)
         return;
     }
     stat_inc(stats(s), tcp_stats_idle_timeout);
-    s->flags |= STREAM_FLAG_SI;
     finish(s, false, false);
 }
 
@@ -355,6 +354,8 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     s->host = host;
     free((char *)(uintptr_t)s->failure.p);
     s->failure = details.n ? sv_make(sv_dup(details), details.n) : (sv){NULL, 0};
+    if (why == UPSTREAM_FAIL_NO_HOST || why == UPSTREAM_FAIL_OVERFLOW)
+        s->attempts--; /* nothing was tried */
     bool connect = why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT;
     if (!connect || s->attempts >= s->cfg->attempts) {
         if (connect) { /* also when there was to be one attempt only, as Envoy says it */
