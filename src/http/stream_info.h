@@ -161,6 +161,7 @@ struct stream_conn {
     sv local, remote; /* remote: after PROXY protocol; the peer as the transport claims it */
     sv direct_remote; /* the socket's peer */
     const struct addr *local_addr, *remote_addr, *direct_remote_addr;
+    const struct addr *original_dst; /* where the client meant to go; NULL: here, for all we know */
     const struct tls_info *tls; /* NULL: plain text. Verified once, at the handshake (rule 11) */
     sv local_id, peer_id;       /* first URI name of each end's certificate (SPIFFE), or empty */
     sv sni;                     /* requested server name */

@@ -308,6 +308,16 @@ static sv keep_text(char **at, const struct addr *a)
     return v;
 }
 
+/* Whether the connection was intercepted, or its PROXY header tells a destination. One that came
+ * straight to the listener's address must not be sent there again, and again. */
+static bool meant_elsewhere(struct accepted *d, bool claimed)
+{
+    struct conn *c = d->nc.conn;
+    if (d->conf->transparent || claimed)
+        return true;
+    return c->original_dst.len && !addr_eq(&c->original_dst, conn_local(c));
+}
+
 static void fill_addresses(struct accepted *d, const struct addr *direct)
 {
     struct stream_conn *sc = &d->nc.sc;
@@ -315,6 +325,7 @@ static void fill_addresses(struct accepted *d, const struct addr *direct)
     char text[ADDR_TEXT_MAX];
     bool claimed = !addr_eq(direct, &c->remote);
     sc->local_addr = c->original_dst.len ? &c->original_dst : &c->local;
+    sc->original_dst = meant_elsewhere(d, claimed) ? sc->local_addr : NULL;
     sc->remote_addr = &c->remote;
     sc->direct_remote_addr = &c->remote;
     size_t need = addr_text(sc->local_addr, text).n + addr_text(&c->remote, text).n;

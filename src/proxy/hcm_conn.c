@@ -269,7 +269,7 @@ static void on_life(struct timer *t)
     struct hcm_conn *hc = container_of(t, struct hcm_life, timer)->hc;
     const struct hcm_config *c = hc->cfg;
     if (c->max_connection_ms && now_ms(hc) - hc->born_ms >= c->max_connection_ms && !hc->draining) {
-        bool idle_h1 = hc->codec && !hc->is_h2 && !hc->n_streams;
+        bool idle_h1 = hc->is_h1 && !hc->n_streams;
         if (!hc->leaving)
             stat_inc(c->stats, hcm_stats_downstream_cx_max_duration_reached);
         if (idle_h1 && !hc->leaving && c->drain_ms) { /* a request may be on its way */

@@ -18,8 +18,18 @@ struct warm_waiter {
     char *name; /* of one cluster; NULL: all */
 };
 
+#define CM_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                               \
+    GAUGE(P, active_clusters)                                                                      \
+    COUNTER(P, cluster_added)                                                                      \
+    COUNTER(P, cluster_modified)                                                                   \
+    COUNTER(P, cluster_removed)                                                                    \
+    GAUGE(P, warming_clusters)
+STAT_GROUP_DECLARE(cm_stat, CM_STATS);
+STAT_GROUP_DEFINE(cm_stat, CM_STATS);
+
 struct cluster_manager {
     struct cluster_manager_opts opts;
+    struct stat_group stats; /* cluster_manager.* */
     struct cluster_env *env;
     struct map entries;
     struct eds eds;
@@ -46,6 +56,9 @@ struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o
     env->cm = cm;
     cm->opts = *o;
     cm->env = env;
+    struct stats_scope *scope = stats_scope_plain(o->stats, SV("cluster_manager."));
+    stat_group_init(&cm->stats, &cm_stat_def, scope);
+    stats_scope_unref(scope);
     map_init(&cm->resolvers);
     map_init(&cm->entries);
     eds_init(&cm->eds, o->eds);
@@ -53,10 +66,30 @@ struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o
     return cm;
 }
 
+static void count_change(struct stat_group *g, unsigned gauge, bool before, bool after)
+{
+    if (after && !before)
+        stat_gauge_inc(g, gauge);
+    else if (before && !after)
+        stat_gauge_dec(g, gauge);
+}
+
+static void set_versions(struct cluster_entry *e, struct cluster_version *active,
+                         struct cluster_version *warming)
+{
+    struct stat_group *g = &e->cm->stats;
+    count_change(g, cm_stat_active_clusters, e->active, active);
+    count_change(g, cm_stat_warming_clusters, e->warming, warming);
+    e->active = active;
+    e->warming = warming;
+}
+
 static void entry_free(struct cluster_entry *e)
 {
-    cluster_version_free(e->active);
-    cluster_version_free(e->warming);
+    struct cluster_version *active = e->active, *warming = e->warming;
+    set_versions(e, NULL, NULL);
+    cluster_version_free(active);
+    cluster_version_free(warming);
     free(e);
 }
 
@@ -68,6 +101,7 @@ void cluster_manager_free(struct cluster_manager *cm)
         entry_free(e->val);
     }
     map_fini(&cm->entries);
+    stat_group_fini(&cm->stats);
     eds_fini(&cm->eds);
     for (struct warm_waiter *w = cm->waiters, *next; w; w = next) {
         next = w->next;
@@ -245,8 +279,7 @@ static void on_warm(struct cluster_version *v)
 {
     struct cluster_entry *e = v->owner;
     struct cluster_version *old = e->active;
-    e->active = v;
-    e->warming = NULL;
+    set_versions(e, v, NULL);
     tell_workers(e->cm, WORKER_PUT, v->cluster, v->set);
     cluster_version_free(old);
     check_waiters(e->cm);
@@ -344,7 +377,8 @@ static void start_version(struct cluster_manager *cm, struct cluster_entry *e, s
     v->on_endpoints = on_endpoints;
     v->on_health = on_health;
     v->owner = e;
-    e->warming = v;
+    stat_inc(&cm->stats, e->active || old ? cm_stat_cluster_modified : cm_stat_cluster_added);
+    set_versions(e, e->active, v);
     e->updated_wall_ns = loop_wall_ns(cm->opts.main);
     cluster_version_start(v, cfg, &env);
     cluster_version_free(old); /* after: what both need is not let go in between */
@@ -363,8 +397,9 @@ int cluster_manager_put(struct cluster_manager *cm, sv packed, struct error *err
     } else if (e && is_version(e->warming ? e->warming : e->active, packed)) {
         rc = 0;
     } else if (e && is_version(e->active, packed)) {
-        cluster_version_free(e->warming); /* back to what is in use */
-        e->warming = NULL;
+        struct cluster_version *given_up = e->warming;
+        set_versions(e, e->active, NULL); /* back to what is in use */
+        cluster_version_free(given_up);
         check_waiters(cm);
     } else {
         start_version(cm, entry_for(cm, cfg->name), packed, cfg);
@@ -380,6 +415,7 @@ int cluster_manager_remove(struct cluster_manager *cm, sv name)
         return E_NOT_FOUND;
     if (e->active)
         tell_workers(cm, WORKER_REMOVE, e->active->cluster, NULL);
+    stat_inc(&cm->stats, cm_stat_cluster_removed);
     entry_free(e);
     check_waiters(cm);
     return 0;

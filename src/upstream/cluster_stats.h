@@ -88,6 +88,7 @@
     GAUGE(P, upstream_rq_pending_active)                                                           \
     COUNTER(P, upstream_rq_pending_overflow)                                                       \
     COUNTER(P, upstream_rq_pending_total)                                                          \
+    HISTOGRAM(P, upstream_rq_per_cx, STAT_UNIT_NONE)                                               \
     COUNTER(P, upstream_rq_per_try_idle_timeout)                                                   \
     COUNTER(P, upstream_rq_per_try_timeout)                                                        \
     COUNTER(P, upstream_rq_retry)                                                                  \

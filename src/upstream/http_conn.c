@@ -102,6 +102,7 @@ static void close_open(struct http_conn *hc, enum cx_end by)
     http_conn_timers_stop(hc);
     fail_streams(hc, by);
     count_bytes(hc);
+    stat_record(core_stats(core), cluster_stat_upstream_rq_per_cx, hc->opened);
     cluster_stats_codec(&core->rt->stats, hc->http2, &core->codec_stats[hc->http2]);
     cx_ended(hc->pool->host, hc->pool->priority, hc->conn, hc->connector.start_ns, by, active);
     conn_close(hc->conn);

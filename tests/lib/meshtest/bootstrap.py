@@ -88,7 +88,8 @@ def build(case, ports, log=None):
         cluster("h2", "{h2}", typed_extension_protocol_options=h2_options()))}
     clusters["empty"]["load_assignment"]["endpoints"] = []
     for c in map(expanded, case.get("clusters", [])):
-        clusters[c["name"]] = merge(clusters.get(c["name"], cluster(c["name"])), c)
+        made = merge(clusters.get(c["name"], cluster(c["name"])), c)
+        clusters[c["name"]] = {k: v for k, v in made.items() if v is not None}  # `load_assignment: null`: none
     boot = {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": "{admin}"}}},
             "static_resources": {"listeners": [listener] + case.get("listeners", []), "clusters": list(clusters.values())}}
     return fill(merge(boot, case.get("bootstrap", {})), ports)

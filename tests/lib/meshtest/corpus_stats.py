@@ -6,7 +6,6 @@ SCOPES = ("cluster.", "listener.", "http.", "tcp.", "vhost.", "http1.", "http2."
 NOT_COMPARED = {
     r"^http\.admin\.|^listener\.admin\.": "how often the test asks",
     r"\.default\.total_match_count$": "a counter of Envoy's resource managers, in no documentation",
-    r"^cluster_manager\.(cluster_added|active_clusters)$": "Envoy counts clusters of its own",
     r"\.(up|down)stream_cx_[rt]x_bytes_(total|buffered)$": "compressed headers have other lengths, buffers other bounds",
     r"\.upstream_flow_control_|\.downstream_flow_control_": "buffers have other bounds",
     r"^cluster_manager\.(cluster_updated|cluster_updated_via_merge|update_out_of_merge_window)$": "Envoy's merging of updates",

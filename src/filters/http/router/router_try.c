@@ -529,9 +529,12 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     remember_host(r, host);
     router_count_named(r, "upstream_rq_total");
     r->si->upstream_failure = (sv){NULL, 0};
-    if (r->route->auto_host_rewrite && r->si->upstream_host_name.n)
+    if (r->route->auto_host_rewrite && r->si->upstream_host_name.n) {
+        if (!r->cfg->suppress_envoy_headers && r->attempts <= 1)
+            http_headers_set(&r->req->h, SV("x-envoy-original-host"), r->req->authority);
         route_set_authority(r->req, r->si->upstream_host_name, r->route->append_x_forwarded_host,
                             router_host(r)->arena);
+    }
     router_host(r)->ops->upstream_ready(router_host(r), r->req);
     if (r->down_high)
         s->ops->pause(s, true);
