@@ -27,7 +27,7 @@ static bool destination(struct cluster_core *c, const struct upstream_ctx *ctx, 
             stat_inc(core_stats(c), cluster_stat_original_dst_host_invalid);
             return false;
         }
-    } else if (ctx->original_dst && ctx->original_dst->len) {
+    } else if (ctx->original_dst && ctx->original_dst->len && !ctx->straight) {
         *out = *ctx->original_dst;
     } else {
         return false;

@@ -114,11 +114,12 @@ enum upstream_priority { UPSTREAM_DEFAULT, UPSTREAM_HIGH };
 struct upstream_ctx {
     enum upstream_priority priority;
     bool has_hash;
-    uint64_t hash;                            /* from the route's hash policy */
-    const struct addr *original_dst;          /* ORIGINAL_DST clusters */
-    const struct addr *client;                /* whom it is for: PROXY protocol says it, together
-                                                 with original_dst. NULL: nobody in particular */
-    const struct http_head *request;          /* header overrides (x-envoy-original-dst-host) */
+    uint64_t hash;                   /* from the route's hash policy */
+    const struct addr *original_dst; /* ORIGINAL_DST clusters */
+    bool straight;                   /* original_dst is our own: nobody meant another host */
+    const struct addr *client;       /* whom it is for: PROXY protocol says it, together
+                                        with original_dst. NULL: nobody in particular */
+    const struct http_head *request; /* header overrides (x-envoy-original-dst-host) */
     const struct upstream_host *const *tried; /* previous hosts, avoided when others are left */
     uint32_t n_tried;
     bool avoid_canaries;        /* likewise: endpoints marked as canaries */

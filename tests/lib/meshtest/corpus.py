@@ -447,12 +447,18 @@ def through(kind, case, ports, folder, pki):
     return got
 
 
+given = set()
+
+
 def quiet_port():
     """A free port that the kernel gives no client: many cases open connections at the same time."""
     while True:
         port = random.randrange(12000, 30000)
+        if port in given:  # also one where nobody is to listen
+            continue
         with contextlib.closing(socket.socket()) as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
+            given.add(port)
             return port
 
 

@@ -12,6 +12,8 @@ NOT_COMPARED = {
     r"\.remaining_cx_pools$": "of a limit that nobody set: numbers of other sizes",
     r"^http2\.goaway_sent$": "how many frames announce the end",
     r"\.rq_reset_after_downstream_response_started$": "Envoy counts gRPC alone",
+    r"\.lb_subsets_(active|created|removed)$": "Envoy counts each level of a subset",
+    r"\.lb_healthy_panic$": "counted when a host is asked for, by Envoy also within subsets that are not used",
     r"\.max_host_weight$": "Envoy leaves it 0 where endpoints are static",
     r"\.membership_change$": "Envoy counts each priority of a change",
     r"\.ssl\.certificate\.": "Envoy's own names of certificates",

@@ -197,7 +197,8 @@ static void prepare_ctx(struct router *r)
     c->priority = r->route->priority ? UPSTREAM_HIGH : UPSTREAM_DEFAULT;
     c->has_hash =
         route_match_hash(r->m, r->req, r->si, router_host(r)->arena, &c->hash, &r->set_cookie);
-    c->original_dst = r->si->down->original_dst;
+    c->original_dst = r->si->down->local_addr;
+    c->straight = !r->si->down->original_dst;
     c->client = r->si->down->remote_addr;
     c->request = r->req;
     c->metadata_match = r->m->metadata_match;

@@ -388,7 +388,8 @@ static const struct tcp_weighted *choose(const struct tcp_session *s)
 static struct upstream_ctx context(struct tcp_session *s, const struct tcp_weighted *w)
 {
     struct upstream_ctx x = {
-        .original_dst = s->nc->sc.original_dst,
+        .original_dst = s->nc->sc.local_addr,
+        .straight = !s->nc->sc.original_dst,
         .client = s->nc->sc.remote_addr,
         .metadata_match = w && w->metadata ? w->metadata : s->cfg->metadata,
         .downstream_protocol = HTTP_11,
