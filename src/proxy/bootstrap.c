@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "proxy/config_ads.h"
+#include "proxy/config_files.h"
 #include "upstream/data_source.h"
 
 LOG_COMPONENT(config);
@@ -87,12 +88,26 @@ static int unsupported(struct error *err, const char *field)
     return error_set(err, E_UNSUPPORTED, "bootstrap: %s: is not supported", field);
 }
 
-static int check_source(const struct envoy_ConfigSource *s, const char *field, struct error *err)
+static int check_source(const struct envoy_Bootstrap_DynamicResources *d,
+                        const struct envoy_ConfigSource *s, const char *field, struct error *err)
 {
-    if (!s || s->which_config_source_specifier == envoy_ConfigSource_ads_tag)
+    if (!s)
         return 0;
-    return error_set(err, E_UNSUPPORTED, "bootstrap: dynamic_resources.%s: only ads is supported",
-                     field);
+    if (config_files_is(s)) {
+        int rc = config_files_check(s, err);
+        if (rc < 0)
+            error_prefix(err, "bootstrap: dynamic_resources.%s.", field);
+        return rc;
+    }
+    if (s->which_config_source_specifier != envoy_ConfigSource_ads_tag)
+        return error_set(err, E_UNSUPPORTED,
+                         "bootstrap: dynamic_resources.%s: only ads and path_config_source are "
+                         "supported",
+                         field);
+    return d->ads_config
+               ? 0
+               : error_set(err, E_INVALID,
+                           "bootstrap: dynamic_resources.ads_config: is required by %s", field);
 }
 
 static int check_bind(const struct envoy_BindConfig *c, struct error *err)
@@ -127,15 +142,11 @@ int bootstrap_check(const struct envoy_Bootstrap *b, struct error *err)
 {
     const struct envoy_Bootstrap_DynamicResources *d = b->dynamic_resources;
     if (d) {
-        int rc = check_source(d->lds_config, "lds_config", err);
+        int rc = check_source(d, d->lds_config, "lds_config", err);
         if (rc == 0)
-            rc = check_source(d->cds_config, "cds_config", err);
+            rc = check_source(d, d->cds_config, "cds_config", err);
         if (rc < 0)
             return rc;
-        if ((d->lds_config || d->cds_config) && !d->ads_config)
-            return error_set(err, E_INVALID,
-                             "bootstrap: dynamic_resources.ads_config: is required by lds_config "
-                             "and cds_config");
         if (d->ads_config) {
             rc = config_ads_check(d->ads_config, "bootstrap: dynamic_resources.ads_config", err);
             if (rc < 0)

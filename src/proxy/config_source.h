@@ -17,6 +17,8 @@
 #include "base/error.h"
 #include "base/sv.h"
 
+struct envoy_ConfigSource;
+
 /* id, resource type (message name after "type.googleapis.com/"), prefix of its counters */
 #define CONFIG_TYPES(X)                                                                            \
     X(CDS, "envoy.config.cluster.v3.Cluster", "cluster_manager.cds.")                              \
@@ -67,6 +69,10 @@ struct config_source_ops {
     /* Starts, after the sink is known; before that subscriptions are only noted. */
     void (*start)(void *self, const struct config_sink *sink);
     void (*free)(void *self);
+    /* Before a name is subscribed to: where it is to come from. An error when there is no such
+     * source. NULL: every name comes from here, whatever its ConfigSource says. */
+    int (*from)(void *self, enum config_type t, sv name, const struct envoy_ConfigSource *src,
+                struct error *err);
 };
 
 struct config_source {

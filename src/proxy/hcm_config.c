@@ -5,6 +5,7 @@
 #include "api/envoy.pb.h"
 #include "base/log.h"
 #include "filters/registry.h"
+#include "proxy/config_files.h"
 #include "proxy/hcm_reply.h"
 #include "proxy/hcm_tracing.h"
 #include "proxy/listener_conf.h"
@@ -447,8 +448,9 @@ static int build_routes(const struct build *b)
     }
     case envoy_HttpConnectionManager_rds_tag: {
         const struct envoy_ConfigSource *src = m->rds->config_source;
-        if (!src || src->which_config_source_specifier != envoy_ConfigSource_ads_tag)
-            return bad(b, "rds.config_source", "only ads is supported");
+        if (!src || (src->which_config_source_specifier != envoy_ConfigSource_ads_tag &&
+                     !config_files_is(src)))
+            return bad(b, "rds.config_source", "only ads and path_config_source are supported");
         if (!m->rds->route_config_name.n)
             return error_set(b->err, E_INVALID, "%s.rds.route_config_name: is required",
                              b->x->path);
@@ -459,7 +461,8 @@ static int build_routes(const struct build *b)
         if (rc == 0 && l && (wait == 0 || (l->warm_ms && wait > l->warm_ms)))
             l->warm_ms = wait;
         if (rc == 0)
-            rc = rds_dynamic(rm, m->rds->route_config_name, m->stat_prefix, &b->c->routes, b->err);
+            rc = rds_dynamic(rm, m->rds->route_config_name, m->stat_prefix, src, &b->c->routes,
+                             b->err);
         if (rc < 0)
             error_prefix(b->err, "%s: ", b->x->path);
         break;

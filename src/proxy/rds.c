@@ -217,13 +217,19 @@ int rds_static(struct rds_manager *m, sv packed, const char *path, struct rds_pr
     return 0;
 }
 
-int rds_dynamic(struct rds_manager *m, sv name, sv stat_prefix, struct rds_provider **out,
-                struct error *err)
+int rds_dynamic(struct rds_manager *m, sv name, sv stat_prefix,
+                const struct envoy_ConfigSource *from, struct rds_provider **out, struct error *err)
 {
     if (!m->o.source)
         return error_set(err, E_UNSUPPORTED,
                          "rds '%.*s': dynamic_resources has no source for route configurations",
                          SV_ARG(name));
+    const struct config_source *src = m->o.source;
+    int rc = src->ops->from ? src->ops->from(src->self, CONFIG_RDS, name, from, err) : 0;
+    if (rc < 0) {
+        error_prefix(err, "rds '%.*s': ", SV_ARG(name));
+        return rc;
+    }
     struct rds_provider *p = map_get(&m->dynamic, name);
     if (p) {
         rds_provider_ref(p);

@@ -44,8 +44,9 @@ void rds_manager_set_source(struct rds_manager *m, const struct config_source *s
 int rds_static(struct rds_manager *m, sv packed, const char *path, struct rds_provider **out,
                struct error *err) MUST_CHECK;
 /* By name. Subscribes when nobody did. stat_prefix: of the connection manager; the first one's
- * stands in the names of the counters, as in Envoy. */
-int rds_dynamic(struct rds_manager *m, sv name, sv stat_prefix, struct rds_provider **out,
+ * stands in the names of the counters, as in Envoy. `from`: its ConfigSource, for the source. */
+int rds_dynamic(struct rds_manager *m, sv name, sv stat_prefix,
+                const struct envoy_ConfigSource *from, struct rds_provider **out,
                 struct error *err) MUST_CHECK;
 void rds_provider_ref(struct rds_provider *p);
 void rds_provider_unref(struct rds_provider *p); /* any thread; NULL is fine */

@@ -14,6 +14,7 @@
 #include "proxy/admin/admin.h"
 #include "proxy/bootstrap.h"
 #include "proxy/config_ads.h"
+#include "proxy/config_files.h"
 #include "proxy/hcm.h"
 #include "proxy/listener_manager.h"
 #include "proxy/log_hooks.h"
@@ -124,14 +125,12 @@ static int load_bootstrap(struct proxy_server *s, const struct proxy_server_opts
 static int make_clusters(struct proxy_server *s, const struct proxy_server_opts *o,
                          struct error *err)
 {
-    bool dynamic = s->source ||
-                   (s->bootstrap->dynamic_resources && s->bootstrap->dynamic_resources->ads_config);
     struct eds_source *src = arena_new(&s->arena, struct eds_source);
-    *src = (struct eds_source){proxy_eds_want, proxy_eds_unwant, s};
+    *src = (struct eds_source){proxy_eds_want, proxy_eds_unwant, s, !proxy_server_has_ads(s)};
     struct cluster_manager_opts co = {
         .main = s->loop,
         .stats = s->stats,
-        .eds = dynamic ? src : NULL,
+        .eds = src,
         .secrets = s->secrets,
         .dns_servers = o->dns_servers,
         .resolver = o->resolver,
@@ -253,13 +252,28 @@ static int put_listeners(struct proxy_server *s, struct error *err)
 /* ---- putting together ---- */
 
 /* Before anything that may ask it: also static listeners and clusters name what comes by ADS. */
+static int name_files(struct proxy_server *s, const struct envoy_Bootstrap_DynamicResources *d,
+                      struct error *err)
+{
+    const sv all = {NULL, 0};
+    int rc = d->cds_config
+                 ? s->source->ops->from(s->source->self, CONFIG_CDS, all, d->cds_config, err)
+                 : 0;
+    return rc == 0 && d->lds_config
+               ? s->source->ops->from(s->source->self, CONFIG_LDS, all, d->lds_config, err)
+               : rc;
+}
+
 static int make_source(struct proxy_server *s, struct error *err)
 {
     const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
-    if (s->source || !d || !d->ads_config)
+    struct config_source *ads = NULL;
+    if (s->source)
         return 0;
-    s->source = config_ads_new(s, d->ads_config, err);
-    return s->source ? 0 : err->code;
+    if (d && d->ads_config && !(ads = config_ads_new(s, d->ads_config, err)))
+        return err->code;
+    s->source = config_files_new(s, ads);
+    return d ? name_files(s, d, err) : 0;
 }
 
 static sv source_cluster(const struct proxy_server *s)
@@ -350,6 +364,7 @@ struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct 
     s->cli = o->cli ? o->cli : &s->own_options;
     s->os = o->os;
     s->source = o->source;
+    s->given_source = o->source != NULL;
     s->agent = o->agent;
     s->no_signals = o->no_signals;
     s->validating = s->cli->mode == PROXY_VALIDATE;

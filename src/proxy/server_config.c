@@ -3,6 +3,7 @@
 #include "api/pb.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "proxy/config_files.h"
 #include "proxy/listener_manager.h"
 #include "proxy/rds.h"
 #include "proxy/server_private.h"
@@ -205,6 +206,18 @@ static void on_fetch_timeout(struct timer *t)
     proxy_server_check_initialised(s);
 }
 
+bool proxy_server_has_ads(const struct proxy_server *s)
+{
+    const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
+    return s->given_source || (d && d->ads_config);
+}
+
+/* Whether clusters, or listeners, come from the source at all. */
+static bool wildcard(const struct proxy_server *s, const struct envoy_ConfigSource *c)
+{
+    return c || (s->given_source && !s->bootstrap->dynamic_resources);
+}
+
 void proxy_server_start_source(struct proxy_server *s)
 {
     const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
@@ -214,7 +227,7 @@ void proxy_server_start_source(struct proxy_server *s)
     }
     s->dynamic_pb.on_unknown = on_unknown;
     s->dynamic_pb.arg = s;
-    bool cds = !d || d->cds_config, lds = !d || d->lds_config;
+    bool cds = wildcard(s, d ? d->cds_config : NULL), lds = wildcard(s, d ? d->lds_config : NULL);
     s->cds_done = s->cds_warm = !cds;
     s->lds_done = !lds;
     s->sink = (struct config_sink){on_update, on_missing, s};
@@ -241,7 +254,8 @@ void proxy_server_check_initialised(struct proxy_server *s)
     const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;
     if (s->state != PROXY_INITIALIZING || !s->static_warm)
         return;
-    if (s->cds_done && s->cds_warm && !s->lds_asked && s->source && (!d || d->lds_config)) {
+    if (s->cds_done && s->cds_warm && !s->lds_asked && s->source &&
+        wildcard(s, d ? d->lds_config : NULL)) {
         s->lds_asked = true;
         subscribe(s, CONFIG_LDS, (sv){NULL, 0});
     }
@@ -284,10 +298,29 @@ void proxy_server_tls_changed(struct proxy_server *s)
 
 /* ---- endpoints and secrets by name ---- */
 
-void proxy_eds_want(void *self, sv name)
+/* From a ConfigSource in packed form, where it is not for this source to say. */
+static int from(struct proxy_server *s, enum config_type t, sv name, sv config, struct error *err)
+{
+    struct arena a;
+    void *m;
+    int rc = 0;
+    if (!config.n || !s->source || !s->source->ops->from)
+        return 0;
+    arena_init(&a);
+    rc = pb_decode(&envoy_ConfigSource_pb, config, &a, NULL, &m, err);
+    if (rc == 0)
+        rc = s->source->ops->from(s->source->self, t, name, m, err);
+    arena_free(&a);
+    return rc;
+}
+
+void proxy_eds_want(void *self, sv name, sv config)
 {
     struct proxy_server *s = self;
+    struct error err = {0};
     map_put(&s->eds_names, name, s);
+    if (from(s, CONFIG_EDS, name, config, &err) < 0)
+        log_error(&log_config, "endpoints cannot come name=%.*s reason=%s", SV_ARG(name), err.msg);
     if (s->source)
         subscribe(s, CONFIG_EDS, name);
 }
@@ -300,16 +333,32 @@ void proxy_eds_unwant(void *self, sv name)
         s->source->ops->unsubscribe(s->source->self, CONFIG_EDS, name);
 }
 
-static bool from_ads(sv config)
+/* Whether it comes through our source: ADS, or a file. */
+static bool from_source(sv config)
 {
     struct arena a;
     void *m;
     arena_init(&a);
-    bool ads = config.n && pb_decode(&envoy_ConfigSource_pb, config, &a, NULL, &m, NULL) == 0 &&
-               ((struct envoy_ConfigSource *)m)->which_config_source_specifier ==
-                   envoy_ConfigSource_ads_tag;
+    bool ours = config.n && pb_decode(&envoy_ConfigSource_pb, config, &a, NULL, &m, NULL) == 0 &&
+                (((struct envoy_ConfigSource *)m)->which_config_source_specifier ==
+                     envoy_ConfigSource_ads_tag ||
+                 config_files_is(m));
     arena_free(&a);
-    return ads;
+    return ours;
+}
+
+static int check_secret_source(const struct proxy_server *s, sv config, struct error *err)
+{
+    struct arena a;
+    void *m;
+    arena_init(&a);
+    int rc = pb_decode(&envoy_ConfigSource_pb, config, &a, NULL, &m, err);
+    if (rc == 0 && config_files_is(m))
+        rc = config_files_check(m, err);
+    else if (rc == 0 && !proxy_server_has_ads(s))
+        rc = error_set(err, E_INVALID, "dynamic_resources.ads_config is missing");
+    arena_free(&a);
+    return rc;
 }
 
 static bool of_agent(const struct proxy_server *s, sv name)
@@ -321,21 +370,19 @@ static bool of_agent(const struct proxy_server *s, sv name)
 int proxy_secret_check(void *self, sv name, sv config, struct error *err)
 {
     struct proxy_server *s = self;
-    bool has_ads = s->source ||
-                   (s->bootstrap->dynamic_resources && s->bootstrap->dynamic_resources->ads_config);
     if (s->agent && s->agent->has_secret(s->agent->self, name))
         return 0;
     if (!config.n)
         return error_set(err, E_NOT_FOUND, "there is no static secret '%.*s'", SV_ARG(name));
-    if (!from_ads(config))
+    if (!from_source(config))
         return error_set(err, E_UNSUPPORTED,
-                         "secret '%.*s': sds_config: only ads is supported (others for the agent's "
-                         "own secrets)",
+                         "secret '%.*s': sds_config: only ads and path_config_source are supported "
+                         "(others for the agent's own secrets)",
                          SV_ARG(name));
-    return has_ads ? 0
-                   : error_set(err, E_INVALID,
-                               "secret '%.*s': sds_config: dynamic_resources.ads_config is missing",
-                               SV_ARG(name));
+    int rc = check_secret_source(s, config, err);
+    if (rc < 0)
+        error_prefix(err, "secret '%.*s': sds_config: ", SV_ARG(name));
+    return rc;
 }
 
 void proxy_secret_want(void *self, sv name, sv config)
@@ -343,12 +390,15 @@ void proxy_secret_want(void *self, sv name, sv config)
     struct proxy_server *s = self;
     if (of_agent(s, name))
         s->agent->want(s->agent->self, s->secrets, name, config);
-    if (of_agent(s, name) || !from_ads(config))
+    if (of_agent(s, name) || !from_source(config))
         return;
     struct arena *a = &s->arena;
     sv *kept = arena_alloc(a, sizeof *kept);
     *kept = arena_sv(a, config);
     bool known = map_put(&s->ads_secrets, name, kept) != NULL;
+    struct error err = {0};
+    if (!known && from(s, CONFIG_SDS, name, config, &err) < 0)
+        log_error(&log_config, "secret cannot come name=%.*s reason=%s", SV_ARG(name), err.msg);
     if (s->source && !known)
         subscribe(s, CONFIG_SDS, name);
 }
@@ -358,7 +408,7 @@ void proxy_secret_unwant(void *self, sv name, sv config)
     struct proxy_server *s = self;
     if (of_agent(s, name))
         s->agent->unwant(s->agent->self, s->secrets, name, config);
-    if (of_agent(s, name) || !from_ads(config))
+    if (of_agent(s, name) || !from_source(config))
         return;
     if (map_del(&s->ads_secrets, name) && s->source)
         s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, name);

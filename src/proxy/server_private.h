@@ -89,6 +89,7 @@ struct proxy_server {
     struct worker **workers;
     struct loop **worker_loops;
     struct config_source *source;
+    bool given_source; /* by whoever made the server: it has everything */
     struct upstream_worker *main_upstream; /* clusters for ADS itself */
     struct admin *admin;
 
@@ -122,7 +123,9 @@ const char *proxy_config_type_name(enum config_type t);
 /* The bootstrap's node with what this program says of itself. */
 const struct envoy_Node *proxy_server_node_message(struct proxy_server *s);
 void proxy_server_check_initialised(struct proxy_server *s);
-void proxy_eds_want(void *self, sv name);
+/* ADS, or a source that has everything. */
+bool proxy_server_has_ads(const struct proxy_server *s);
+void proxy_eds_want(void *self, sv name, sv config);
 void proxy_eds_unwant(void *self, sv name);
 void proxy_secret_want(void *self, sv name, sv config);
 void proxy_secret_unwant(void *self, sv name, sv config);

@@ -326,7 +326,8 @@ static struct cluster_config *checked(struct cluster_manager *cm, sv packed, str
     const struct pb_opts *fields = cm->is_static ? cm->opts.static_fields : cm->opts.dynamic_fields;
     struct cluster_config *cfg = cluster_config_new(packed, fields, err);
     *rc = cfg ? 0 : err->code ? err->code : E_INVALID;
-    if (cfg && cfg->type == CLUSTER_EDS && !cm->opts.eds)
+    if (cfg && cfg->type == CLUSTER_EDS &&
+        (!cm->opts.eds || (cm->opts.eds->no_ads && !cfg->eds_file)))
         *rc = error_set(err, E_UNSUPPORTED,
                         "cluster '%.*s': type: EDS needs a source of endpoints (ADS), and there "
                         "is none",

@@ -322,7 +322,7 @@ static void note(struct rig *r, char sign, sv name)
     snprintf(r->wanted + n, sizeof r->wanted - n, " %c%.*s", sign, SV_ARG(name));
 }
 
-static void want(void *self, sv name)
+static void want(void *self, sv name, sv config)
 {
     note(self, '+', name);
 }

@@ -163,6 +163,10 @@ static void put_cluster(struct cluster_manager *cm, int version)
     put(cm, &envoy_Cluster_pb, yaml);
 }
 
+static void want_nothing(void *self, sv name, sv config)
+{
+}
+
 static void nothing(void *self, sv name)
 {
 }
@@ -177,7 +181,7 @@ static void changes_while_requests_run(void **state)
 {
     struct loop *main = loop_new(NULL), *back = loop_new(NULL);
     struct stats *stats = stats_new();
-    struct eds_source eds = {nothing, nothing, NULL};
+    struct eds_source eds = {want_nothing, nothing, NULL, false};
     struct cluster_manager_opts o = {.main = main, .stats = stats, .eds = &eds};
     struct cluster_manager *cm = cluster_manager_new(&o);
     struct job jobs[WORKERS] = {{0}};

@@ -35,12 +35,13 @@ struct pb_opts;
 /* ---------------- main thread: configuration ---------------- */
 
 /* Where EDS comes from. want() is called when a cluster of type EDS appears (service_name or the
- * cluster's name), unwant() when the last one that needs it is gone. Answers come through
- * cluster_manager_endpoints(). */
+ * cluster's name; config: its packed ConfigSource), unwant() when the last one that needs it is
+ * gone. Answers come through cluster_manager_endpoints(). */
 struct eds_source {
-    void (*want)(void *self, sv resource_name);
+    void (*want)(void *self, sv resource_name, sv config);
     void (*unwant)(void *self, sv resource_name);
     void *self;
+    bool no_ads; /* clusters whose source is not a file are refused */
 };
 
 struct cluster_manager_opts {
