@@ -307,8 +307,7 @@ uint32_t lb_subsets_count(const struct lb_subsets *s)
 
 static uint32_t pick_in(struct lb_subsets *s, struct subset *g, const struct lb_ask *ask)
 {
-    if (g->n == 0)
-        return LB_NONE;
+    static const uint32_t nobody;
     if (g->single)
         return g->v[0];
     if (!g->lb.table) {
@@ -320,7 +319,7 @@ static uint32_t pick_in(struct lb_subsets *s, struct subset *g, const struct lb_
                             .stats = w->stats,
                             .ring = w->ring,
                             .maglev = w->maglev,
-                            .only = g->v,
+                            .only = g->n ? g->v : &nobody, /* nobody: that is panic */
                             .n_only = g->n,
                             .flat = w->flat,
                             .scale_weight = s->cfg->scale_locality_weight};
