@@ -6,6 +6,7 @@
 #include "base/strbuf.h"
 #include "proxy/config_ads.h"
 #include "proxy/config_files.h"
+#include "upstream/bind_source.h"
 #include "upstream/data_source.h"
 
 LOG_COMPONENT(config);
@@ -112,10 +113,10 @@ static int check_source(const struct envoy_Bootstrap_DynamicResources *d,
 
 static int check_bind(const struct envoy_BindConfig *c, struct error *err)
 {
-    if (c->source_address)
-        return unsupported(err, "cluster_manager.upstream_bind_config.source_address");
-    if (c->freebind && c->freebind->value)
-        return unsupported(err, "cluster_manager.upstream_bind_config.freebind");
+    struct bind_source bind;
+    int rc = bind_source_read(c, "bootstrap: cluster_manager.upstream_bind_config", &bind, err);
+    if (rc < 0)
+        return rc;
     for (uint32_t i = 0; i < c->socket_options.n; i++) {
         const struct envoy_SocketOption *o = c->socket_options.v[i];
         if (o->level != SOL_SOCKET || o->name != SO_MARK ||
@@ -128,6 +129,15 @@ static int check_bind(const struct envoy_BindConfig *c, struct error *err)
                              i);
     }
     return 0;
+}
+
+struct bind_source bootstrap_bind(const struct envoy_Bootstrap *b)
+{
+    struct bind_source bind = {.n = 0};
+    if (b->cluster_manager && b->cluster_manager->upstream_bind_config &&
+        bind_source_read(b->cluster_manager->upstream_bind_config, "bootstrap", &bind, NULL) < 0)
+        bind.n = 0; /* it passed bootstrap_check */
+    return bind;
 }
 
 uint32_t bootstrap_socket_mark(const struct envoy_Bootstrap *b)

@@ -127,7 +127,9 @@ static int make_clusters(struct proxy_server *s, const struct proxy_server_opts 
 {
     struct eds_source *src = arena_new(&s->arena, struct eds_source);
     *src = (struct eds_source){proxy_eds_want, proxy_eds_unwant, s, !proxy_server_has_ads(s)};
+    struct bind_source bind = bootstrap_bind(s->bootstrap);
     struct cluster_manager_opts co = {
+        .bind = &bind,
         .main = s->loop,
         .stats = s->stats,
         .eds = src,

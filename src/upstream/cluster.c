@@ -106,6 +106,8 @@ static struct cluster_rt *rt_new(const struct cluster *c)
     if (!rt->cfg)
         abort(); /* the same bytes were accepted before */
     rt->cfg->sock.mark = c->env->socket_mark;
+    if (!rt->cfg->pb->upstream_bind_config)
+        rt->cfg->bind = c->env->bind;
     cluster_stats_init(&rt->stats, c->env->stats, rt->cfg->stat_name);
     limits_init(&rt->limits, rt->cfg->limits, rt->stats.scope);
     endpoint_registry_init(&rt->registry);

@@ -29,6 +29,7 @@ struct cluster_env {
     struct tls_secret_store *secrets;
     const struct pb_opts *static_fields, *dynamic_fields;
     uint32_t socket_mark;
+    struct bind_source bind; /* of clusters that do not say their own */
     struct mailbox *main;
     struct cluster_manager *cm; /* main only; NULL once it is being freed */
 };

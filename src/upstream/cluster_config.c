@@ -330,19 +330,12 @@ static int read_socket(struct config_reader *r)
     const struct envoy_BindConfig *b = c->upstream_bind_config;
     if (!b)
         return 0;
-    if (b->freebind && b->freebind->value)
-        return config_refuse(r, "upstream_bind_config.freebind");
     if (b->socket_options.n)
         return config_refuse(r, "upstream_bind_config.socket_options");
-    if (!b->source_address)
-        return 0;
-    if (b->source_address->port_value > 65535 ||
-        addr_ip(&r->cfg->bind_addr, b->source_address->address,
-                (uint16_t)b->source_address->port_value) != 0)
-        return config_invalid(r, "upstream_bind_config.source_address: '%.*s' is no IP address",
-                              SV_ARG(b->source_address->address));
-    s->bind_to = &r->cfg->bind_addr;
-    return 0;
+    const char *path =
+        arena_printf(&r->cfg->arena, "cluster '%.*s': upstream_bind_config", SV_ARG(r->cfg->name))
+            .p;
+    return bind_source_read(b, path, &r->cfg->bind, r->err);
 }
 
 /* ---- all ---- */

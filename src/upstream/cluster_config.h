@@ -15,6 +15,7 @@
 #include "http/limits.h"
 #include "net/conn.h"
 #include "net/resolver.h"
+#include "upstream/bind_source.h"
 #include "upstream/lb/lb.h"
 #include "upstream/limits.h"
 
@@ -133,8 +134,8 @@ struct cluster_config {
     struct cluster_transport *transports; /* [0] the default, then the matches in order */
     uint32_t n_transports;
     struct cluster_dns dns;
-    struct sock_opts sock; /* bind_to points to bind_addr or is NULL */
-    struct addr bind_addr;
+    struct sock_opts sock; /* bind_to: see bind */
+    struct bind_source bind;
     /* ORIGINAL_DST */
     sv original_dst_header;     /* empty: none is looked at */
     uint32_t original_dst_port; /* 0: the original one */

@@ -52,9 +52,12 @@ struct cluster_manager *cluster_manager_new(const struct cluster_manager_opts *o
     env->static_fields = o->static_fields;
     env->dynamic_fields = o->dynamic_fields;
     env->socket_mark = o->socket_mark;
+    if (o->bind)
+        env->bind = *o->bind;
     env->main = mailbox_new(o->main);
     env->cm = cm;
     cm->opts = *o;
+    cm->opts.bind = NULL; /* was the caller's */
     cm->env = env;
     struct stats_scope *scope = stats_scope_plain(o->stats, SV("cluster_manager."));
     stat_group_init(&cm->stats, &cm_stat_def, scope);

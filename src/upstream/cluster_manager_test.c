@@ -123,6 +123,14 @@ static void refused_by_name(void **state)
          "mine, typed_config: {'@type': type.googleapis.com/google.protobuf.Struct, value: "
          "{}}}}]}}",
          "cluster 'x': load_balancing_policy.policies: 'mine': not supported"},
+        {"{name: x, upstream_bind_config: {source_address: {address: a, port_value: 0}}}",
+         "cluster 'x': upstream_bind_config.source_address: 'a' is no IP address"},
+        {"{name: x, upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}, "
+         "additional_source_addresses: [{address: 127.0.0.7, port_value: 0}]}}",
+         "additional_source_addresses[0]: must be of the other IP version"},
+        {"{name: x, upstream_bind_config: {additional_source_addresses: [{address: 127.0.0.7, "
+         "port_value: 0}]}}",
+         "additional_source_addresses: needs source_address"},
         {"{name: x, common_lb_config: {zone_aware_lb_config: {min_cluster_size: 6}}}",
          "cluster 'x': common_lb_config.zone_aware_lb_config: zone aware routing: not supported"},
     };
@@ -164,6 +172,8 @@ static void accepted(void **state)
         "{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3."
         "RoundRobin}}}]}}}}]}}",
         "{name: x, upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}}}",
+        "{name: x, upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}, "
+        "additional_source_addresses: [{address: '::1', port_value: 0}]}}",
         "{name: x, http2_protocol_options: {max_concurrent_streams: 100}}",
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

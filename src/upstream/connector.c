@@ -194,9 +194,10 @@ static void connect_socket(struct connector *k, struct tls_ctx *ctx)
     int code = 0;
     struct sock_opts so = c->cfg->sock;
     so.first = k->ask->first;
+    so.bind_to = bind_source_for(&c->cfg->bind, &k->host->info->addr);
     struct conn *conn = conn_connect(c->w->loop, &k->host->info->addr, &so, on_event, k, &code);
     if (!conn) {
-        if (c->cfg->sock.bind_to)
+        if (so.bind_to)
             stat_inc(core_stats(c), cluster_stat_bind_errors);
         fail_soon(k, code, sv_of(error_text(code)));
         return;

@@ -227,6 +227,7 @@ struct conn *health_session_connect(struct health_session *s, const sv *alpn, ui
         addr_set_port(&to, (uint16_t)s->h->cfg->alt_port);
     const struct cluster_transport *t = &s->h->rt->cfg->transports[i->transport];
     struct sock_opts so = s->h->rt->cfg->sock;
+    so.bind_to = bind_source_for(&s->h->rt->cfg->bind, &to);
     char header[PROXY_HEADER_MAX];
     if (t->proxy_protocol)
         so.first = sv_make(header, proxy_header_write(header, t->proxy_protocol, NULL, NULL));

@@ -31,6 +31,7 @@ struct upstream_host;    /* one endpoint, worker-local handle */
 struct resolver;
 struct tls_secret_store;
 struct pb_opts;
+struct bind_source;
 
 /* ---------------- main thread: configuration ---------------- */
 
@@ -53,6 +54,7 @@ struct cluster_manager_opts {
     struct resolver *resolver;                   /* simulation: use this one, else NULL */
     sv local_zone, local_region, local_sub_zone; /* of this node */
     uint32_t socket_mark;                        /* SO_MARK of upstream sockets, 0 none */
+    const struct bind_source *bind; /* of clusters that do not say their own, or NULL */
     /* What to do about unknown fields; NULL: they are refused. Must outlive the manager. */
     const struct pb_opts *static_fields, *dynamic_fields;
 };
