@@ -89,7 +89,7 @@ struct proxy_server {
     struct worker **workers;
     struct loop **worker_loops;
     struct config_source *source;
-    bool given_source; /* by whoever made the server: it has everything */
+    bool given_source;                     /* by whoever made the server: it has everything */
     struct upstream_worker *main_upstream; /* clusters for ADS itself */
     struct admin *admin;
 
