@@ -353,7 +353,7 @@ struct config_source *config_files_new(struct proxy_server *s, struct config_sou
     c->ads = ads;
     list_init(&c->files);
     map_init(&c->places);
-    c->src = (struct config_source){&ops, c};
+    c->src = (struct config_source){&ops, c, ads && ads->has_vhds};
     return &c->src;
 }
 
