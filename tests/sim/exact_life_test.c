@@ -157,14 +157,26 @@ static void users_of(const char *name, unsigned users, uint64_t requests, uint64
                                                  .patience_ms = 600000});
 }
 
-/* An idle connection ends when its time has come; one at work ends with the answer under way. */
+/* A client whose connection's time has come hears so with its next answer; without one, the
+ * connection ends when the drain does. One at work ends with the answer under way. */
 static void connection_duration(void **state)
 {
-    exact_start("", "          common_http_protocol_options: {max_connection_duration: 10s}\n", "");
+    const char *http = "          common_http_protocol_options: {max_connection_duration: 10s}\n"
+                       "          drain_timeout: 4s\n";
+    exact_start("", http, "");
     users_of("client", 1, 0, 3000);
     uint64_t begin = exact_until("http.in.downstream_cx_active", 1, 10000);
     uint64_t end = exact_until("http.in.downstream_cx_active", 0, 20000);
-    assert_ms(end - begin, 10000);
+    assert_in_range(end - begin, 12000, 12000 + 4 * (SLACK_MS + 4 * DELAY_MS));
+    assert_int_equal(exact_stat("http.in.downstream_cx_max_duration_reached"), 1);
+    client_stop(client);
+    exact_stop();
+
+    exact_start("", http, "");
+    users_of("client", 1, 0, 60000);
+    begin = exact_until("http.in.downstream_cx_active", 1, 100000);
+    end = exact_until("http.in.downstream_cx_active", 0, 20000);
+    assert_ms(end - begin, 14000);
     assert_int_equal(exact_stat("http.in.downstream_cx_max_duration_reached"), 1);
     client_stop(client);
     exact_stop();
