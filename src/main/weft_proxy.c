@@ -7,6 +7,7 @@
 #include "main/agent_inside.h"
 #include "proxy/options.h"
 #include "proxy/server.h"
+#include "tls/tls_mem.h"
 
 LOG_COMPONENT(main);
 
@@ -56,6 +57,7 @@ static int run(const struct proxy_options *o)
 int main(int argc, char **argv)
 {
     struct proxy_options o;
+    tls_mem_init();
     struct error err = {0};
     proxy_options_default(&o);
     int rc = proxy_options_parse(&o, argc, argv, &err);
