@@ -194,6 +194,14 @@ def verdict(seen):
     return whole, end, complaints
 
 
+def alone(out, name):
+    """Where weft stands alone, a busy machine may have looked at another proxy too early: it is asked again, by itself."""
+    all_of = {k: verdict(out[k][name])[:2] for k in KINDS}
+    count = {k: len(v[0]) for k, v in all_of.items()}
+    return count["weft"] > max(count[k] for k in KINDS[1:]) or (
+        name not in smuggling.DIFFERS and all_of["weft"] != all_of["envoy"] and sum(all_of[k] == all_of["weft"] for k in KINDS[1:]) < 2)
+
+
 # ---- what must hold ----
 
 @pytest.fixture(scope="module")
@@ -220,6 +228,9 @@ def seen(tmp_path_factory):
     with concurrent.futures.ThreadPoolExecutor(LANES * len(KINDS)) as workers:
         for done in [workers.submit(work, kind, lane) for kind in KINDS for lane in lanes[kind]]:
             done.result()
+    for name in filter(lambda n: alone(out, n), smuggling.INPUTS):
+        for kind in KINDS:
+            out[kind][name] = play(name, lanes[kind][0])
     codes = [p.stop() for p in started]
     pool.stop()
     assert codes[0] == 0, started[0].output()
