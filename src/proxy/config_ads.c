@@ -45,16 +45,20 @@ struct config_ads {
     struct stat_group stats;
 };
 
-static const enum xds_type xds_of[] = {
+enum xds_type config_ads_type(enum config_type t)
+{
+    static const enum xds_type types[] = {
 #define X(id, type, stats) [CONFIG_##id] = XDS_##id,
-    CONFIG_TYPES(X)
+        CONFIG_TYPES(X)
 #undef X
-};
+    };
+    return types[t];
+}
 
 static enum config_type config_of(enum xds_type t)
 {
     int i = 0;
-    while (i < CONFIG_TYPE_COUNT && xds_of[i] != t)
+    while (i < CONFIG_TYPE_COUNT && config_ads_type((enum config_type)i) != t)
         i++;
     return (enum config_type)i;
 }
@@ -321,7 +325,7 @@ static void subscribe(void *self, enum config_type t, sv name)
         a->wildcard[t] = true;
     if (!name.n && a->s->subscriptions[t].def)
         stat_inc(&a->s->subscriptions[t], subscription_stats_update_attempt);
-    ads_client_subscribe(a->client, xds_of[t], name);
+    ads_client_subscribe(a->client, config_ads_type(t), name);
 }
 
 static void unsubscribe(void *self, enum config_type t, sv name)
@@ -329,7 +333,7 @@ static void unsubscribe(void *self, enum config_type t, sv name)
     struct config_ads *a = self;
     if (!name.n)
         a->wildcard[t] = false;
-    ads_client_unsubscribe(a->client, xds_of[t], name);
+    ads_client_unsubscribe(a->client, config_ads_type(t), name);
 }
 
 static void start(void *self, const struct config_sink *sink)

@@ -18,12 +18,14 @@
 #include "api/envoy.pb.h"
 #include "base/error.h"
 #include "proxy/config_source.h"
+#include "xds/xds_type.h"
 
 struct proxy_server;
 
 /* Whether dynamic_resources.ads_config asks for something that is built. `path` for errors. */
 int config_ads_check(const struct envoy_ApiConfigSource *c, const char *path,
                      struct error *err) MUST_CHECK;
+enum xds_type config_ads_type(enum config_type t);
 /* The cluster that it names; empty when check would refuse it. */
 sv config_ads_cluster(const struct envoy_ApiConfigSource *c);
 /* The server's upstream_worker on main is made when there is none yet. NULL + err: see check. Freed

@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "proxy/config_ads.h"
 #include "proxy/server_private.h"
 #include "upstream/data_source.h"
 
@@ -63,30 +64,17 @@ static int decode(const struct file *f, sv text, struct arena *a, void **out, st
     return pb_from_text(m, text, f->path, a, &f->owner->s->dynamic_pb, out, err);
 }
 
-static int name_of(enum config_type t, struct config_resource *r, struct arena *a,
-                   const struct pb_opts *o, struct error *err)
+/* A resource that is broken refuses the file: it is decoded here, although only its name is wanted.
+ */
+static int check_resource(enum config_type t, struct config_resource *r, struct arena *a,
+                          const struct pb_opts *o, struct error *err)
 {
     void *m;
     const struct pb_message *type = pb_find(sv_of(proxy_config_type_name(t)));
     int rc = pb_decode(type, r->packed, a, o, &m, err);
     if (rc < 0)
         return rc;
-    switch (t) {
-    case CONFIG_CDS:
-        r->name = ((struct envoy_Cluster *)m)->name;
-        break;
-    case CONFIG_EDS:
-        r->name = ((struct envoy_ClusterLoadAssignment *)m)->cluster_name;
-        break;
-    case CONFIG_LDS:
-        r->name = ((struct envoy_Listener *)m)->name;
-        break;
-    case CONFIG_RDS:
-        r->name = ((struct envoy_RouteConfiguration *)m)->name;
-        break;
-    default:
-        r->name = ((struct envoy_Secret *)m)->name;
-    }
+    r->name = xds_resource_name(config_ads_type(t), r->packed);
     return r->name.n ? 0 : error_set(err, E_INVALID, "name: must not be empty");
 }
 
@@ -104,7 +92,7 @@ static int read_resource(const struct file *f, const struct google_Any *any,
     if (!any || !sv_eq_c(pb_any_type(any->type_url), proxy_config_type_name(f->type)))
         return error_set(err, E_INVALID, "must be a %s", proxy_config_type_name(f->type));
     r->packed = any->value;
-    return name_of(f->type, r, a, o, err);
+    return check_resource(f->type, r, a, o, err);
 }
 
 static bool has_name(const struct config_update *u, sv name)
@@ -266,6 +254,8 @@ static sv key_of(enum config_type t, sv name, struct strbuf *room)
 static struct place *find(struct config_files *c, enum config_type t, sv name, bool take)
 {
     struct strbuf room;
+    if (!map_len(&c->places))
+        return NULL;
     sv key = key_of(t, name, &room);
     struct place *p = take ? map_del(&c->places, key) : map_get(&c->places, key);
     strbuf_fini(&room);

@@ -253,7 +253,6 @@ static int put_listeners(struct proxy_server *s, struct error *err)
 
 /* ---- putting together ---- */
 
-/* Before anything that may ask it: also static listeners and clusters name what comes by ADS. */
 static int name_files(struct proxy_server *s, const struct envoy_Bootstrap_DynamicResources *d,
                       struct error *err)
 {
@@ -266,6 +265,7 @@ static int name_files(struct proxy_server *s, const struct envoy_Bootstrap_Dynam
                : rc;
 }
 
+/* Before anything that may ask it: also static listeners and clusters name what comes by ADS. */
 static int make_source(struct proxy_server *s, struct error *err)
 {
     const struct envoy_Bootstrap_DynamicResources *d = s->bootstrap->dynamic_resources;

@@ -298,7 +298,7 @@ void proxy_server_tls_changed(struct proxy_server *s)
 
 /* ---- endpoints and secrets by name ---- */
 
-/* From a ConfigSource in packed form, where it is not for this source to say. */
+/* Tells the source where a name comes from, by a packed ConfigSource; empty: where it likes. */
 static int from(struct proxy_server *s, enum config_type t, sv name, sv config, struct error *err)
 {
     struct arena a;
@@ -314,12 +314,12 @@ static int from(struct proxy_server *s, enum config_type t, sv name, sv config, 
     return rc;
 }
 
-void proxy_eds_want(void *self, sv name, sv config)
+void proxy_eds_want(void *self, sv name, sv file)
 {
     struct proxy_server *s = self;
     struct error err = {0};
     map_put(&s->eds_names, name, s);
-    if (from(s, CONFIG_EDS, name, config, &err) < 0)
+    if (from(s, CONFIG_EDS, name, file, &err) < 0)
         log_error(&log_config, "endpoints cannot come name=%.*s reason=%s", SV_ARG(name), err.msg);
     if (s->source)
         subscribe(s, CONFIG_EDS, name);

@@ -125,7 +125,7 @@ const struct envoy_Node *proxy_server_node_message(struct proxy_server *s);
 void proxy_server_check_initialised(struct proxy_server *s);
 /* ADS, or a source that has everything. */
 bool proxy_server_has_ads(const struct proxy_server *s);
-void proxy_eds_want(void *self, sv name, sv config);
+void proxy_eds_want(void *self, sv name, sv file);
 void proxy_eds_unwant(void *self, sv name);
 void proxy_secret_want(void *self, sv name, sv config);
 void proxy_secret_unwant(void *self, sv name, sv config);

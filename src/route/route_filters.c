@@ -31,7 +31,7 @@ static int build_entry(struct route_builder *b, const struct route_filter_msg *m
         return error_set(b->err, E_INVALID, ": has no value");
     if (is_wrapper(any)) {
         void *w = NULL;
-        struct pb_opts o = {.allow_unknown = b->h->allow_unknown || !b->checking};
+        struct pb_opts o = route_decode_opts(b);
         int rc = pb_any_unpack(any, &envoy_FilterConfig_pb, b->tmp, &o, &w, b->err);
         if (rc != 0) {
             error_prefix(b->err, ": ");

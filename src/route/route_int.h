@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include "api/pb.h"
 #include "base/refcount.h"
 #include "http/substitution.h"
 #include "route/route.h"
@@ -207,6 +208,12 @@ struct route_builder {
     sv host;                  /* its resource's name, for reports of unknown fields */
     struct route_defaults defaults;
 };
+
+/* Fields that are not known are refused in the first pass alone. */
+static inline struct pb_opts route_decode_opts(const struct route_builder *b)
+{
+    return (struct pb_opts){.allow_unknown = b->h->allow_unknown || !b->checking};
+}
 
 /* route_vhost.c: the virtual host in `packed`. */
 int route_vhost_build(struct route_builder *b, sv packed, struct route_vhost *out) MUST_CHECK;

@@ -8,7 +8,7 @@ static int build_allowed(struct route_builder *b, const struct google_Any *any,
                          struct route_redirect_predicate *p)
 {
     void *x = NULL;
-    struct pb_opts o = {.allow_unknown = b->h->allow_unknown || !b->checking};
+    struct pb_opts o = route_decode_opts(b);
     int rc = pb_any_unpack(any, &envoy_AllowListedRoutesConfig_pb, b->tmp, &o, &x, b->err);
     if (rc != 0) {
         error_prefix(b->err, ".typed_config: ");

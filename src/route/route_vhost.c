@@ -97,7 +97,7 @@ static void report_unknown(void *arg, const char *path)
 
 static struct pb_opts decode_opts(struct route_builder *b)
 {
-    struct pb_opts o = {.allow_unknown = b->h->allow_unknown || !b->checking};
+    struct pb_opts o = route_decode_opts(b);
     if (b->checking && b->pb && b->pb->on_unknown) {
         o.on_unknown = report_unknown;
         o.arg = b;

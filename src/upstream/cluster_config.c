@@ -87,14 +87,13 @@ static int read_eds(struct config_reader *r)
         break;
     case envoy_ConfigSource_path_tag:
     case envoy_ConfigSource_path_config_source_tag:
-        r->cfg->eds_file = true;
+        r->cfg->eds_file = pb_encode_arena(&envoy_ConfigSource_pb, e->eds_config, &r->cfg->arena);
         break;
     case envoy_ConfigSource_api_config_source_tag:
         return config_refuse(r, "eds_cluster_config.eds_config.api_config_source");
     default:
         return config_invalid(r, "eds_cluster_config.eds_config: names no source");
     }
-    r->cfg->eds_config = pb_encode_arena(&envoy_ConfigSource_pb, e->eds_config, &r->cfg->arena);
     r->cfg->eds_name = e->service_name.n ? e->service_name : r->cfg->name;
     return config_ms(r, e->eds_config->initial_fetch_timeout,
                      "eds_cluster_config.eds_config.initial_fetch_timeout", 15000,

@@ -121,8 +121,7 @@ struct cluster_config {
     sv name, stat_name;
     enum cluster_type type;
     sv eds_name;             /* EDS: what the assignment is called */
-    sv eds_config;           /* its ConfigSource, packed */
-    bool eds_file;           /* which is a file */
+    sv eds_file;             /* its ConfigSource, packed, where that is a file */
     uint64_t eds_timeout_ms; /* initial_fetch_timeout; 0: waits for ever */
     uint64_t connect_timeout_ms;
     uint32_t buffer_limit; /* per_connection_buffer_limit_bytes */

@@ -330,7 +330,7 @@ static struct cluster_config *checked(struct cluster_manager *cm, sv packed, str
     struct cluster_config *cfg = cluster_config_new(packed, fields, err);
     *rc = cfg ? 0 : err->code ? err->code : E_INVALID;
     if (cfg && cfg->type == CLUSTER_EDS &&
-        (!cm->opts.eds || (cm->opts.eds->no_ads && !cfg->eds_file)))
+        (!cm->opts.eds || (cm->opts.eds->no_ads && !cfg->eds_file.n)))
         *rc = error_set(err, E_UNSUPPORTED,
                         "cluster '%.*s': type: EDS needs a source of endpoints (ADS), and there "
                         "is none",

@@ -87,7 +87,7 @@ static void on_blob(struct eds_user *u, struct endpoint_blob *b)
 static void start_eds(struct cluster_version *v, const struct cluster_config *cfg)
 {
     v->eds.on_blob = on_blob;
-    struct endpoint_blob *b = eds_join(v->eds_table, &v->eds, cfg->eds_name, cfg->eds_config);
+    struct endpoint_blob *b = eds_join(v->eds_table, &v->eds, cfg->eds_name, cfg->eds_file);
     if (b && !v->set)
         set_endpoints(v, b);
 }

@@ -30,7 +30,7 @@ static struct eds_resource *resource_new(struct eds *e, sv name)
     return r;
 }
 
-struct endpoint_blob *eds_join(struct eds *e, struct eds_user *u, sv name, sv config)
+struct endpoint_blob *eds_join(struct eds *e, struct eds_user *u, sv name, sv file)
 {
     struct eds_resource *r = map_get(&e->resources, name);
     bool first = !r;
@@ -39,7 +39,7 @@ struct endpoint_blob *eds_join(struct eds *e, struct eds_user *u, sv name, sv co
     u->resource = r;
     list_push(&r->users, &u->link);
     if (first && e->source)
-        e->source->want(e->source->self, r->name, config);
+        e->source->want(e->source->self, r->name, file);
     u->told = r->blob; /* want() may have answered at once */
     return r->blob;
 }

@@ -27,9 +27,9 @@ struct eds_user {
 
 void eds_init(struct eds *e, const struct eds_source *source);
 void eds_fini(struct eds *e); /* users are gone */
-/* config: the packed ConfigSource, for the source. Returns the newest assignment (borrowed) or NULL
- * when it is still to come. */
-struct endpoint_blob *eds_join(struct eds *e, struct eds_user *u, sv name, sv config);
+/* file: the packed ConfigSource where that is a file, for the source. Returns the newest assignment
+ * (borrowed) or NULL when it is still to come. */
+struct endpoint_blob *eds_join(struct eds *e, struct eds_user *u, sv name, sv file);
 void eds_leave(struct eds *e, struct eds_user *u); /* fine when it never joined */
 /* New bytes, already checked. Returns false when they are what is there. Users may leave and join
  * during the calls. */

@@ -36,10 +36,10 @@ struct bind_source;
 /* ---------------- main thread: configuration ---------------- */
 
 /* Where EDS comes from. want() is called when a cluster of type EDS appears (service_name or the
- * cluster's name; config: its packed ConfigSource), unwant() when the last one that needs it is
- * gone. Answers come through cluster_manager_endpoints(). */
+ * cluster's name; file: its packed ConfigSource where that is a file, else empty), unwant() when
+ * the last one that needs it is gone. Answers come through cluster_manager_endpoints(). */
 struct eds_source {
-    void (*want)(void *self, sv resource_name, sv config);
+    void (*want)(void *self, sv resource_name, sv file);
     void (*unwant)(void *self, sv resource_name);
     void *self;
     bool no_ads; /* clusters whose source is not a file are refused */
