@@ -8,6 +8,7 @@ import time
 import h2.events
 import pytest
 from meshtest import http2, procs
+from meshtest.answers import Answers
 from meshtest.proxy import Proxy
 from websockets.frames import Opcode
 from websockets.http11 import Request
@@ -91,26 +92,18 @@ CASES = cases()
 assert len(CASES) >= 100
 
 
-class Server:
+class Server(Answers):
     """Echoes each data frame as it came; the protocol is that of the websockets package, without its scheduling, so
     that the same frames always get the same bytes."""
 
+    def __init__(self):
+        super().__init__(self.serve)
+
     def __enter__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
         return self
 
     def __exit__(self, *exc):
-        self.listener.close()
-
-    def accept(self):
-        while True:
-            try:
-                conn, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
+        self.sock.close()
 
     @staticmethod
     def echo(protocol, event):
@@ -123,23 +116,18 @@ class Server:
 
     def serve(self, conn):
         protocol = ServerProtocol(max_size=16 << 20)
-        conn.settimeout(20)
-        with conn:
-            try:
-                for piece in pieces(conn):
-                    protocol.receive_data(piece) if piece else protocol.receive_eof()
-                    for event in protocol.events_received():
-                        if isinstance(event, Request):
-                            protocol.send_response(protocol.accept(event))
-                        elif protocol.state is State.OPEN:
-                            self.echo(protocol, event)
-                    for out in protocol.data_to_send():
-                        if out:
-                            conn.sendall(out)
-                        else:
-                            conn.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
+        for piece in pieces(conn):
+            protocol.receive_data(piece) if piece else protocol.receive_eof()
+            for event in protocol.events_received():
+                if isinstance(event, Request):
+                    protocol.send_response(protocol.accept(event))
+                elif protocol.state is State.OPEN:
+                    self.echo(protocol, event)
+            for out in protocol.data_to_send():
+                if out:
+                    conn.sendall(out)
+                else:
+                    conn.shutdown(socket.SHUT_WR)
 
 
 def pieces(conn):

@@ -1,4 +1,5 @@
 """Attack cases 1-20: the protocol's proper answer, a counter that names it, other clients undisturbed."""
+import itertools
 import socket
 import struct
 import time
@@ -88,14 +89,15 @@ def cut(code):
     return code in (ENHANCE, "reset", 1)
 
 
+def flood(c, pieces):
+    """Sends them as long as the proxy takes them; whether it took all."""
+    return all(map(c.send, pieces))
+
+
 def test_01_rapid_reset(proxy):
     def attack():
         c = H2(proxy.port)
-        alive = True
-        for i in range(20000):
-            alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET) + frame(RST, 0, 2 * i + 1, b"\0\0\0\x08"))
-            if not alive:
-                break
+        alive = flood(c, (frame(HEADERS, 5, s, GET) + frame(RST, 0, s, b"\0\0\0\x08") for s in range(1, 40000, 2)))
         assert not alive or cut(c.goaway())
         c.close()
     rounds = sustain(attack)
@@ -111,12 +113,7 @@ def test_01_rapid_reset(proxy):
 def test_02_made_you_reset(proxy, poke):
     def attack():
         c = H2(proxy.port)
-        alive = True
-        for i in range(20000):
-            s = 2 * i + 1
-            alive = c.send(frame(HEADERS, 4, s, POST) + poke(s))
-            if not alive:
-                break
+        alive = flood(c, (frame(HEADERS, 4, s, POST) + poke(s) for s in range(1, 40000, 2)))
         assert not alive or cut(c.goaway())
         c.close()
     rounds = sustain(attack)
@@ -128,11 +125,7 @@ def test_03_continuation_flood(proxy):
     def attack():
         c = H2(proxy.port)
         c.send(frame(HEADERS, 0, 1, GET))
-        alive = True
-        for _ in range(20000):
-            alive = c.send(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"))
-            if not alive:
-                break
+        alive = flood(c, itertools.repeat(frame(CONTINUATION, 0, 1, b"\x00\x01x\x01y"), 20000))
         assert not alive or c.goaway() in (ENHANCE, "reset", 1, 9)
         c.close()
     rounds = sustain(attack)
@@ -141,7 +134,7 @@ def test_03_continuation_flood(proxy):
 
 @pytest.mark.parametrize("attack", [frame(PING, 0, 0, b"12345678"), frame(SETTINGS, 0, 0)], ids=["ping", "settings"])
 def test_04_control_flood_unread(proxy, attack):
-    def flood():
+    def run():
         c = H2(proxy.port)
         c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         c.sock.settimeout(3)
@@ -150,23 +143,19 @@ def test_04_control_flood_unread(proxy, attack):
             sent += len(attack) * 1000
         assert cut(c.goaway(3)) or sent < 60_000_000
         c.close()
-    rounds = sustain(flood)
+    rounds = sustain(run)
     assert proxy.stat(r"^http2\.outbound_control_flood$") == rounds
 
 
 @pytest.mark.parametrize("attack", [frame(PRIORITY, 0, 1, b"\0\0\0\0\1"), frame(DATA, 0, 1)], ids=["priority", "empty-data"])
 def test_05_useless_frames(proxy, attack):
-    def flood():
+    def run():
         c = H2(proxy.port)
         c.send(frame(HEADERS, 4, 1, POST))
-        alive = True
-        for _ in range(200):
-            alive = c.send(attack * 500)
-            if not alive:
-                break
+        alive = flood(c, itertools.repeat(attack * 500, 200))
         assert not alive or cut(c.goaway())
         c.close()
-    rounds = sustain(flood)
+    rounds = sustain(run)
     assert proxy.stat(r"^http2\.inbound_(priority|empty)_frames_flood$") == rounds
 
 
@@ -175,11 +164,7 @@ def test_06_invalid_headers_unread(proxy):
         c = H2(proxy.port)
         c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         c.sock.settimeout(3)
-        alive = True
-        for i in range(30000):
-            alive = c.send(frame(HEADERS, 5, 2 * i + 1, GET + b"\x00\x01X\x01y"))
-            if not alive:
-                break
+        alive = flood(c, (frame(HEADERS, 5, s, GET + b"\x00\x01X\x01y") for s in range(1, 60000, 2)))
         assert not alive or cut(c.goaway(3))
         c.close()
     rounds = sustain(attack)

@@ -1,11 +1,11 @@
 """Attack cases 21-29 and 39-46, as far as they concern the data plane's traffic management: what a
 rule decides about is what the upstream gets, and a hostile upstream harms nobody else."""
 import socket
-import threading
 import urllib.parse
 
 import pytest
 from meshtest import http1
+from meshtest.answers import Answers
 from meshtest.backend import Backend
 from meshtest.proxy import Proxy
 
@@ -188,33 +188,15 @@ def test_45_expressions_take_linear_time(spawn, tmp_path, b1):
 
 # ---- 42: a hostile upstream ----
 
-class Hostile:
+def hostile(data):
     """Sends fixed bytes to whoever asks, then closes."""
-
-    def __init__(self, data):
-        self.data, self.sock = data, socket.create_server(("127.0.0.1", 0))
-        self.port = self.sock.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                c, _ = self.sock.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
-
-    def serve(self, c):
-        with c:
-            try:
-                c.settimeout(10)
-                c.recv(65536)
-                c.sendall(self.data)
-                c.shutdown(socket.SHUT_WR)
-                while c.recv(65536):
-                    pass
-            except OSError:
-                pass
+    def serve(c):
+        c.recv(65536)
+        c.sendall(data)
+        c.shutdown(socket.SHUT_WR)
+        while c.recv(65536):
+            pass
+    return Answers(serve, timeout=10)
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -235,7 +217,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer,want", ANSWERS.values(), ids=ANSWERS.keys())
 def test_42_hostile_upstream(spawn, tmp_path, b1, answer, want):
-    evil = Hostile(answer)
+    evil = hostile(answer)
     p = Proxy(spawn, tmp_path, {"routes": [{"match": {"prefix": "/evil"}, "route": {"cluster": "evil", "timeout": "20s"}},
                                            {"match": {"prefix": "/"}, "route": {"cluster": "b1"}}],
                                 "clusters": [{"name": "evil", "load_assignment": {"cluster_name": "evil", "endpoints": [{"lb_endpoints": [
@@ -253,7 +235,7 @@ def test_42_hostile_upstream(spawn, tmp_path, b1, answer, want):
 
 @pytest.mark.parametrize("end", [b"5\r\nhel", b"5\r\nhello\r\n", b"zz\r\n", b"5;" + b"x" * 100000])
 def test_42_a_body_that_breaks_off_is_not_whole(spawn, tmp_path, b1, end):
-    evil = Hostile(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n" + end)
+    evil = hostile(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n" + end)
     p = Proxy(spawn, tmp_path, {"clusters": [{"name": "b1", "load_assignment": {"cluster_name": "b1", "endpoints": [{"lb_endpoints": [
         {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": evil.port}}}}]}]}}]}, {"b1": b1.port})
     with pytest.raises((http1.Closed, ConnectionResetError)):

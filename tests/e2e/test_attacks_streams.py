@@ -149,7 +149,7 @@ def path_of(cluster, plan):
 
 def h1_bytes(cluster, plan, body):
     head = f"{'POST' if body else 'GET'} {path_of(cluster, plan)} HTTP/1.1\r\nhost: a\r\n" + "".join(f"{k}: {v}\r\n" for k, v in PLANS[plan])
-    return (head + (f"transfer-encoding: chunked\r\n\r\n" if body else "\r\n")).encode() + (b"400\r\n" + b"AAAA" * 256 + b"\r\n" + b"5\r\nAAAA=\r\n0\r\n\r\n" if body else b"")
+    return (head + ("transfer-encoding: chunked\r\n\r\n" if body else "\r\n")).encode() + (b"400\r\n" + b"AAAA" * 256 + b"\r\n" + b"5\r\nAAAA=\r\n0\r\n\r\n" if body else b"")
 
 
 def h2_bytes(cluster, plan, body):

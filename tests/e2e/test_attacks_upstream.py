@@ -4,11 +4,11 @@ import json
 import socket
 import struct
 import subprocess
-import threading
 import time
 
 import pytest
 from meshtest import bootstrap, bystander, dnsserver, http1, procs
+from meshtest.answers import Answers
 from meshtest.backend import Backend
 from meshtest.bystander import Undisturbed
 from meshtest.proxy import Proxy
@@ -21,31 +21,6 @@ BYSTANDERS = {"match": {"path": "/bystander"}, "route": {"cluster": "b2"}}
 def b2():
     with Backend("b2") as b:
         yield b
-
-
-class Answers:
-    """A server that hands each connection to a function."""
-
-    def __init__(self, fn):
-        self.sock, self.fn = socket.create_server(("127.0.0.1", 0), backlog=64), fn
-        self.port = self.sock.getsockname()[1]
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                c, _ = self.sock.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
-
-    def serve(self, c):
-        with c:
-            c.settimeout(20)
-            try:
-                self.fn(c)
-            except OSError:
-                pass
 
 
 # ---- 40: compressed bodies ----

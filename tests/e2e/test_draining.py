@@ -5,7 +5,7 @@ import time
 
 import hpack
 import pytest
-from meshtest import http1, procs
+from meshtest import http1
 from meshtest.backend import Backend
 from meshtest.proxy import Proxy
 

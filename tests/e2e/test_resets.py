@@ -1,14 +1,13 @@
 """What a client hears when its stream ends early behind the proxy: the same from Envoy and weft, for each way to end."""
 import concurrent.futures
 import contextlib
-import socket
-import threading
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
 from meshtest import http2
+from meshtest.answers import Answers
 from meshtest.http1 import Closed
 from meshtest.proxy import Proxy
 
@@ -22,34 +21,23 @@ ROUTES = [{"match": {"prefix": "/limited"}, "route": {"cluster": "h2", "timeout"
           {"match": {"prefix": "/"}, "route": {"cluster": "h2", "timeout": "0s"}}]
 
 
-class Server:
+class Server(Answers):
     """HTTP/2. The path says what happens: /…/none answers nothing, /…/head a head and a piece; then a reset with the code, or silence."""
 
     def __init__(self):
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        self.port = self.sock.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                s, _ = self.sock.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+        super().__init__(self.serve, timeout=None)
 
     def serve(self, s):
         c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="latin1"))
         c.initiate_connection()
-        with s:
+        s.sendall(c.data_to_send())
+        while data := s.recv(65536):
+            for e in c.receive_data(data):
+                if isinstance(e, h2.events.RequestReceived):
+                    h = dict(tuple(h) for h in e.headers)
+                    with contextlib.suppress(h2.exceptions.ProtocolError):  # the proxy has given it up already
+                        self.answer(c, e.stream_id, h[":path"].split("/"), h.get("grpc-timeout", "none"))
             s.sendall(c.data_to_send())
-            while data := s.recv(65536):
-                for e in c.receive_data(data):
-                    if isinstance(e, h2.events.RequestReceived):
-                        h = dict(tuple(h) for h in e.headers)
-                        with contextlib.suppress(h2.exceptions.ProtocolError):  # the proxy has given it up already
-                            self.answer(c, e.stream_id, h[":path"].split("/"), h.get("grpc-timeout", "none"))
-                s.sendall(c.data_to_send())
 
     @staticmethod
     def answer(c, sid, path, timeout):

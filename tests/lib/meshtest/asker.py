@@ -55,7 +55,7 @@ class Link:
         self.c = None
 
     def ask(self, number):
-        r, began = self.r, time.monotonic()
+        began = time.monotonic()
         rec = {"id": str(uuid.uuid4()) if self.scheme in ("http", "https") else None}
         try:
             self.http(rec) if self.scheme in ("http", "https") else self.raw(rec)

@@ -228,7 +228,6 @@ class Backend:
 
         async def answer(sid):
             st = streams[sid]
-            get = lambda n: next((v for k, v in st["headers"] if k == n), None)
             pseudo = {k: v for k, v in st["headers"] if k.startswith(":")}
             seen = {"method": pseudo.get(":method"), "path": pseudo.get(":path"), "version": "HTTP/2",
                     "headers": [("host", pseudo.get(":authority", ""))] + [(":scheme", pseudo.get(":scheme", ""))] +
