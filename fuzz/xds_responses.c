@@ -184,6 +184,13 @@ static void one(struct peers *p, const struct ads_source *source, enum kind kind
     }
 }
 
+/* A resource whose bytes say the last letter of its name. */
+static struct xds_blob *blob(struct peers *p, enum xds_type t, const char *name)
+{
+    const char packed[] = {'\x0a', 1, name[strlen(name) - 1]};
+    return xds_blob_new(p->names, t, sv_of(name), sv_make(packed, sizeof packed));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct peers p = {.have = 3};
@@ -194,24 +201,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     p.delta = data[0] & 1;
     p.names = xds_names_new();
-    p.blobs[0] = xds_blob_new(p.names, XDS_CDS, SV("a"),
-                              SV("\x0a\x01"
-                                 "a"));
-    p.blobs[1] = xds_blob_new(p.names, XDS_CDS, SV("b"),
-                              SV("\x0a\x01"
-                                 "b"));
-    p.blobs[2] = xds_blob_new(p.names, XDS_CDS, SV("c"),
-                              SV("\x0a\x01"
-                                 "c"));
-    p.table = xds_blob_new(p.names, XDS_RDS, SV("t"),
-                           SV("\x0a\x01"
-                              "t"));
-    p.hosts[0] = xds_blob_new(p.names, XDS_VHDS, SV("t/x"),
-                              SV("\x0a\x01"
-                                 "x"));
-    p.hosts[1] = xds_blob_new(p.names, XDS_VHDS, SV("t/y"),
-                              SV("\x0a\x01"
-                                 "y"));
+    for (int i = 0; i < 3; i++)
+        p.blobs[i] = blob(&p, XDS_CDS, (const char[]){(char)('a' + i), 0});
+    p.table = blob(&p, XDS_RDS, "t");
+    p.hosts[0] = blob(&p, XDS_VHDS, "t/x");
+    p.hosts[1] = blob(&p, XDS_VHDS, "t/y");
     p.client = ads_client_new(&(struct ads_client_opts){
         .delta = p.delta, .node = &node, .handler = {.update = on_update, .on_ack = on_ack}});
     ads_client_stream_open(p.client, from_client, &p);

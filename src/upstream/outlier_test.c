@@ -16,11 +16,7 @@ static int setup(void **state)
     memset(before, 0, sizeof before);
     rig_init(&rig, 11);
     rig_start(&rig);
-    for (int i = 0; i < HOSTS; i++) {
-        char ip[32];
-        snprintf(ip, sizeof ip, "10.0.1.%d", i + 1);
-        b[i] = rig_backend(&rig, ip, 80);
-    }
+    rig_hosts(&rig, b, HOSTS);
     return 0;
 }
 
@@ -32,19 +28,9 @@ static int teardown(void **state)
 
 static void put(const char *outlier, int hosts)
 {
-    char yaml[4096];
-    size_t n = (size_t)snprintf(yaml, sizeof yaml,
-                                "{name: c, common_lb_config: {healthy_panic_threshold: {value: "
-                                "0}}, outlier_detection: %s, load_assignment: {cluster_name: c, "
-                                "endpoints: [{lb_endpoints: [",
-                                outlier);
-    for (int i = 0; i < hosts; i++)
-        n += (size_t)snprintf(yaml + n, sizeof yaml - n,
-                              "{endpoint: {address: {socket_address: {address: 10.0.1.%d, "
-                              "port_value: 80}}}},",
-                              i + 1);
-    snprintf(yaml + n, sizeof yaml - n, "]}]}}");
-    rig_put_ok(&rig, yaml);
+    char fields[1024];
+    snprintf(fields, sizeof fields, "outlier_detection: %s,", outlier);
+    rig_put_hosts(&rig, fields, hosts);
 }
 
 /* What a router does: tells the result. */

@@ -272,6 +272,32 @@ struct backend *rig_backend(struct rig *r, const char *ip, uint16_t port)
     return b;
 }
 
+void rig_hosts(struct rig *r, struct backend **b, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char ip[32];
+        snprintf(ip, sizeof ip, "10.0.1.%d", i + 1);
+        b[i] = rig_backend(r, ip, 80);
+    }
+}
+
+void rig_put_hosts(struct rig *r, const char *fields, int n)
+{
+    char yaml[4096];
+    size_t at = (size_t)snprintf(yaml, sizeof yaml,
+                                 "{name: c, common_lb_config: {healthy_panic_threshold: {value: "
+                                 "0}}, %s load_assignment: {cluster_name: c, "
+                                 "endpoints: [{lb_endpoints: [",
+                                 fields);
+    for (int i = 0; i < n; i++)
+        at += (size_t)snprintf(yaml + at, sizeof yaml - at,
+                               "{endpoint: {address: {socket_address: {address: 10.0.1.%d, "
+                               "port_value: 80}}}},",
+                               i + 1);
+    snprintf(yaml + at, sizeof yaml - at, "]}]}}");
+    rig_put_ok(r, yaml);
+}
+
 void backend_stop_listening(struct backend *b)
 {
     net_listener_free(b->listener);

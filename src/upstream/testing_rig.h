@@ -72,6 +72,10 @@ void rig_run_ms(struct rig *r, uint64_t ms);
 uint64_t rig_stat(struct rig *r, const char *name); /* 0 when it is not there */
 
 struct backend *rig_backend(struct rig *r, const char *ip, uint16_t port);
+/* Backends at 10.0.1.1:80 and so on; a cluster c of the first n of them, whose `fields` end with a
+ * comma, and that knows no panic. */
+void rig_hosts(struct rig *r, struct backend **b, int n);
+void rig_put_hosts(struct rig *r, const char *fields, int n);
 /* On a loop of the caller's, simulated or not. port 0: any free one, see addr. */
 struct backend *backend_new(struct loop *l, const char *ip, uint16_t port);
 void backend_free(struct backend *b); /* not the loop */

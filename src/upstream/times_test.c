@@ -21,11 +21,7 @@ static int setup(void **state)
     sim_set_segments(rig.sim, false);
     sim_set_buffer(rig.sim, 65536);
     rig_start(&rig);
-    for (int i = 0; i < HOSTS; i++) {
-        char ip[32];
-        snprintf(ip, sizeof ip, "10.0.1.%d", i + 1);
-        b[i] = rig_backend(&rig, ip, 80);
-    }
+    rig_hosts(&rig, b, HOSTS);
     return 0;
 }
 
@@ -35,22 +31,9 @@ static int teardown(void **state)
     return 0;
 }
 
-/* A cluster c with so many hosts; `fields` end with a comma. */
 static void put(const char *fields, int hosts)
 {
-    char yaml[4096];
-    size_t n = (size_t)snprintf(yaml, sizeof yaml,
-                                "{name: c, common_lb_config: {healthy_panic_threshold: {value: "
-                                "0}}, %s load_assignment: {cluster_name: c, "
-                                "endpoints: [{lb_endpoints: [",
-                                fields);
-    for (int i = 0; i < hosts; i++)
-        n += (size_t)snprintf(yaml + n, sizeof yaml - n,
-                              "{endpoint: {address: {socket_address: {address: 10.0.1.%d, "
-                              "port_value: 80}}}},",
-                              i + 1);
-    snprintf(yaml + n, sizeof yaml - n, "]}]}}");
-    rig_put_ok(&rig, yaml);
+    rig_put_hosts(&rig, fields, hosts);
 }
 
 static uint64_t now_ms(void)

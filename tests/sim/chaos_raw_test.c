@@ -273,7 +273,9 @@ static unsigned run(size_t scenario)
         snprintf(name, sizeof name, "cluster.b%d.upstream_rq_pending_active", i);
         check(name);
     }
-    return stage_end(&s);
+    unsigned wrong = stage_end(&s);
+    given_fini(&given);
+    return wrong;
 }
 
 int main(int argc, char **argv)

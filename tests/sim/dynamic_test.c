@@ -9,78 +9,24 @@
 
 #include "api/envoy.pb.h"
 #include "base/mem.h"
+#include "given.h"
 #include "stage.h"
 
 /* ---- a source that the test speaks through ---- */
 
 struct fake {
-    struct config_source src;
-    struct config_sink sink;
+    struct given given;
     struct stage *s;
-    struct strbuf log; /* "+RDS r1 -RDS r1 " */
 };
 
-static const char *const type_names[] = {
-#define X(id, type, stats) #id,
-    CONFIG_TYPES(X)
-#undef X
-};
-
-static void note(struct fake *f, char sign, enum config_type t, sv name)
-{
-    strbuf_addf(&f->log, "%c%s %.*s ", sign, type_names[t], SV_ARG(name));
-}
-
-static void subscribe(void *self, enum config_type t, sv name)
-{
-    note(self, '+', t, name);
-}
-
-static void unsubscribe(void *self, enum config_type t, sv name)
-{
-    note(self, '-', t, name);
-}
-
-static void start(void *self, const struct config_sink *sink)
-{
-    ((struct fake *)self)->sink = *sink;
-}
-
-static void free_fake(void *self)
-{
-}
-
-static const struct config_source_ops fake_ops = {subscribe, unsubscribe, start, free_fake};
-
-/* Gives one resource; the reason of a refusal, or "". */
 static const char *give(struct fake *f, enum config_type t, const char *name, const char *yaml)
 {
-    static const struct pb_message *const types[] = {
-        [CONFIG_CDS] = &envoy_Cluster_pb,      [CONFIG_EDS] = &envoy_ClusterLoadAssignment_pb,
-        [CONFIG_LDS] = &envoy_Listener_pb,     [CONFIG_RDS] = &envoy_RouteConfiguration_pb,
-        [CONFIG_VHDS] = &envoy_VirtualHost_pb,
-    };
-    static char why[1024];
-    struct arena a;
-    struct error err = {0};
-    void *m;
-    arena_init(&a);
-    if (pb_from_text(types[t], sv_of(yaml), "test", &a, NULL, &m, &err) < 0)
-        fail_msg("%s", err.msg);
-    struct config_resource r = {
-        .name = sv_of(name), .version = SV("1"), .packed = pb_encode_arena(types[t], m, &a)};
-    struct config_update u = {.type = t, .version = SV("1"), .v = &r, .n = 1};
-    f->sink.update(f->sink.self, &u);
-    snprintf(why, sizeof why, "%s", r.refused.code ? r.refused.msg : "");
-    arena_free(&a);
-    return why;
+    return given_put(&f->given, t, name, yaml);
 }
 
 static void take(struct fake *f, enum config_type t, const char *name)
 {
-    sv removed = sv_of(name);
-    struct config_update u = {.type = t, .version = SV("2"), .removed = &removed, .n_removed = 1};
-    f->sink.update(f->sink.self, &u);
+    given_remove(&f->given, t, name);
 }
 
 static char *listener(const char *name, unsigned port, const char *server)
@@ -122,14 +68,15 @@ static const char *give_routes(struct fake *f, const char *cluster)
 static void answer(void *arg)
 {
     struct fake *f = arg;
-    if (f->sink.update && strstr(f->log.p, "+CDS") && !strstr(f->log.p, "+LDS"))
+    if (f->given.sink.update && strstr(f->given.log.p, "+CDS") && !strstr(f->given.log.p, "+LDS"))
         give(f, CONFIG_CDS, "dyn",
              "{name: dyn, connect_timeout: 1s, load_assignment: {cluster_name: dyn, endpoints: "
              "[{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.2, "
              "port_value: 9001}}}}]}]}}");
-    else if (f->sink.update && strstr(f->log.p, "+LDS") && !strstr(f->log.p, "+RDS"))
+    else if (f->given.sink.update && strstr(f->given.log.p, "+LDS") &&
+             !strstr(f->given.log.p, "+RDS"))
         assert_string_equal(give_listener(f, "l", 80, "one"), "");
-    else if (strstr(f->log.p, "+RDS r1")) {
+    else if (strstr(f->given.log.p, "+RDS r1")) {
         assert_string_equal(give_routes(f, "dyn"), "");
         return;
     }
@@ -139,21 +86,19 @@ static void answer(void *arg)
 static void up(struct stage *s, struct fake *f)
 {
     char text[8192];
-    memset(f, 0, sizeof *f);
     stage_init(s, 3, NULL);
-    f->src = (struct config_source){&fake_ops, f, true};
+    given_init(&f->given);
+    f->given.src.has_vhds = true;
     f->s = s;
-    strbuf_init(&f->log, 1u << 20);
-    strbuf_add_c(&f->log, " ");
     snprintf(text, sizeof text, "static_resources: {clusters: [%s]}", stage_clusters);
     sim_at(s->w->sim, sim_now(s->w->sim) + 10 * SIM_MS, answer, f);
-    stage_start(s, text, &f->src);
+    stage_start(s, text, &f->given.src);
 }
 
 static void down(struct stage *s, struct fake *f)
 {
     stage_fini(s);
-    strbuf_fini(&f->log);
+    given_fini(&f->given);
 }
 
 static void expect(struct stage *s, const char *text)
@@ -171,8 +116,8 @@ static void starts_in_order(void **state)
     struct stage s;
     struct fake f;
     up(&s, &f);
-    assert_true(strstr(f.log.p, "+CDS") < strstr(f.log.p, "+LDS"));
-    assert_true(strstr(f.log.p, "+LDS") < strstr(f.log.p, "+RDS r1"));
+    assert_true(strstr(f.given.log.p, "+CDS") < strstr(f.given.log.p, "+LDS"));
+    assert_true(strstr(f.given.log.p, "+LDS") < strstr(f.given.log.p, "+RDS r1"));
     expect(&s, "x-port: 9001");
     down(&s, &f);
 }
@@ -271,7 +216,7 @@ static void a_new_name_takes_the_address_over(void **state)
     sv gone = SV("l");
     struct config_update u = {
         .type = CONFIG_LDS, .v = &r, .n = 1, .removed = &gone, .n_removed = 1};
-    f.sink.update(f.sink.self, &u);
+    f.given.sink.update(f.given.sink.self, &u);
     assert_int_equal(r.refused.code, 0);
     arena_free(&a);
     free(text);
@@ -292,7 +237,7 @@ static void a_removed_listener_refuses(void **state)
     stage_run(&s, 100);
     assert_true(c.error);
     raw_close(&c, false);
-    assert_non_null(strstr(f.log.p, "-RDS r1"));
+    assert_non_null(strstr(f.given.log.p, "-RDS r1"));
     down(&s, &f);
 }
 
@@ -378,7 +323,7 @@ static void give_hosts(struct fake *f, struct vhost *v, uint32_t n)
                                      .version = SV("1"),
                                      .packed = pb_encode_arena(&envoy_VirtualHost_pb, m, &a)};
     }
-    f->sink.update(f->sink.self, &u);
+    f->given.sink.update(f->given.sink.self, &u);
     for (uint32_t i = 0; i < u.n; i++)
         snprintf(v[of[i]].why, sizeof v[of[i]].why, "%s",
                  r[i].refused.code ? r[i].refused.msg : "");
@@ -411,7 +356,7 @@ static void hosts_come_change_and_go(void **state)
     up(&s, &f);
     assert_string_equal(give(&f, CONFIG_RDS, "r1", APART), "");
     stage_run(&s, 5);
-    assert_non_null(strstr(f.log.p, "+VHDS r1"));
+    assert_non_null(strstr(f.given.log.p, "+VHDS r1"));
     expect(&s, "x-port: 9001"); /* what was in force, until the first hosts are there */
     HOSTS(&f, {"r1/a", "a.test", "b1"}, {"r1/b", "b.test", "b2"}, {"other/x", "x.test", "b2"});
     ask(&s, "a.test", "x-port: 9001");
@@ -436,7 +381,7 @@ static void hosts_come_change_and_go(void **state)
     ask(&s, "a.test", "x-new: y");
     assert_string_equal(give_routes(&f, "b1"), "");
     stage_run(&s, 5);
-    assert_non_null(strstr(f.log.p, "-VHDS r1"));
+    assert_non_null(strstr(f.given.log.p, "-VHDS r1"));
     ask(&s, "b.test", "x-port: 9001");
     HOSTS(&f, {"r1/a", "a.test", "b2"}); /* it crossed the unsubscription */
     ask(&s, "a.test", "x-port: 9001");
@@ -517,7 +462,7 @@ static void hosts_need_a_delta_stream(void **state)
     struct stage s;
     struct fake f;
     up(&s, &f);
-    f.src.has_vhds = false;
+    f.given.src.has_vhds = false;
     assert_non_null(strstr(give(&f, CONFIG_RDS, "r1", APART),
                            "route_config 'r1': vhds: virtual hosts on their own come over delta"));
     expect(&s, "x-port: 9001");

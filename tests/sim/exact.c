@@ -62,7 +62,7 @@ void exact_start(const char *route, const char *hcm, const char *cluster)
     exact_start_text(exact_text(route, hcm, cluster));
 }
 
-int exact_tear_down(void **state)
+void exact_clear(void)
 {
     client_free(client);
     sidecar_free(proxy);
@@ -70,6 +70,11 @@ int exact_tear_down(void **state)
     client = NULL;
     proxy = NULL;
     b1 = NULL;
+}
+
+int exact_tear_down(void **state)
+{
+    exact_clear();
     assert_int_equal(world_free(w), 0);
     w = NULL;
     return 0;

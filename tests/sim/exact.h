@@ -48,6 +48,8 @@ void exact_start_text(const char *bootstrap);
 void exact_world(void);
 /* Waits until idle connections are gone; then nothing may be left. */
 void exact_stop(void);
+/* Ends all that is in the world. */
+void exact_clear(void);
 /* Ends the world as it is; cmocka's teardown. */
 int exact_tear_down(void **state);
 

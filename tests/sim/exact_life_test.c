@@ -192,14 +192,16 @@ static void connection_duration(void **state)
     exact_stop();
 }
 
+#define UPSTREAM_HTTP(common)                                                                      \
+    "    typed_extension_protocol_options: "                                                       \
+    "{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': "                          \
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "                 \
+    "common_http_protocol_options: {" common "}, explicit_http_config: {http_protocol_options: "   \
+    "{}}}}\n"
+
 static void upstream_idle(void **state)
 {
-    exact_start("", "",
-                "    typed_extension_protocol_options: "
-                "{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': "
-                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "
-                "common_http_protocol_options: {idle_timeout: 7s}, explicit_http_config: "
-                "{http_protocol_options: {}}}}\n");
+    exact_start("", "", UPSTREAM_HTTP("idle_timeout: 7s"));
     users_of("client", 1, 1, 0);
     uint64_t begin = exact_until("cluster.c.upstream_rq_completed", 1, 1000);
     uint64_t end = exact_until("cluster.c.upstream_cx_active", 0, 20000);
@@ -210,12 +212,7 @@ static void upstream_idle(void **state)
 
 static void upstream_duration(void **state)
 {
-    exact_start("", "",
-                "    typed_extension_protocol_options: "
-                "{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': "
-                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "
-                "common_http_protocol_options: {max_connection_duration: 6s}, "
-                "explicit_http_config: {http_protocol_options: {}}}}\n");
+    exact_start("", "", UPSTREAM_HTTP("max_connection_duration: 6s"));
     users_of("client", 1, 3, 1000);
     uint64_t begin = exact_until("cluster.c.upstream_cx_active", 1, 2000);
     uint64_t end = exact_until("cluster.c.upstream_cx_active", 0, 20000);

@@ -11,11 +11,8 @@ static struct plane *plane;
 
 static int tear_down(void **state)
 {
-    client_free(client);
-    sidecar_free(proxy);
+    exact_clear();
     plane_free(plane);
-    client = NULL;
-    proxy = NULL;
     plane = NULL;
     return exact_tear_down(state);
 }
