@@ -5,46 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "upstream/lb/hash.h"
-#include "upstream/lb/lb.h"
-#include "upstream/testing_cla.h"
-
-#define MAX 64
-
-struct fixture {
-    struct endpoint_registry registry;
-    struct test_cla cla;
-    struct endpoint_table *table;
-    struct lb_config cfg;
-    struct lb lb;
-    struct rand_state rand;
-    uint32_t count[MAX];
-};
+#include "upstream/testing_lb.h"
 
 static void start(struct fixture *f, const struct lb_policy *policy)
 {
-    memset(f, 0, sizeof *f);
-    endpoint_registry_init(&f->registry);
-    test_cla_init(&f->cla);
-    lb_config_default(&f->cfg, policy);
-    rand_seed(&f->rand, 42);
+    fixture_init(f, policy, 42);
     lb_init(&f->lb, &f->cfg, &f->rand);
-}
-
-static void build(struct fixture *f)
-{
-    struct endpoint_table_opts o = {0};
-    struct endpoint_table *old = f->table;
-    f->table = endpoint_table_new(&f->registry, &f->cla.cla, &o);
-    lb_update(&f->lb, f->table);
-    endpoint_table_free(old);
-}
-
-static void finish(struct fixture *f)
-{
-    lb_fini(&f->lb);
-    endpoint_table_free(f->table);
-    endpoint_registry_fini(&f->registry);
-    test_cla_fini(&f->cla);
 }
 
 static void add_n(struct fixture *f, int n)
@@ -60,18 +26,7 @@ static void add_n(struct fixture *f, int n)
 static void picks(struct fixture *f, int n)
 {
     struct lb_ask ask = {0};
-    memset(f->count, 0, sizeof f->count);
-    for (int i = 0; i < n; i++) {
-        uint32_t at = lb_pick(&f->lb, &ask);
-        assert_true(at < f->table->n);
-        f->count[at]++;
-    }
-}
-
-static void set_flag(struct fixture *f, uint32_t index, uint32_t flag)
-{
-    atomic_store(&f->table->v[index].info->state->flags, flag);
-    lb_update(&f->lb, f->table);
+    pick(f, &ask, n);
 }
 
 static uint64_t test_now(const void *clock)

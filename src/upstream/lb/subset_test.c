@@ -5,54 +5,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "api/pb_struct.h"
-#include "upstream/lb/subset.h"
-#include "upstream/testing_cla.h"
-
-#define MAX 16
-
-struct fixture {
-    struct endpoint_registry registry;
-    struct test_cla cla;
-    struct endpoint_table *table;
-    struct lb_config cfg;
-    struct lb_subset_config subsets;
-    struct lb_subset_selector selectors[2];
-    struct lb lb;
-    struct rand_state rand;
-    uint32_t count[MAX];
-};
+#include "upstream/testing_lb.h"
 
 static void start(struct fixture *f)
 {
-    memset(f, 0, sizeof *f);
-    endpoint_registry_init(&f->registry);
-    test_cla_init(&f->cla);
+    fixture_init(f, &lb_round_robin, 7);
     static const sv stage[] = {{"stage", 5}};
     f->selectors[0] = (struct lb_subset_selector){.keys = stage, .n_keys = 1};
     f->subsets = (struct lb_subset_config){
         .selectors = f->selectors, .n_selectors = 1, .fallback = LB_FALLBACK_NONE};
-    lb_config_default(&f->cfg, &lb_round_robin);
     f->cfg.subsets = &f->subsets;
-    rand_seed(&f->rand, 7);
-}
-
-static void build(struct fixture *f)
-{
-    struct endpoint_table_opts o = {0};
-    struct endpoint_table *old = f->table;
-    if (!f->lb.cfg)
-        lb_init(&f->lb, &f->cfg, &f->rand);
-    f->table = endpoint_table_new(&f->registry, &f->cla.cla, &o);
-    lb_update(&f->lb, f->table);
-    endpoint_table_free(old);
-}
-
-static void finish(struct fixture *f)
-{
-    lb_fini(&f->lb);
-    endpoint_table_free(f->table);
-    endpoint_registry_fini(&f->registry);
-    test_cla_fini(&f->cla);
 }
 
 static const struct google_Struct *stage_is(struct fixture *f, const char *stage)
@@ -81,24 +43,13 @@ static void add(struct fixture *f, const char *addr, const char *stage, const ch
 static void picks(struct fixture *f, const char *stage, int n)
 {
     struct lb_ask ask = {.criteria = stage ? stage_is(f, stage) : NULL};
-    memset(f->count, 0, sizeof f->count);
-    for (int i = 0; i < n; i++) {
-        uint32_t at = lb_pick(&f->lb, &ask);
-        assert_true(at < f->table->n);
-        f->count[at]++;
-    }
+    pick(f, &ask, n);
 }
 
 static void expect_none(struct fixture *f, const char *stage)
 {
     struct lb_ask ask = {.criteria = stage ? stage_is(f, stage) : NULL};
     assert_int_equal(lb_pick(&f->lb, &ask), LB_NONE);
-}
-
-static void set_flag(struct fixture *f, uint32_t index, uint32_t flag)
-{
-    atomic_store(&f->table->v[index].info->state->flags, flag);
-    lb_update(&f->lb, f->table);
 }
 
 static void endpoints_come_and_go(void **state)
