@@ -275,4 +275,27 @@ static inline void rig_feed_way(struct rig *r, const char *p, size_t n, int way)
     }
 }
 
+static inline void no_answer(struct rig *r, struct http_stream *s)
+{
+}
+
+/* Sends a response as the test wants it: fields, status, body in pieces. */
+static inline void respond(struct rig *r, unsigned status, const char *name, const char *value,
+                           const char *body, bool end)
+{
+    struct http_head m;
+    struct buf b;
+    http_head_init(&m, r->s->arena);
+    m.status = (uint16_t)status;
+    if (name)
+        http_headers_add(&m.h, sv_of(name), sv_of(value));
+    assert_int_equal(r->s->ops->send_head(r->s, &m, end && !body), 0);
+    if (!body)
+        return;
+    buf_init(&b);
+    buf_append_sv(&b, sv_of(body));
+    assert_int_equal(r->s->ops->send_data(r->s, &b, end), 0);
+    assert_int_equal(b.len, 0);
+}
+
 #endif

@@ -10,8 +10,6 @@
 #include <cmocka.h>
 #include "h2/h2_testlib.h"
 
-#define HELLO "preface;settings;settings ack;"
-
 static struct http_limits limits(void)
 {
     struct http_limits l;
@@ -29,26 +27,26 @@ struct attack {
 #define C(name) offsetof(struct http_codec_stats, name)
 
 static const struct attack floods[] = {
-    {"4: pings whose answers are not read", HELLO "2000*ping", APP_LOG, C(outbound_control_flood),
-     "http2.outbound_control_frames_flood"},
-    {"4: settings whose acks are not read", HELLO "2000*settings 4=100", APP_LOG,
+    {"4: pings whose answers are not read", CLIENT_HELLO "2000*ping", APP_LOG,
      C(outbound_control_flood), "http2.outbound_control_frames_flood"},
-    {"5: priority", HELLO "headers 1 post;300*priority 1 0", APP_LOG,
+    {"4: settings whose acks are not read", CLIENT_HELLO "2000*settings 4=100", APP_LOG,
+     C(outbound_control_flood), "http2.outbound_control_frames_flood"},
+    {"5: priority", CLIENT_HELLO "headers 1 post;300*priority 1 0", APP_LOG,
      C(inbound_priority_frames_flood), "http2.inbound_priority_frames_flood"},
-    {"5: unknown frames", HELLO "headers 1 post;300*raw 0x77 0 0 00", APP_LOG,
+    {"5: unknown frames", CLIENT_HELLO "headers 1 post;300*raw 0x77 0 0 00", APP_LOG,
      C(inbound_priority_frames_flood), "http2.inbound_priority_frames_flood"},
-    {"5: empty DATA", HELLO "headers 1 post;2*data 1", APP_LOG, C(inbound_empty_frames_flood),
-     "http2.inbound_empty_frames_flood"},
-    {"5: padded empty DATA", HELLO "headers 1 post;2*data 1 pad=100", APP_LOG,
+    {"5: empty DATA", CLIENT_HELLO "headers 1 post;2*data 1", APP_LOG,
      C(inbound_empty_frames_flood), "http2.inbound_empty_frames_flood"},
-    {"5: empty CONTINUATION", HELLO "headers 1 -eh post;2*cont 1", APP_LOG,
+    {"5: padded empty DATA", CLIENT_HELLO "headers 1 post;2*data 1 pad=100", APP_LOG,
      C(inbound_empty_frames_flood), "http2.inbound_empty_frames_flood"},
-    {"5: window updates", HELLO "headers 1 post;100*wu 1 1", APP_LOG,
+    {"5: empty CONTINUATION", CLIENT_HELLO "headers 1 -eh post;2*cont 1", APP_LOG,
+     C(inbound_empty_frames_flood), "http2.inbound_empty_frames_flood"},
+    {"5: window updates", CLIENT_HELLO "headers 1 post;100*wu 1 1", APP_LOG,
      C(inbound_window_update_frames_flood), "http2.inbound_window_update_frames_flood"},
-    {"5: window updates of the connection", HELLO "100*wu 0 1", APP_LOG,
+    {"5: window updates of the connection", CLIENT_HELLO "100*wu 0 1", APP_LOG,
      C(inbound_window_update_frames_flood), "http2.inbound_window_update_frames_flood"},
-    {"3: continuations", HELLO "headers 1 -eh post;100*cont 1 a=b", APP_LOG, C(header_overflow),
-     "http2.too_many_continuations"},
+    {"3: continuations", CLIENT_HELLO "headers 1 -eh post;100*cont 1 a=b", APP_LOG,
+     C(header_overflow), "http2.too_many_continuations"},
 };
 
 static void check_flood(struct side *t, const struct attack *a)
@@ -125,7 +123,7 @@ static void test_premature_resets(void **state)
         struct side t;
         side_init(&t, true, &l, APP_LOG);
         t.quiet = true;
-        side_feed_script(&t, HELLO, SIZE_MAX);
+        side_feed_script(&t, CLIENT_HELLO, SIZE_MAX);
         unsigned n = rounds(&t, resets[k], 0, 1000, true);
         if (n != 50)
             fail_msg("'%s': %u times", resets[k], n);
@@ -144,7 +142,7 @@ static void test_resets_unread(void **state)
         struct side t;
         side_init(&t, true, &l, APP_LOG);
         t.quiet = true;
-        side_feed_script(&t, HELLO, SIZE_MAX);
+        side_feed_script(&t, CLIENT_HELLO, SIZE_MAX);
         unsigned n = rounds(&t, resets[k], 0, 2000, false);
         if (t.stats.outbound_control_flood != 1 || n > 1001)
             fail_msg("'%s': %u times", resets[k], n);
@@ -161,7 +159,7 @@ static void test_honest_resets(void **state)
     struct side t;
     side_init(&t, true, &l, APP_ANSWER);
     t.quiet = true;
-    side_feed_script(&t, HELLO, SIZE_MAX);
+    side_feed_script(&t, CLIENT_HELLO, SIZE_MAX);
     unsigned id = 0;
     for (int i = 0; i < 1000; i++) {
         rounds(&t, "headers %u es get", id++, 1, true);
@@ -197,7 +195,7 @@ static void test_burst_memory(void **state)
     side_init(&t, true, &l, APP_LOG);
     struct buf b;
     buf_init(&b);
-    script_bytes(&b, HELLO);
+    script_bytes(&b, CLIENT_HELLO);
     for (unsigned i = 0; i < 400; i++) {
         char text[64];
         snprintf(text, sizeof text, "headers %u post;rst %u 8", 1 + 2 * i, 1 + 2 * i);
@@ -221,20 +219,21 @@ static void test_head_limits(void **state)
         const char *script, *wants;
         size_t counter;
     } cases[] = {
-        {HELLO "headers 1 es get big=9000", ":status: 431", C(header_overflow)},
-        {HELLO "headers 1 post big=9000", "> RST 1 NO_ERROR", C(header_overflow)},
+        {CLIENT_HELLO "headers 1 es get big=9000", ":status: 431", C(header_overflow)},
+        {CLIENT_HELLO "headers 1 post big=9000", "> RST 1 NO_ERROR", C(header_overflow)},
         /* 8: tiny fields */
-        {HELLO "headers 1 es get;headers 3 es get a=b a=b a=b a=b", NULL, 0},
+        {CLIENT_HELLO "headers 1 es get;headers 3 es get a=b a=b a=b a=b", NULL, 0},
         /* 7: one entry of 4,000 bytes, then references to it: 20 bytes on the wire, 80 KB decoded
          */
-        {HELLO "headers 1 es get hex=40016100;headers 3 es get "
-               "hex="
-               "bebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebeb"
-               "ebebebebe"
-               "bebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebeb"
-               "ebebebebebebebe"
-               "bebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebeb"
-               "ebebebebebebebe",
+        {CLIENT_HELLO
+         "headers 1 es get hex=40016100;headers 3 es get "
+         "hex="
+         "bebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebeb"
+         "ebebebebe"
+         "bebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebeb"
+         "ebebebebebebebe"
+         "bebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebebeb"
+         "ebebebebebebebe",
          ":status: 431", C(too_many_headers)},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -261,7 +260,7 @@ static void test_cookie_amplification(void **state)
     struct http_limits l = limits();
     struct side t;
     side_init(&t, true, &l, APP_LOG);
-    side_feed_script(&t, HELLO, SIZE_MAX);
+    side_feed_script(&t, CLIENT_HELLO, SIZE_MAX);
     /* cookie: 3900 bytes into the table, then 90 times by index: 90 bytes that mean 350 KB. */
     uint8_t block[8192];
     size_t n = 0;
@@ -300,7 +299,7 @@ static void test_endless_field(void **state)
     struct side t;
     side_init(&t, true, &l, APP_LOG);
     /* A literal whose value says it has 1 MB. */
-    side_feed_script(&t, HELLO "headers 1 -eh hex=0001617f81ff3f", SIZE_MAX);
+    side_feed_script(&t, CLIENT_HELLO "headers 1 -eh hex=0001617f81ff3f", SIZE_MAX);
     for (int i = 0; i < 100000 && !t.error; i++) {
         side_feed_script(&t, "cont 1 hex=6161616161616161616161616161616161616161", SIZE_MAX);
         assert_true(h2_of(t.c)->block.rest.len < 40000);
@@ -378,7 +377,7 @@ static void test_outbound_flood(void **state)
     struct side t;
     side_init(&t, true, &l, APP_HEAD_ANSWER);
     t.quiet = true;
-    side_feed_script(&t, HELLO "2000*headers $ es get", SIZE_MAX);
+    side_feed_script(&t, CLIENT_HELLO "2000*headers $ es get", SIZE_MAX);
     assert_int_equal(t.error, E_LIMIT);
     assert_int_equal(t.stats.outbound_flood, 1);
     assert_string_equal(t.c->error_text, "http2.outbound_frames_flood");
@@ -393,7 +392,7 @@ static void test_slow_reader(void **state)
     struct side t;
     side_init(&t, true, &l, APP_HEAD_ANSWER);
     t.quiet = true;
-    side_feed_script(&t, HELLO, SIZE_MAX);
+    side_feed_script(&t, CLIENT_HELLO, SIZE_MAX);
     for (unsigned i = 0; i < 20000; i++) {
         rounds(&t, "headers %u es get;ping", i, 1, false);
         /* As much as came, but never all of it. */

@@ -63,6 +63,8 @@ void side_fini(struct side *t);
 /* Feeds bytes, all at once or `step` at a time, as if nothing the codec writes were read. */
 void side_feed(struct side *t, struct buf *bytes, size_t step);
 void side_feed_script(struct side *t, const char *script, size_t step);
+/* How a client begins. */
+#define CLIENT_HELLO "preface;settings;settings ack;"
 /* Takes what the codec wrote and logs its frames. */
 void side_flush(struct side *t);
 /* Opens a stream and sends a request: method, path, body bytes (negative: not ended). */
