@@ -41,10 +41,10 @@ struct network_conn_ops {
     void (*refuse)(struct network_conn *nc, uint64_t flags, sv details);
     void (*done)(struct network_conn *nc);
     bool (*drain_close)(struct network_conn *nc);
-    /* A request for `host` (lower case, no port) came over this connection, although a client that
-     * asked for that name would have got another filter chain, with another certificate or other
-     * demands on the client's (RFC 9110 7.4). Only for TLS that began with a name. */
-    bool (*misdirected)(struct network_conn *nc, sv host);
+    /* A request for `authority` came over this connection, although a client that asked for that
+     * name would have got another filter chain, with another certificate or other demands on the
+     * client's (RFC 9110 7.4). Only for TLS that began with a name; a: for what it takes to see. */
+    bool (*misdirected)(struct network_conn *nc, sv authority, struct arena *a);
 };
 
 /* Who wants to know what becomes of a connection without standing in its way (metrics). The

@@ -64,39 +64,25 @@ int authority_parse(sv text, struct authority *out)
     return 0;
 }
 
-static sv lower(sv v, struct arena *a)
-{
-    size_t i = 0;
-    while (i < v.n && !(v.p[i] >= 'A' && v.p[i] <= 'Z'))
-        i++;
-    if (i == v.n)
-        return v;
-    char *out = arena_alloc(a, v.n);
-    memcpy(out, v.p, i);
-    for (; i < v.n; i++)
-        out[i] = v.p[i] >= 'A' && v.p[i] <= 'Z' ? (char)(v.p[i] | 0x20) : v.p[i];
-    return sv_make(out, v.n);
-}
-
 sv authority_canonical(sv text, bool strip_port, bool strip_dot, struct arena *a)
 {
     struct authority parts;
     if (authority_parse(text, &parts) != 0)
-        return lower(text, a);
+        return arena_lower(a, text);
     size_t host_n = parts.host.n + (parts.is_ip6 ? 2 : 0);
     sv host = sv_make(text.p, host_n);
     bool dot = strip_dot && !parts.is_ip6 && host.n > 1 && host.p[host.n - 1] == '.';
     if (dot)
         host.n--;
     if (strip_port || host_n == text.n)
-        return lower(host, a);
+        return arena_lower(a, host);
     if (!dot)
-        return lower(text, a);
+        return arena_lower(a, text);
     /* "host.:80": the dot goes, the port stays. */
     char *out = arena_alloc(a, text.n);
     memcpy(out, host.p, host.n);
     memcpy(out + host.n, text.p + host_n, text.n - host_n);
-    return lower(sv_make(out, text.n - 1), a);
+    return arena_lower(a, sv_make(out, text.n - 1));
 }
 
 uint16_t authority_port(sv text, sv scheme)

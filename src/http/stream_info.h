@@ -259,7 +259,6 @@ struct stream_info {
     sv remote_ip; /* the same without port; empty: cut from the above */
     const struct addr *remote_addr; /* the same in binary, NULL: down->remote_addr */
     sv original_path;               /* before rewrites; empty: unchanged */
-    sv canonical_host; /* lower case without port, made once by the manager (rule 10) */
 
     void *span;           /* struct trace_span of src/telemetry, or NULL */
     sv trace_id, span_id; /* of the span, in hex */

@@ -89,15 +89,6 @@ static void add_literal(struct compiler *c, sv text)
     op->a = arena_sv(c->a, text);
 }
 
-static sv lower(struct arena *a, sv v)
-{
-    char *p = arena_cstr(a, v);
-    for (size_t i = 0; i < v.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] + 32);
-    return sv_make(p, v.n);
-}
-
 static bool header_ok(sv name)
 {
     sv rest = name.n && name.p[0] == ':' ? sv_from(name, 1) : name;
@@ -106,7 +97,7 @@ static bool header_ok(sv name)
 
 static void set_field(struct compiler *c, struct sub_field *f, sv name)
 {
-    f->name = lower(c->a, name);
+    f->name = arena_lower(c->a, arena_sv(c->a, name));
     f->id = (uint16_t)http_name_find(f->name);
     f->part = SUB_FIELD;
     if (name.p[0] == ':')

@@ -5,6 +5,7 @@
 
 #include "api/envoy.pb.h"
 #include "base/mem.h"
+#include "http/path.h"
 #include "net/loop.h"
 #include "proxy/server_private.h"
 #include "telemetry/access_log.h"
@@ -170,11 +171,14 @@ static bool drain_close(struct network_conn *nc)
     return past >= w->drain_ms || rand_below(loop_rand(w->f.loop), w->drain_ms) < past;
 }
 
-static bool misdirected(struct network_conn *nc, sv host)
+static bool misdirected(struct network_conn *nc, sv authority, struct arena *a)
 {
     const struct accepted *d = accepted_of(nc);
     const struct listener_conf *conf = d->conf;
-    if (!conf->by_name || !d->chain->tls || !nc->sc.sni.n || sv_eq(nc->sc.sni, host))
+    if (!conf->by_name || !d->chain->tls || !nc->sc.sni.n)
+        return false;
+    sv host = authority_canonical(authority, true, true, a);
+    if (sv_eq(nc->sc.sni, host))
         return false;
     struct chain_conn cc = {
         .local = nc->sc.local_addr,

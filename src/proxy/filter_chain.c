@@ -27,21 +27,12 @@ static int build_ranges(const struct envoy_CidrRange *const *v, uint32_t n, cons
     return 0;
 }
 
-static sv lower(struct arena *a, sv v)
-{
-    char *p = arena_cstr(a, v);
-    for (size_t i = 0; i < v.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] | 0x20);
-    return sv_make(p, v.n);
-}
-
 static int build_names(const struct envoy_FilterChainMatch *m, const char *path, struct arena *a,
                        struct chain_match *out, struct error *err)
 {
     sv *v = arena_array(a, sv, m->server_names.n ? m->server_names.n : 1);
     for (uint32_t i = 0; i < m->server_names.n; i++) {
-        sv name = lower(a, m->server_names.v[i]);
+        sv name = arena_lower(a, arena_sv(a, m->server_names.v[i]));
         if (sv_eq(name, SV("*")))
             name = SV("");
         else if (sv_starts(name, SV("*.")))

@@ -122,16 +122,15 @@ static void normalize_host(struct hcm_stream *s, struct http_head *head)
         sv host = sv_first(a.host, a.host.n - 1);
         head->authority = a.port ? arena_printf(s->arena, "%.*s:%u", SV_ARG(host), a.port) : host;
     }
-    s->si.canonical_host = authority_canonical(head->authority, true, true, s->arena);
 }
 
 /* Clients share a connection between hosts that its certificate names; a host whose own filter
  * chain has other certificates or demands is not served over this one. They try again over another.
  */
-static bool check_direction(struct hcm_stream *s)
+static bool check_direction(struct hcm_stream *s, const struct http_head *head)
 {
     struct network_conn *nc = s->hc->nc;
-    if (!nc->ops->misdirected(nc, s->si.canonical_host))
+    if (!nc->ops->misdirected(nc, head->authority, s->arena))
         return true;
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_misdirected);
     refuse(s, 421, no_text, STREAM_RCD_MISDIRECTED);
@@ -243,7 +242,7 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
         return;
     normalize_host(s, head);
     if (!s->again) { /* what the client may say was looked at before the redirect */
-        if (!check_direction(s))
+        if (!check_direction(s, head))
             return;
         answer_expect(s, head);
         hcm_headers_request(s, head);

@@ -36,17 +36,6 @@ bool build_string_set(const struct istio_StringMatch *s)
     return s->which_match_type != istio_StringMatch_prefix_tag || s->prefix.n > 0;
 }
 
-static sv lower(struct build *b, sv v)
-{
-    sv out = arena_sv(b->a, v);
-    for (size_t i = 0; i < out.n; i++) {
-        char *ch = (char *)out.p + i;
-        if (*ch >= 'A' && *ch <= 'Z')
-            *ch = (char)(*ch | 0x20);
-    }
-    return out;
-}
-
 /* No pattern, or Istio's "*", which is no expression: present is enough. */
 static bool only_present(const struct istio_StringMatch *s)
 {
@@ -58,7 +47,7 @@ static const struct envoy_HeaderMatcher *header(struct build *b, sv name,
                                                 const struct istio_StringMatch *s, bool invert)
 {
     struct envoy_HeaderMatcher *h =
-        MAKE(b, envoy_HeaderMatcher, .name = lower(b, name), .invert_match = invert);
+        MAKE(b, envoy_HeaderMatcher, .name = arena_lower(b->a, name), .invert_match = invert);
 
     if (only_present(s)) {
         h->which_header_match_specifier = envoy_HeaderMatcher_present_match_tag;
