@@ -50,6 +50,14 @@ bool sv_eq_icase(sv a, sv b)
     return true;
 }
 
+bool sv_in(sv v, const sv *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (sv_eq(list[i], v))
+            return true;
+    return false;
+}
+
 bool sv_starts_icase(sv v, sv prefix)
 {
     return v.n >= prefix.n && sv_eq_icase(sv_first(v, prefix.n), prefix);

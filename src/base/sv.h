@@ -72,6 +72,8 @@ static inline bool sv_ends(sv v, sv suffix)
 /* ASCII case-insensitive; bytes above 0x7f compare as they are. */
 bool sv_eq_icase(sv a, sv b);
 bool sv_starts_icase(sv v, sv prefix);
+/* Whether it is one of n. */
+bool sv_in(sv v, const sv *list, size_t n);
 /* <0, 0, >0 in byte order, shorter first among equal prefixes. */
 int sv_cmp(sv a, sv b);
 /* Index of the first byte c / first occurrence of needle, or -1. */

@@ -51,6 +51,11 @@ static void comparing(void **state)
     assert_true(sv_eq(SV(""), sv_make(NULL, 0)));
     assert_false(sv_eq(SV("a"), SV("b")));
     assert_true(sv_eq_icase(SV("Content-LENGTH"), SV("content-length")));
+    const sv some[] = {SV("a"), SV("bc")};
+    assert_true(sv_in(SV("bc"), some, 2));
+    assert_false(sv_in(SV("bc"), some, 1));
+    assert_false(sv_in(SV("b"), some, 2));
+    assert_false(sv_in(SV("a"), NULL, 0));
     assert_false(sv_eq_icase(SV("@"), SV("`"))); /* 0x40 and 0x60 are no letters */
     assert_false(sv_eq_icase(SV("["), SV("{")));
     assert_false(sv_eq_icase(SV("\xc0"), SV("\xe0")));

@@ -34,14 +34,6 @@ static const sv *key_set(struct config_reader *r, const sv *in, uint32_t *n)
     return out;
 }
 
-static bool has_key(const struct lb_subset_selector *s, sv key)
-{
-    for (uint32_t i = 0; i < s->n_keys; i++)
-        if (sv_eq(s->keys[i], key))
-            return true;
-    return false;
-}
-
 static int read_selector(struct config_reader *r, const struct selector_text *t, const char *f,
                          struct lb_subset_selector *out)
 {
@@ -62,7 +54,7 @@ static int read_selector(struct config_reader *r, const struct selector_text *t,
     if (!out->n_fallback_keys)
         return config_invalid(r, "%s.fallback_keys_subset: KEYS_SUBSET needs keys", f);
     for (uint32_t i = 0; i < out->n_fallback_keys; i++)
-        if (!has_key(out, out->fallback_keys[i]))
+        if (!sv_in(out->fallback_keys[i], out->keys, out->n_keys))
             return config_invalid(r, "%s.fallback_keys_subset: '%.*s' is not among keys", f,
                                   SV_ARG(out->fallback_keys[i]));
     if (out->n_fallback_keys == out->n_keys)

@@ -188,10 +188,7 @@ static bool for_node(const struct policy *p, const struct http_head *head)
     if (!p->n_nodes)
         return true;
     sv node = http_headers_get_sv(&head->h, SV("x-envoy-downstream-service-node"));
-    for (uint32_t i = 0; i < p->n_nodes; i++)
-        if (sv_eq(p->nodes[i], node))
-            return true;
-    return false;
+    return sv_in(node, p->nodes, p->n_nodes);
 }
 
 static bool for_request(struct fault *f, const struct http_head *head)

@@ -20,14 +20,6 @@ static bool code_listed(const struct route_internal_redirect *p, uint16_t status
 
 /* ---- predicates ---- */
 
-static bool name_listed(const struct route_redirect_predicate *p, sv name)
-{
-    for (uint32_t i = 0; i < p->n_names; i++)
-        if (sv_eq(p->names[i], name))
-            return true;
-    return false;
-}
-
 /* From one route to another only once a request. */
 static bool first_time(struct router *r, sv from, sv to)
 {
@@ -48,7 +40,7 @@ static bool accepted(struct router *r, const struct route_internal_redirect *p, 
     for (uint32_t i = 0; i < p->n_predicates; i++) {
         const struct route_redirect_predicate *q = &p->predicates[i];
         bool ok = q->kind == ROUTE_PREVIOUS_ROUTES ? first_time(r, from, to)
-                  : q->kind == ROUTE_ALLOW_LISTED  ? name_listed(q, to)
+                  : q->kind == ROUTE_ALLOW_LISTED  ? sv_in(to, q->names, q->n_names)
                                                    : !was_http || to_http;
         if (!ok)
             return false;
