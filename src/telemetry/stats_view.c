@@ -139,16 +139,20 @@ static int by_name(const void *a, const void *b)
     return sv_cmp(((const struct stats_entry *)a)->name, ((const struct stats_entry *)b)->name);
 }
 
-void stats_view_init(struct stats_view *v, struct stats *s, const struct stats_query *q)
+/* Unsorted. wanted: only what may have this name, by the scopes' prefixes; empty: everything. */
+static void collect(struct stats_view *v, struct stats *s, const struct stats_query *q, sv wanted)
 {
     *v = (struct stats_view){.stats = s};
     arena_init_malloc(&v->arena);
     stats_scopes_take(s, &v->scopes);
     take_series(v);
     for (uint32_t i = 0; i < v->scopes.n; i++)
-        add_scope(v, q, v->scopes.v[i]);
+        if (!wanted.n || sv_starts(wanted, v->scopes.v[i]->prefix))
+            add_scope(v, q, v->scopes.v[i]);
     for (uint32_t i = 0; i < v->n_series; i++) {
         struct stat_series *x = v->series[i];
+        if (wanted.n && !sv_starts(wanted, x->scope->prefix))
+            continue;
         struct stats_entry e = {
             .scope = x->scope,
             .kind = x->kind,
@@ -160,6 +164,11 @@ void stats_view_init(struct stats_view *v, struct stats *s, const struct stats_q
         read_value(v, &x->v, &e);
         add(v, q, e);
     }
+}
+
+void stats_view_init(struct stats_view *v, struct stats *s, const struct stats_query *q)
+{
+    collect(v, s, q, (sv){0});
     if (v->n)
         qsort(v->v, v->n, sizeof(*v->v), by_name);
 }
@@ -180,7 +189,7 @@ void stats_view_fini(struct stats_view *v)
 bool stats_find(struct stats *s, sv full_name, uint64_t *value)
 {
     struct stats_view v;
-    stats_view_init(&v, s, NULL);
+    collect(&v, s, NULL, full_name);
     bool found = false;
     for (uint32_t i = 0; i < v.n && !found; i++) {
         if (!sv_eq(v.v[i].name, full_name))
@@ -195,7 +204,7 @@ bool stats_find(struct stats *s, sv full_name, uint64_t *value)
 void stats_each(struct stats *s, stats_each_fn fn, void *arg)
 {
     struct stats_view v;
-    stats_view_init(&v, s, NULL);
+    collect(&v, s, NULL, (sv){0});
     for (uint32_t i = 0; i < v.n; i++)
         if (v.v[i].kind != STAT_HISTOGRAM)
             fn(arg, v.v[i].kind, v.v[i].name, v.v[i].value, v.v[i].text, v.v[i].used);

@@ -178,29 +178,19 @@ void town_arrival(void *arg, struct request *r, int b)
 
 /* ---- limits ---- */
 
-struct limits {
-    uint64_t cx, pending;
-};
-
-static void limit(void *arg, enum stat_kind kind, sv name, uint64_t value, sv text, bool used)
-{
-    struct limits *l = arg;
-    if (sv_eq(name, SV("cluster.outbound|80||" TIGHT_HOST ".upstream_cx_active")))
-        l->cx = value;
-    else if (sv_eq(name, SV("cluster.outbound|80||" TIGHT_HOST ".upstream_rq_pending_active")))
-        l->pending = value;
-}
-
 void town_check_limits(struct town *t)
 {
-    struct limits l = {0};
+    static const char cx_name[] = "cluster.outbound|80||" TIGHT_HOST ".upstream_cx_active";
+    static const char pending_name[] =
+        "cluster.outbound|80||" TIGHT_HOST ".upstream_rq_pending_active";
     if (!t->plan.tight)
         return;
-    stats_each(proxy_server_stats(t->sides[0]->server), limit, &l);
-    if (l.cx > MAX_CX)
-        world_violation(t->w, "%" PRIu64 " connections where %d are allowed", l.cx, MAX_CX);
-    if (l.pending > MAX_PENDING)
-        world_violation(t->w, "%" PRIu64 " waiting requests where %d are allowed", l.pending,
+    uint64_t cx = sidecar_stat(t->sides[0], cx_name);
+    uint64_t pending = sidecar_stat(t->sides[0], pending_name);
+    if (cx > MAX_CX)
+        world_violation(t->w, "%" PRIu64 " connections where %d are allowed", cx, MAX_CX);
+    if (pending > MAX_PENDING)
+        world_violation(t->w, "%" PRIu64 " waiting requests where %d are allowed", pending,
                         MAX_PENDING);
     if (t->tight->n_requests > MAX_CX)
         world_violation(t->w, "tight works at %u requests over %d connections",
