@@ -263,12 +263,27 @@ static void on_timer(struct timer *t)
 
 /* ---- requests ---- */
 
+/* A health check: it is in no book. */
+static void on_check(struct serving *s)
+{
+    struct backend *b = s->b;
+    s->act = b->sick ? ACT_FAIL : ACT_ANSWER;
+    b->n_requests++;
+    b->checks++;
+    b->checked_ns = sim_now(b->w->sim);
+}
+
 /* The head of a request; false: the connection is gone. */
 static bool on_head(struct serving *s)
 {
     struct backend *b = s->b;
     struct request *q;
     s->head_seen = s->busy = true;
+    if (sv_eq(s->r.path, SV(BACKEND_CHECK))) {
+        s->id = 0;
+        on_check(s);
+        return true;
+    }
     s->id = text_number(&s->r, "x-request-number", 0);
     s->r.seed = s->id;
     s->r.check = true;

@@ -25,6 +25,8 @@ struct mood {
     uint64_t body_max; /* bytes of an answer; most are small */
 };
 
+#define BACKEND_CHECK "/check" /* path of health checks */
+
 struct backend {
     struct list link;
     struct world *w;
@@ -39,7 +41,9 @@ struct backend {
     bool lenient;                       /* what is no HTTP/1.1 is reset and no violation */
     unsigned n_conns, most_conns;       /* now, and at most at once */
     unsigned n_requests, most_requests; /* of those with a request under way */
-    uint64_t requests;                  /* so far */
+    uint64_t requests;                  /* so far, without health checks */
+    bool sick;                          /* health checks get 503 */
+    uint64_t checks, checked_ns;        /* so far; when the last one came */
 };
 
 /* Listens on ip:port at once. */

@@ -72,6 +72,27 @@ static void retry_that_succeeds(void **state)
     exact_stop();
 }
 
+/* A GET whose kept connection ends without an answer is sent once more, at once, and not again, as
+ * many such connections as there are. A POST is not. */
+static void a_replay_is_one(void **state)
+{
+    exact_start("", "", "");
+    b1->mood = (struct mood){.slow = 1000, .slow_ms = {100, 100}};
+    exact_ask(4, 0);
+    assert_int_equal(b1->n_conns, 4);
+    b1->mood = (struct mood){.reset = 1000};
+    for (int post = 0; post < 2; post++) {
+        client_free(client);
+        exact_ask(1, post ? 1000 : 0);
+        struct request *r = world_request(w, w->n_requests);
+        assert_int_equal(r->status, 503);
+        assert_int_equal(r->arrivals, post ? 1 : 2);
+        assert_ms(exact_took_ms(r->id), 0);
+    }
+    assert_int_equal(exact_stat("cluster.c.upstream_rq_replay"), 1);
+    exact_stop();
+}
+
 static void connect_timeout(void **state)
 {
     exact_start("", "", "    connect_timeout: 1s\n");
@@ -253,6 +274,7 @@ int main(void)
         T(retries),
         T(timeout_over_retries),
         T(retry_that_succeeds),
+        T(a_replay_is_one),
         T(connect_timeout),
         T(refused),
         T(bad_answers),

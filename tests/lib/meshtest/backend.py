@@ -4,7 +4,8 @@ A request tells the backend what to do with headers: x-want-status, x-want-heade
 repeat), x-want-delay (seconds before the head), x-want-size (bytes of body), x-want-trailer
 ("name: value"), x-want (one of: reset, close, half, bad, hang, info100, info103, chunked, nolength,
 connection-close, early), x-want-fail-first N (503 for the first N requests that carry the same x-key),
-x-want-hex (the body's bytes). `wishes` are such headers for all requests whose path begins with a text.
+x-want-fail-after N (503, without the delay, for all but the first N of them), x-want-hex (the body's
+bytes). `wishes` are such headers for all requests whose path begins with a text.
 """
 import asyncio
 import json
@@ -105,6 +106,11 @@ class Backend:
             self.fails[key] = self.fails.get(key, 0) + 1
             if self.fails[key] <= int(want("x-want-fail-first")[0]):
                 status = 503
+        if want("x-want-fail-after"):
+            key = (want("x-key") or ["-"])[0]
+            self.fails[key] = self.fails.get(key, 0) + 1
+            if self.fails[key] > int(want("x-want-fail-after")[0]):
+                status, wishes = 503, [w for w in wishes if w[0].lower() != "x-want-delay"]
         size = want("x-want-size")
         body = b"x" * int(size[0]) if size else json.dumps(dict(request, backend=self.name)).encode()
         if want("x-grpc"):  # one message that says what came

@@ -272,10 +272,13 @@ static void win(struct router_try *t)
         router_try_end(r->hedged, ROUTER_END_CANCEL);
 }
 
-/* A bad answer to a hedged attempt: that of another one is waited for, if there is another. */
+/* A bad answer while attempts are hedged: that of another one is waited for, if there is another.
+ */
 static bool pass_over(struct router_try *t)
 {
     struct router *r = t->r;
+    if (t == r->cur && !r->hedged)
+        return false;
     unlink_try(t);
     if (!router_trying(r)) {
         r->cur = t;
@@ -302,7 +305,7 @@ static void on_head(void *user, struct http_head *head, bool end)
     if (!r->per_try_idle_ms && t == r->cur)
         timer_cancel(&r->per_try);
     if (router_retry_on_head(r, head)) {
-        if (t == r->cur ? router_retry_go(r, true, head) : pass_over(t))
+        if ((t == r->cur && router_retry_go(r, true, head)) || pass_over(t))
             return;
     }
     win(t);
