@@ -2,6 +2,7 @@
 
 #include "api/google.pb.h"
 #include "filters/http/router/router.h"
+#include "filters/http/buffer/buffer.h"
 #include "filters/http/cors/cors.h"
 #include "filters/http/fault/fault.h"
 #include "filters/http/grpc_stats/grpc_stats.h"
@@ -20,8 +21,9 @@
 /* ================ the table ================ */
 
 static const struct http_filter_type *const http_filters[] = {
-    &http_cors_type,         &http_fault_type,       &http_grpc_stats_type,    &http_grpc_web_type,
-    &http_health_check_type, &http_istio_stats_type, &http_peer_metadata_type, &http_router_type,
+    &http_buffer_type,      &http_cors_type,          &http_fault_type,
+    &http_grpc_stats_type,  &http_grpc_web_type,      &http_health_check_type,
+    &http_istio_stats_type, &http_peer_metadata_type, &http_router_type,
 };
 
 static const struct network_filter_type *const network_filters[] = {

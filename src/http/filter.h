@@ -86,7 +86,8 @@ struct http_filter_host;
  * After a STOP* that waits, continue_decoding / continue_encoding resumes with the NEXT filter:
  * head if it waited, kept body, trailers. It may be called from inside any callback of another
  * object (a timer, an answer), and from inside the filter's own callback only if that callback then
- * returns a STOP status of the same half (the manager resumes after the callback returned). */
+ * returns a STOP status of the same half (the manager resumes after the callback returned, and
+ * after it kept *data within the limit, where the status says that it keeps). */
 enum http_filter_status {
     HTTP_FILTER_CONTINUE,
     HTTP_FILTER_STOP,
@@ -189,8 +190,8 @@ struct http_filter_host_ops {
      * for later filters). */
     struct http_headers *(*add_request_trailers)(struct http_filter_host *h);
     struct http_headers *(*add_response_trailers)(struct http_filter_host *h);
-    /* The limit that STOP_BUFFER and STOP_WATERMARK use; a filter may raise or lower it (the
-     * largest wish of all filters counts). */
+    /* The limit that STOP_BUFFER and STOP_WATERMARK use, for all filters of the stream; a filter
+     * may raise or lower it (the last wish counts). */
     void (*set_buffer_limit)(struct http_filter_host *h, uint32_t bytes);
 
     /* ---- flow control (rule 6); each pause(true) needs a pause(false), in any order; what is

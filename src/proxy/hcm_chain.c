@@ -277,9 +277,10 @@ void hcm_chain_data(struct hcm_stream *s, int dir, uint32_t i, struct buf *data,
             s->added_trailers[dir] = NULL;
             s->trailers[dir] = added;
         }
-        if (h->resume && st != HTTP_FILTER_CONTINUE)
-            st = HTTP_FILTER_CONTINUE;
+        bool resumed = h->resume && st != HTTP_FILTER_CONTINUE;
         h->resume = false;
+        if (resumed && st == HTTP_FILTER_STOP)
+            st = HTTP_FILTER_CONTINUE;
         if (st == HTTP_FILTER_CONTINUE && !h->head_wait && !h->kept.len) {
             h->stopped = false;
             if (!added)
@@ -304,6 +305,8 @@ void hcm_chain_data(struct hcm_stream *s, int dir, uint32_t i, struct buf *data,
         h->stopped = true;
         h->watermark = st == HTTP_FILTER_STOP_WATERMARK;
         keep(f, dir, data);
+        if (resumed && !ended(s, dir))
+            go_on(f, dir);
         return;
     }
     if (dir == HCM_ENC)

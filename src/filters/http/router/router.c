@@ -339,6 +339,15 @@ static bool stop_holding(struct router *r)
     return true;
 }
 
+/* What the route says about that goes over what filters were granted to keep. */
+static bool too_large_to_hold(const struct router *r)
+{
+    uint64_t limit = r->f.host->buffer_limit;
+    if (r->route->has_body_limit)
+        return r->body.len > r->route->body_limit;
+    return limit && r->body.len > limit;
+}
+
 static enum http_filter_status decode_data(struct http_filter *f, struct buf *data, bool end)
 {
     struct router *r = of(f);
@@ -348,7 +357,7 @@ static enum http_filter_status decode_data(struct http_filter *f, struct buf *da
         request_ended(r);
     buf_move(&r->body, data);
     uint32_t limit = f->host->buffer_limit;
-    if (r->holding && limit && r->body.len > limit && !stop_holding(r))
+    if (r->holding && too_large_to_hold(r) && !stop_holding(r))
         return HTTP_FILTER_STOP;
     if (r->cur)
         router_try_send(r->cur);
