@@ -203,10 +203,10 @@ struct http_filter_host_ops {
      */
     /* The route (struct route_match of src/route, also info->route), NULL when none matches. */
     const void *(*route)(struct http_filter_host *h);
-    /* What a head would get, which is another one than the stream's; false: none matches. The
-     * stream's own route stays. */
-    bool (*route_for)(struct http_filter_host *h, const struct http_head *head,
-                      struct route_match *out);
+    /* What a head would get if it came over this connection, which is another one than the
+     * stream's: its path and authority are brought to their canonical forms first. False: no route
+     * matches, or the host is one of another connection (421). The stream's own route stays. */
+    bool (*route_for)(struct http_filter_host *h, struct http_head *head, struct route_match *out);
     /* Forgets it: the next route() matches anew (a filter changed path, host or headers). */
     void (*clear_route_cache)(struct http_filter_host *h);
     /* This filter's typed_per_filter_config of the route, as parsed by the filter (registry

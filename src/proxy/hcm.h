@@ -208,6 +208,11 @@ const struct route_match *hcm_route(struct hcm_stream *s);
 /* ---- hcm_request.c ---- */
 /* Envoy's checks, canonical forms, fields, route, filters; then the head enters the chain. */
 void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end);
+/* Brings path and authority to the forms that routes see. A path that would be refused or
+ * redirected stays as it is. */
+void hcm_request_canonical(struct hcm_stream *s, struct http_head *head);
+/* Another filter chain is for that host, so this connection is not (network.h: misdirected). */
+bool hcm_request_misdirected(struct hcm_stream *s, const struct http_head *head);
 
 /* ---- hcm_reply.c ---- */
 void hcm_local_reply(struct hcm_stream *s, const struct http_local_reply *r);

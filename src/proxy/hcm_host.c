@@ -221,10 +221,12 @@ static const void *host_route(struct http_filter_host *h)
     return hcm_route(filter_of(h)->s);
 }
 
-static bool host_route_for(struct http_filter_host *h, const struct http_head *head,
+static bool host_route_for(struct http_filter_host *h, struct http_head *head,
                            struct route_match *out)
 {
-    return find_route(filter_of(h)->s, head, out);
+    struct hcm_stream *s = filter_of(h)->s;
+    hcm_request_canonical(s, head);
+    return !hcm_request_misdirected(s, head) && find_route(s, head, out);
 }
 
 static void host_clear_route_cache(struct http_filter_host *h)

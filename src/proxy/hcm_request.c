@@ -124,13 +124,26 @@ static void normalize_host(struct hcm_stream *s, struct http_head *head)
     }
 }
 
+void hcm_request_canonical(struct hcm_stream *s, struct http_head *head)
+{
+    sv out;
+    if (head->path.n && path_canonical(head->path, &s->cfg->path, s->arena, &out) == PATH_OK)
+        head->path = out;
+    normalize_host(s, head);
+}
+
+bool hcm_request_misdirected(struct hcm_stream *s, const struct http_head *head)
+{
+    struct network_conn *nc = s->hc->nc;
+    return nc->ops->misdirected(nc, head->authority, s->arena);
+}
+
 /* Clients share a connection between hosts that its certificate names; a host whose own filter
  * chain has other certificates or demands is not served over this one. They try again over another.
  */
 static bool check_direction(struct hcm_stream *s, const struct http_head *head)
 {
-    struct network_conn *nc = s->hc->nc;
-    if (!nc->ops->misdirected(nc, head->authority, s->arena))
+    if (!hcm_request_misdirected(s, head))
         return true;
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_misdirected);
     refuse(s, 421, no_text, STREAM_RCD_MISDIRECTED);
@@ -241,7 +254,8 @@ void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
     if (!check_target(s, head) || !check_connection(s, head) || !normalize_path(s, head))
         return;
     normalize_host(s, head);
-    if (!s->again) { /* what the client may say was looked at before the redirect */
+    if (!s->again) { /* what the client may say was looked at before the redirect, as was where
+                      * that leads to (http/filter.h: route_for) */
         if (!check_direction(s, head))
             return;
         answer_expect(s, head);

@@ -14,6 +14,11 @@ INSPECTOR = {"name": "envoy.filters.listener.tls_inspector",
              "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}
 
 
+def redirects(cluster):
+    return [{"match": {"prefix": "/go"}, "route": {"cluster": cluster, "internal_redirect_policy": {"allow_cross_scheme_redirect": True}}},
+            {"match": {"prefix": "/there"}, "request_headers_to_remove": ["x-want-status"], "route": {"cluster": cluster}}]
+
+
 def chain(pki, names, cluster, require=False):
     """Every chain would take every host: it is the connection that decides who may ask."""
     leaf = pki.leaf("shared", dns=["*.shop.test", "shop.test"])
@@ -25,7 +30,7 @@ def chain(pki, names, cluster, require=False):
         "name": "envoy.transport_sockets.tls", "typed_config": {"@type": TLS, "require_client_certificate": require, "common_tls_context": common}},
         "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": {
             "@type": HCM, "stat_prefix": "ingress", "route_config": {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
-                {"match": {"path": "/bystander"}, "route": {"cluster": cluster}}, {"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}]},
+                {"match": {"path": "/bystander"}, "route": {"cluster": cluster}}, *redirects(cluster), {"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}]},
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}]}}]}
 
 
@@ -73,6 +78,17 @@ def test_26_the_connection_goes_on(gateway):
     with http2.Client(gateway.port, sock=sock) as c:
         for host, status in (("www.shop.test", 200), ("admin.shop.test", 421), ("img.shop.test", 200)):
             assert c.request(host=host).status == status
+
+
+def test_26_a_redirect_does_not_lead_there_either(gateway):
+    """A server that redirects where it is told to, and a proxy that follows: the other chain's host is still not served."""
+    sock = tls_socket(gateway.port, {"sni": "www.shop.test", "alpn": ["h2"]}, gateway.pki)
+    with http2.Client(gateway.port, sock=sock) as c:
+        for host, status in (("admin.shop.test", 302), ("ADMIN.shop.test:443", 302), ("img.shop.test", 200)):
+            r = c.request(host="www.shop.test", path="/go", headers=[("x-want-status", "302"), ("x-want-header", f"location: https://{host}/there")])
+            assert r.status == status
+    assert [dict(s["headers"])["host"] for s in gateway.open.seen if s["path"] == "/there"] == ["img.shop.test"]
+    assert not gateway.admin_backend.seen
 
 
 def test_35_a_hello_that_never_ends_disturbs_nobody(spawn, tmp_path):

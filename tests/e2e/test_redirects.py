@@ -78,3 +78,22 @@ def test_redirected_before_the_request_ended_goes_to_the_client(spawn, tmp_path)
     with http2.Client(p.port) as c:
         assert c.finish(c.start("POST", "/old", end=False)).status == 302
     assert p.stats()["cluster.h2.upstream_internal_redirect_failed_total"] == 1
+
+
+def test_predicates_see_the_path_that_is_taken(spawn, tmp_path):
+    listed = {"name": "a", "typed_config": {"allowed_route_names": ["good"], "@type": "type.googleapis.com/"
+              "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig"}}
+    routes = [{"match": {"prefix": "/old"}, "route": {"cluster": "b1", "internal_redirect_policy": {"predicates": [listed]}}},
+              *({"match": {"prefix": f"/{name}"}, "name": name, "request_headers_to_remove": ["x-want-status", "x-want-header"],
+                 "route": {"cluster": "b2"}} for name in ("good", "bad"))]
+    with Backend("b1") as b1, Backend("b2") as b2:
+        p = Proxy(spawn, tmp_path, {"routes": routes, "hcm": {"normalize_path": True, "merge_slashes": True}}, {"b1": b1.port, "b2": b2.port})
+        with http1.Client(p.port) as c:
+            def ask(to):
+                return c.request(path="/old", headers=[("x-want-status", "302"), ("x-want-header", f"location: http://other.test{to}")])
+            for to in ("/good/../bad", "/good/%2e%2e/bad", "//bad", "/bad"):
+                assert ask(to).status == 302
+            for to in ("/bad/../good", "//good"):
+                assert ask(to).get("x-backend") == "b2"
+        assert [s["path"] for s in b2.seen] == ["/good", "/good"]
+    assert p.stats()["http.ingress.passthrough_internal_redirect_predicate"] == 4
