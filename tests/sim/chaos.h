@@ -26,6 +26,8 @@ struct chaos {
     size_t n_scenarios;
     const struct chaos_action *actions;
     size_t n_actions;
+    const struct chaos_action *own; /* more of them */
+    size_t n_own;
     unsigned stride; /* of points, unless the environment says another */
     /* Runs a scenario in a world of its own; calls chaos_begin when the points begin to count and
      * chaos_end when they end. Returns the number of violations. */
@@ -36,5 +38,7 @@ int chaos_main(const struct chaos *c);
 /* arg: of the action. */
 void chaos_begin(struct sim *s, void *arg);
 void chaos_end(struct sim *s);
+/* What has been done in this run; NULL: nothing yet. */
+const char *chaos_done(void);
 
 #endif

@@ -104,10 +104,13 @@ static void removed_with_requests(void **state)
 {
     start(", timeout: 0s", "");
     b1->mood.slow = b2->mood.slow = 1000;
+    b1->mood.slow_ms[0] = b1->mood.slow_ms[1] = b2->mood.slow_ms[1] = 100;
+    exact_ask(40, 0);
+    client_free(client);
     b1->mood.slow_ms[0] = b1->mood.slow_ms[1] = 3000;
     users_of(20, 0, 200);
     world_run_ms(w, 500);
-    assert_true(b1->n_requests > 2 && b2->requests > 2);
+    assert_true(b1->n_requests > 2 && b1->n_conns > b1->n_requests && b2->requests > 2);
     put_endpoints(other, NULL);
     world_run_ms(w, SLACK_MS + DELAY_MS); /* what was on its way */
     uint64_t before = b1->requests, elsewhere = b2->requests, sent = w->n_requests;
