@@ -14,8 +14,6 @@
 #define WEFT_VERSION "0"
 #endif
 
-#define FLUSH_SPANS 5
-#define FLUSH_MS    5000
 #define TARGETS_MAX 64 /* of one worker: past it, spans of new ones are dropped */
 
 /* Those of calls come last: only Zipkin's has them. */
@@ -96,7 +94,7 @@ static void end(struct call *c)
     loop_defer(e->all->w->loop, &c->freeing, free_call);
     e->call = NULL;
     if (e->spans && !e->all->ended && !timer_active(&e->flush))
-        timer_set(&e->flush, e->spans >= FLUSH_SPANS ? 1 : FLUSH_MS);
+        timer_set(&e->flush, e->spans >= e->t.flush_spans ? 1 : e->t.flush_ms);
 }
 
 static void look_at_status(struct call *c, const struct http_headers *h)
@@ -281,7 +279,7 @@ static void flush(struct exporter *e)
 static void on_flush(struct timer *t)
 {
     struct exporter *e = container_of(t, struct exporter, flush);
-    if (e->spans < FLUSH_SPANS)
+    if (e->spans < e->t.flush_spans)
         count(e, trace_stats_timer_flushed, 1);
     if (e->spans && !e->call)
         flush(e);
@@ -353,10 +351,10 @@ void trace_export(struct filter_worker *w, const struct trace_target *t, const s
         return;
     }
     add(e, s, a);
-    if (e->spans >= FLUSH_SPANS && !e->call)
+    if (e->spans >= e->t.flush_spans && !e->call)
         flush(e);
     else if (!timer_active(&e->flush))
-        timer_set(&e->flush, FLUSH_MS);
+        timer_set(&e->flush, e->t.flush_ms);
 }
 
 void trace_worker_end(struct trace_worker *t)

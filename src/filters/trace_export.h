@@ -3,6 +3,9 @@
  *
  *   span ──> batch of its target, of this worker ──5 spans, or 5 s──> one call with all of them
  *
+ * These two are Envoy's runtime keys tracing.opentelemetry.min_flush_spans and .flush_interval_ms
+ * (tracing.zipkin. likewise, and .request_timeout in ms).
+ *
  * One call of a target and worker is under way at a time; what comes meanwhile gathers and leaves
  * with the next one, so that batches grow with the load. A batch has bounds (spans: max_cache_size;
  * bytes: TRACE_BATCH_BYTES): past them spans are dropped and counted, requests never wait. A call
@@ -39,7 +42,10 @@ struct trace_target {
     } * headers; /* of each call */
     uint32_t n_headers;
     uint32_t max_spans;
-    uint64_t timeout_ms;
+    uint64_t timeout_ms; /* of a call */
+    /* A call is made when so many wait, or this long after the first. */
+    uint32_t flush_spans;
+    uint64_t flush_ms;
 };
 
 /* What the spans of one connection manager are given. Immutable, lives as long as the target. */

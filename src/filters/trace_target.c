@@ -9,6 +9,8 @@
 
 #define OTLP_TIMEOUT_MS   10000 /* of a call, where none is configured */
 #define ZIPKIN_TIMEOUT_MS 5000
+#define FLUSH_SPANS       5 /* as Envoy */
+#define FLUSH_MS          5000
 #define MAX_SPANS         1024 /* waiting for a call, where no number is configured */
 
 static int unsupported(const struct filter_ctx *x, struct error *err, const char *field,
@@ -103,6 +105,14 @@ static int http_service(const struct filter_ctx *x, const struct envoy_HttpServi
     return rc;
 }
 
+/* As Envoy: the runtime's value, else `otherwise`; never so large that it overflows a sum of times.
+ */
+static uint64_t runtime(const struct filter_ctx *x, const char *key, uint64_t otherwise)
+{
+    uint64_t v = filter_runtime_number(x->runtime, sv_of(key), otherwise);
+    return v < 1 ? 1 : v > UINT32_MAX ? UINT32_MAX : v;
+}
+
 static int otlp(const struct filter_ctx *x, const struct envoy_OpenTelemetryConfig *c,
                 struct trace_target *t, struct error *err)
 {
@@ -114,6 +124,8 @@ static int otlp(const struct filter_ctx *x, const struct envoy_OpenTelemetryConf
     if (!c->grpc_service == !c->http_service)
         return invalid(x, err, "grpc_service", "this or http_service must be set, and not both");
     t->timeout_ms = OTLP_TIMEOUT_MS;
+    t->flush_spans = (uint32_t)runtime(x, "tracing.opentelemetry.min_flush_spans", FLUSH_SPANS);
+    t->flush_ms = runtime(x, "tracing.opentelemetry.flush_interval_ms", FLUSH_MS);
     if (c->http_service) {
         t->protocol = TRACE_OTLP_HTTP;
         rc = http_service(filter_ctx_at(x, "http_service"), c->http_service, t, err);
@@ -152,7 +164,9 @@ static int zipkin(const struct filter_ctx *x, const struct envoy_ZipkinConfig *c
         return unsupported(x, err, "split_spans_for_request",
                            "is not supported; use spawn_upstream_span");
     t->protocol = TRACE_ZIPKIN;
-    t->timeout_ms = ZIPKIN_TIMEOUT_MS;
+    t->timeout_ms = runtime(x, "tracing.zipkin.request_timeout", ZIPKIN_TIMEOUT_MS);
+    t->flush_spans = (uint32_t)runtime(x, "tracing.zipkin.min_flush_spans", FLUSH_SPANS);
+    t->flush_ms = runtime(x, "tracing.zipkin.flush_interval_ms", FLUSH_MS);
     t->max_spans = MAX_SPANS;
     t->service_name = x->node ? x->node->cluster : SV("");
     t->style = (struct trace_style){

@@ -1,7 +1,8 @@
 /* layered_runtime: static layers are read into a flat table that GET /runtime shows. Fractions and
  * flags of the configuration use their default values: no key of Envoy's runtime overrides them.
- * Two keys are limits of their own: overload.global_downstream_max_connections, and
- * envoy.resource_limits.listener.NAME.connection_limit (listener_conf.c). */
+ * Some keys are settings of their own: overload.global_downstream_max_connections,
+ * envoy.resource_limits.listener.NAME.connection_limit (listener_conf.c), and when spans leave
+ * (filters/trace_export.h). */
 #include <stdlib.h>
 
 #include "api/google.pb.h"
@@ -59,12 +60,7 @@ void proxy_runtime_load(struct proxy_server *s)
 
 uint64_t proxy_runtime_number(const struct proxy_server *s, sv key, uint64_t otherwise)
 {
-    const char *text = map_get(&s->runtime, key);
-    char *end;
-    if (!text)
-        return otherwise;
-    double v = strtod(text, &end); /* "1e+06" is how a large number reads */
-    return *text && !*end && v >= 0 && v < 0x1p63 ? (uint64_t)v : otherwise;
+    return filter_runtime_number(&s->runtime, key, otherwise);
 }
 
 void proxy_runtime_fini(struct proxy_server *s)

@@ -608,6 +608,7 @@ void proxy_server_filter_ctx(struct proxy_server *s, struct filter_ctx *x)
     x->clusters = s->clusters;
     x->hcm = &proxy_hcm_glue;
     x->node = &s->node;
+    x->runtime = &s->runtime;
     x->log_sinks = s->validating ? NULL : s->sinks;
     x->proxy = s;
 }

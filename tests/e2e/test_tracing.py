@@ -40,6 +40,7 @@ def backend():
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body in two writes: 40 ms otherwise
 
         def do_GET(self):
             seen[self.path] = {k.lower(): v for k, v in self.headers.items()}
@@ -82,7 +83,10 @@ def case(collector, direction="INBOUND", **tracing):
             {"tag": "absent", "request_header": {"name": "x-absent"}}]
     return {"clusters": [dict(bootstrap.cluster("otel", collector.port), typed_extension_protocol_options=bootstrap.h2_options())],
             "listener": {"traffic_direction": direction},
-            "bootstrap": {"node": {"id": "node-1", "cluster": "c", "locality": {"zone": "z1"}}},
+            "bootstrap": {"node": {"id": "node-1", "cluster": "c", "locality": {"zone": "z1"}},
+                          # not 5 s, which both wait otherwise
+                          "layered_runtime": {"layers": [{"name": "quick", "static_layer": {
+                              f"tracing.{t}.flush_interval_ms": 100 for t in ("opentelemetry", "zipkin")}}]}},
             "routes": [{"match": {"prefix": "/decorated"}, "route": {"cluster": "b1"}, "decorator": {"operation": "op"}},
                        {"match": {"prefix": "/direct"}, "direct_response": {"status": 204}},
                        {"match": {"prefix": "/dead"}, "route": {"cluster": "dead"}},
