@@ -13,7 +13,7 @@ from meshtest.scenario import differences
 CASES = [c for f in sorted((Path(__file__).parent / "corpus").glob("*.yaml"))
          for c in yaml.safe_load_all(f.read_text()) if c]
 # Cases wait more than they work. On a busy machine, fewer at once.
-AT_ONCE = int(os.environ.get("WEFT_CORPUS_AT_ONCE", "6"))
+AT_ONCE = int(os.environ.get("WEFT_CORPUS_AT_ONCE", "10"))
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,12 @@ def pki(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(request, pki, tmp_path_factory):
-    """name of a case -> what came of it through both, later. All chosen cases are under way from the start."""
+    """What came of a case through both; `again`: anew. All chosen cases are under way from the start."""
     folder = tmp_path_factory.mktemp("corpus")
     chosen = [i.callspec.params["case"] for i in request.session.items if getattr(i, "originalname", "") == "test_same_as_envoy"]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {c["name"]: pool.submit(corpus.play, c, folder, pki) for c in chosen}
+        first = {c["name"]: pool.submit(corpus.play, c, folder, pki) for c in chosen}
+        yield lambda c, again: corpus.play(c, folder / "again", pki) if again else first[c["name"]].result()
         pool.shutdown(cancel_futures=True)
 
 
@@ -45,7 +46,15 @@ def differing(a, b, path=""):
 
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
 def test_same_as_envoy(case, runs):
-    envoy, weft = runs[case["name"]].result()
+    """Two proxies on a busy machine now and then differ by chance (a connection that came too late to be used again): what
+    the configuration makes different is there again the second time. What ends a run early is not asked twice."""
+    bad = found = judged(case, *runs(case, again=False))
+    if found:
+        bad = judged(case, *runs(case, again=True))
+    assert not bad, "\n".join(["the second time:", *bad, "the first time:", *found])
+
+
+def judged(case, envoy, weft):
     requests, bad = case.get("requests", [{}]), []
     for r, want, got in zip(requests, envoy["steps"], weft["steps"]):
         if not r.get("differs"):  # a difference with its reason, kept in docs/differences.md
@@ -55,7 +64,7 @@ def test_same_as_envoy(case, runs):
         bad += [f"access log: {d}" for d in differing(weft["access_log"], envoy["access_log"])]
         bad += [f"stats: {d}" for d in corpus_stats.differing(case, weft["stats"], envoy["stats"])]
     bad += problems(case, requests, envoy["steps"])
-    assert not bad, "\n".join(bad) + "\n" + weft["output"][-2000:]
+    return bad + [weft["output"][-2000:]] if bad else []
 
 
 def logs_differ(case, weft, envoy):

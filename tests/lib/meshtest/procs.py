@@ -44,9 +44,13 @@ def wait_port(port, proc=None, timeout=20, host="127.0.0.1"):
     while time.monotonic() < end:
         if proc is not None and proc.poll() is not None:
             raise AssertionError(f"{proc.title} ended with {proc.returncode}\n{proc.output()}")
-        with contextlib.suppress(OSError):
+        try:
             socket.create_connection((host, port), timeout=1).close()
             return
+        except ConnectionResetError:  # taken, and closed before this side had looked
+            return
+        except OSError:
+            pass
         time.sleep(0.01)
     raise AssertionError(f"nothing listens on {host}:{port}\n" + (proc.output() if proc else ""))
 
