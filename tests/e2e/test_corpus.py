@@ -31,6 +31,7 @@ def runs(request, pki, tmp_path_factory):
     """What came of a case through both; `again`: anew. All chosen cases are under way from the start."""
     folder = tmp_path_factory.mktemp("corpus")
     chosen = [i.callspec.params["case"] for i in request.session.items if getattr(i, "originalname", "") == "test_same_as_envoy"]
+    chosen.sort(key=lambda c: not c.get("slow"))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         first = {c["name"]: pool.submit(corpus.play, c, folder, pki) for c in chosen}
         yield lambda c, again: corpus.play(c, folder / "again", pki) if again else first[c["name"]].result()
