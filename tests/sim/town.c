@@ -51,8 +51,12 @@ static void build_shop(struct town *t, int i)
     snprintf(ip, sizeof ip, "10.2.0.%d", i + 1);
     t->shops[i] = backend_new(t->w, name, i % 2 ? "v2" : "v1", ip, 8080);
     t->shops[i]->mood.body_max = t->plan.body_max;
-    if (t->plan.stormy)
+    if (t->plan.stormy) {
         town_draw_mood(t, t->shops[i]);
+    } else { /* so that requests are under way when something changes */
+        t->shops[i]->mood.slow = 200;
+        t->shops[i]->mood.slow_ms[1] = 400;
+    }
     if (t->plan.sidecars >> i & 1) {
         snprintf(labels, sizeof labels, "app=shop,version=v%d", i % 2 + 1);
         t->shop_sides[i] = sidecar_new(t->w, t->plane, name, ip, labels, NULL);

@@ -94,6 +94,8 @@ void town_draw_mood(struct town *t, struct backend *b)
     /* Hanging costs simulated time only, but each user waits for its patience to end. */
     m->hang = (unsigned)world_below(t->w, 5);
     m->slow_ms[1] = world_between(t->w, 1, 3000);
+    if (!world_below(t->w, 6)) /* often enough that all tries of a request fail */
+        m->fail = 700;
 }
 
 /* Its processes die, or the whole host: then nobody resets connections to it. */
