@@ -18,7 +18,8 @@ static void put_cluster(const char *name, unsigned port, const char *more)
 {
     char text[1024];
     snprintf(text, sizeof text,
-             "{name: %s, connect_timeout: 1s, %s typed_extension_protocol_options: "
+             "{name: %s, connect_timeout: 1s, per_connection_buffer_limit_bytes: 32768, %s "
+             "typed_extension_protocol_options: "
              "{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\"@type\": "
              "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "
              "common_http_protocol_options: {idle_timeout: 30s}, explicit_http_config: "
@@ -33,7 +34,8 @@ static void put_listener(const char *server)
 {
     char text[2048];
     snprintf(text, sizeof text,
-             "{name: l, address: {socket_address: {address: 0.0.0.0, port_value: 80}}, "
+             "{name: l, per_connection_buffer_limit_bytes: 32768, address: {socket_address: "
+             "{address: 0.0.0.0, port_value: 80}}, "
              "filter_chains: [{filters: [{name: hcm, typed_config: {\"@type\": "
              "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
              "HttpConnectionManager, stat_prefix: t, server_name: %s, %s, rds: {route_config_name: "
