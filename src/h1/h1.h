@@ -27,7 +27,7 @@
  * the message; the codec adds "connection: close" by itself when it will close. What could break a
  * line (CR, LF, NUL) is refused: E_INVALID, nothing is sent. More body than content-length said:
  * E_INVALID and the connection ends; less: the connection ends after the flush.
- * limits.preserve_case writes names as in `raw`.
+ * limits.spelling says how names are written.
  *
  * Upgrade and CONNECT (attack case 21): a server hands up head->upgrade (and connect_protocol) or
  * method CONNECT with end = false and reads nothing more until the answer: 101 (2xx for CONNECT)

@@ -10,6 +10,7 @@ struct h1_stream *h1_stream_new(struct h1 *h)
     s->s.codec = &h->c;
     s->s.arena = &h->arena;
     http_head_init(&s->head, &h->arena);
+    s->head.h.spelled = h->l.spelling == HTTP_SPELLING_KEPT;
     h->s = s;
     h->rx = RX_HEAD;
     h->tx = TX_HEAD;
@@ -152,6 +153,9 @@ void h1_answer(struct h1 *h, unsigned status)
         h->c.error_fields(h->c.user, &h->c.out);
     buf_append_sv(&h->c.out, SV("connection: close\r\n\r\n"));
     buf_append_sv(&h->c.out, body);
+    h->c.error_bytes = (uint16_t)body.n;
+    if (h->s)
+        h->s->s.body_bytes_out += body.n;
     h->c.error_status = (uint16_t)status;
     h1_set_state(h, HTTP_CODEC_FLUSH);
 }
@@ -276,7 +280,7 @@ static struct http_codec *codec_init(struct h1 *h, const struct http_limits *l,
         .allow_http10 = server ? l->allow_http10 : true,
         .allow_absolute_url = l->allow_absolute_url,
         .allow_chunked_length = l->allow_chunked_length,
-        .preserve_case = l->preserve_case,
+        .spelling = l->spelling,
         .allow_underscores = l->allow_underscores,
         .reject_underscores = l->reject_underscores,
         .enable_trailers = l->enable_trailers,

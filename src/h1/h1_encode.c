@@ -73,13 +73,50 @@ static inline char *put_sv(char *w, sv v)
     return http_bytes_put(w, v.p, v.n);
 }
 
+/* "x-my-name" as "X-My-Name". */
+static char *put_proper(char *w, sv name)
+{
+    bool within = false;
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        bool small = c >= 'a' && c <= 'z';
+        *w++ = small && !within ? (char)(c - 'a' + 'A') : c;
+        within = small || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    }
+    return w;
+}
+
+static enum http_spelling spelling_of(const struct http_headers *h, enum http_spelling own)
+{
+    return h->spelled ? HTTP_SPELLING_KEPT : own;
+}
+
+static char *put_name(char *w, const struct http_headers *h, const struct http_header *e,
+                      enum http_spelling own)
+{
+    enum http_spelling spelling = spelling_of(h, own);
+    if (spelling == HTTP_SPELLING_PROPER)
+        return put_proper(w, e->name);
+    return put(w, h->spelled && e->raw ? e->raw : e->name.p, e->name.n);
+}
+
+/* A line of our own, whose name is in small letters. */
+static char *put_line(char *w, sv line, enum http_spelling spelling)
+{
+    sv name, rest;
+    if (spelling != HTTP_SPELLING_PROPER)
+        return put_sv(w, line);
+    sv_cut(line, ':', &name, &rest);
+    return put_sv(put_proper(w, name), sv_from(line, name.n));
+}
+
 static char *put_fields(char *w, const struct http_headers *h, const struct h1_style *style)
 {
     for (uint32_t i = 0; i < h->n; i++) {
         const struct http_header *e = &h->v[i];
         if (is_ours(e) || (style->drop_length && e->id == HTTP_H_CONTENT_LENGTH))
             continue;
-        w = put(w, style->preserve_case && e->raw ? e->raw : e->name.p, e->name.n);
+        w = put_name(w, h, e, style->spelling);
         *w++ = ':';
         *w++ = ' ';
         w = put_sv(w, e->value);
@@ -87,7 +124,7 @@ static char *put_fields(char *w, const struct http_headers *h, const struct h1_s
         *w++ = '\n';
     }
     for (size_t i = 0; i < sizeof(style->extra) / sizeof(style->extra[0]); i++)
-        w = put_sv(w, style->extra[i]);
+        w = put_line(w, style->extra[i], spelling_of(h, style->spelling));
     return put(w, "\r\n", 2);
 }
 
@@ -134,7 +171,8 @@ size_t h1_write_request(struct buf *out, const struct http_head *m, const struct
     *w++ = ' ';
     w = put_sv(w, target);
     w = put(w, version, sizeof(version) - 1);
-    w = put(w, style->preserve_case ? "Host: " : "host: ", 6);
+    bool large = m->h.spelled ? m->large_host : style->spelling == HTTP_SPELLING_PROPER;
+    w = put(w, large ? "Host: " : "host: ", 6);
     w = put_sv(w, m->authority);
     w = put(w, "\r\n", 2);
     return room_done(out, &r, put_fields(w, &m->h, style));
@@ -155,7 +193,7 @@ size_t h1_write_response(struct buf *out, const struct http_head *m, const struc
     return room_done(out, &r, put_fields(w, &m->h, style));
 }
 
-int h1_write_trailers(struct buf *out, const struct http_headers *t, bool preserve_case,
+int h1_write_trailers(struct buf *out, const struct http_headers *t, enum http_spelling spelling,
                       size_t *bytes)
 {
     size_t n = 5;
@@ -170,7 +208,7 @@ int h1_write_trailers(struct buf *out, const struct http_headers *t, bool preser
         const struct http_header *e = &t->v[i];
         if (!h1_trailer_allowed(e->name))
             continue;
-        w = put(w, preserve_case && e->raw ? e->raw : e->name.p, e->name.n);
+        w = put_name(w, t, e, spelling);
         w = put(w, ": ", 2);
         w = put_sv(w, e->value);
         w = put(w, "\r\n", 2);

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "http/headers.h"
+#include "http/limits.h"
 
 /* What a head to be sent says about framing. */
 struct h1_scan {
@@ -19,10 +20,10 @@ int h1_scan_fields(const struct http_headers *h, struct h1_scan *s);
 
 /* How a head is written. */
 struct h1_style {
-    bool http10;        /* "HTTP/1.0" status line */
-    bool preserve_case; /* names as in http_header.raw */
-    bool drop_length;   /* content-length fields are left out */
-    sv extra[3];        /* whole lines put behind the fields */
+    bool http10;                 /* "HTTP/1.0" status line */
+    enum http_spelling spelling; /* where the message does not bring its own */
+    bool drop_length;            /* content-length fields are left out */
+    sv extra[3];                 /* whole lines put behind the fields */
 };
 /* Appends the head; returns its bytes. The request's method, target and authority must have been
  * checked with h1_request_line_valid. */
@@ -33,7 +34,7 @@ size_t h1_write_response(struct buf *out, const struct http_head *m, const struc
 /* A token, a target without spaces and controls, an authority likewise. */
 bool h1_request_line_valid(const struct http_head *m);
 /* "0" CRLF, the allowed fields, CRLF; returns the bytes. E_INVALID as above (nothing appended). */
-int h1_write_trailers(struct buf *out, const struct http_headers *t, bool preserve_case,
+int h1_write_trailers(struct buf *out, const struct http_headers *t, enum http_spelling spelling,
                       size_t *bytes);
 /* Moves data to out as one chunk; returns the bytes of framing. data is not empty. */
 size_t h1_write_chunk(struct buf *out, struct buf *data, bool last);

@@ -41,14 +41,17 @@ static void use_connection(struct h1_head_info *info, sv value)
     }
 }
 
-static int use_host(struct h1_use *u, struct http_headers *h, sv value, struct h1_error *err)
+static int use_host(struct h1_use *u, struct http_headers *h, const struct http_header *e,
+                    struct h1_error *err)
 {
+    sv value = e->value;
     h->n--;
     if (!u->request)
         return 0;
     if (u->info->n_host++)
         return fail_codec(err, "more than one Host");
     u->m->authority = value;
+    u->m->large_host = e->raw && e->raw[0] == 'H';
     return 0;
 }
 
@@ -58,7 +61,7 @@ int h1_use_field(void *arg, struct http_headers *h, struct http_header *e, struc
     struct h1_head_info *info = u->info;
     switch (e->id) {
     case HTTP_H_HOST:
-        return use_host(u, h, e->value, err);
+        return use_host(u, h, e, err);
     case HTTP_H_CONTENT_LENGTH:
         return use_length(info, e->value, err);
     case HTTP_H_TRANSFER_ENCODING:

@@ -9,7 +9,8 @@
 struct h1_limits {
     uint32_t max_head_bytes, max_headers, max_uri_bytes, max_chunk_ext_bytes;
     uint32_t high_watermark, low_watermark;
-    bool allow_http10, allow_absolute_url, allow_chunked_length, preserve_case;
+    bool allow_http10, allow_absolute_url, allow_chunked_length;
+    enum http_spelling spelling;
     bool allow_underscores, reject_underscores, enable_trailers;
 };
 

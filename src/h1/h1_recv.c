@@ -225,6 +225,7 @@ static int parse_response(struct h1 *h, sv v, struct buf *in, struct h1_error *e
     struct h1_head_info info;
     struct http_head *m = arena_alloc(&h->arena, sizeof(*m));
     http_head_init(m, &h->arena);
+    m->h.spelled = h->l.spelling == HTTP_SPELLING_KEPT;
     int rc = h1_parse_response(v, &h->l, h->c.stats, m, &info, err);
     if (rc)
         return rc;
@@ -276,6 +277,7 @@ static int parse_trailers(struct h1 *h, sv v, struct buf *in, struct h1_error *e
     struct h1_stream *s = h->s;
     size_t n;
     http_headers_init(&s->trailers, &h->arena);
+    s->trailers.spelled = h->l.spelling == HTTP_SPELLING_KEPT;
     int rc = h1_parse_trailers(v, &h->l, h->c.stats, &s->trailers, &n, err);
     if (rc)
         return rc;

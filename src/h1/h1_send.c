@@ -50,7 +50,7 @@ static int send_info(struct h1 *h, const struct http_head *m)
 {
     struct h1_stream *s = h->s;
     struct h1_scan scan;
-    struct h1_style style = {.preserve_case = h->l.preserve_case, .drop_length = true};
+    struct h1_style style = {.spelling = h->l.spelling, .drop_length = true};
     if (s->http10)
         return 0;
     if (h1_scan_fields(&m->h, &scan) != 0)
@@ -118,7 +118,7 @@ static int send_response(struct http_stream *hs, const struct http_head *m, bool
     struct h1_stream *s = h1_stream_of(hs);
     struct h1 *h = h1_of(hs->codec);
     struct h1_scan scan;
-    struct h1_style style = {.http10 = s->http10, .preserve_case = h->l.preserve_case};
+    struct h1_style style = {.http10 = s->http10, .spelling = h->l.spelling};
     if (s->over)
         return E_CLOSED;
     if (s->head_sent || m->status < 100 || m->status > 599)
@@ -183,7 +183,7 @@ static int send_request(struct http_stream *hs, const struct http_head *m, bool 
     struct h1_stream *s = h1_stream_of(hs);
     struct h1 *h = h1_of(hs->codec);
     struct h1_scan scan;
-    struct h1_style style = {.preserve_case = h->l.preserve_case};
+    struct h1_style style = {.spelling = h->l.spelling};
     if (s->over)
         return E_CLOSED;
     if (s->head_sent || !h1_request_line_valid(m) || h1_scan_fields(&m->h, &scan) != 0 ||
@@ -312,7 +312,7 @@ static int send_trailers(struct http_stream *hs, const struct http_headers *t)
     buf_init(&none);
     if (s->over || !s->head_sent || s->s.sent_end || h->tx != TX_CHUNKED || !h->l.enable_trailers)
         return send_data(hs, &none, true);
-    if (h1_write_trailers(&h->c.out, t, h->l.preserve_case, &n) != 0)
+    if (h1_write_trailers(&h->c.out, t, h->l.spelling, &n) != 0)
         return E_INVALID;
     count_out(s, 0, n, 0);
     send_ended(h);

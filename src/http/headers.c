@@ -6,6 +6,7 @@ void http_headers_init(struct http_headers *h, struct arena *a)
     h->v = NULL;
     h->n = h->cap = 0;
     h->arena = a;
+    h->spelled = false;
 }
 
 struct http_header *http_headers_push(struct http_headers *h)
@@ -159,6 +160,7 @@ size_t http_headers_bytes(const struct http_headers *h, bool hpack_overhead)
 void http_headers_copy(struct http_headers *dst, const struct http_headers *src, struct arena *a)
 {
     http_headers_init(dst, a);
+    dst->spelled = src->spelled;
     if (src->n == 0)
         return;
     dst->v = arena_alloc(a, sizeof(*dst->v) * src->n);

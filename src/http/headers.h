@@ -85,6 +85,7 @@ struct http_headers {
     struct http_header *v;
     uint32_t n, cap;
     struct arena *arena; /* where the array and added strings live */
+    bool spelled;        /* HTTP/1 writes the names as in raw: so its receiver was configured */
 };
 
 /* The id of a lower-case name, HTTP_H_OTHER if it is none of the list. O(1). */
@@ -130,6 +131,7 @@ struct http_head {
     uint16_t status;     /* 100..599 for a response */
     enum http_protocol protocol; /* spoken by the peer that sent it */
     bool upgrade;           /* HTTP/1 Upgrade or extended CONNECT was asked for / 101 granted */
+    bool large_host;        /* HTTP/1: received as "Host", not "host" */
     int64_t content_length; /* -1: none */
 };
 

@@ -6,6 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* How HTTP/1 writes the names of fields, which are the same in any case. */
+enum http_spelling {
+    HTTP_SPELLING_LOWER,
+    HTTP_SPELLING_KEPT,   /* those of received messages are kept, also by whom they are sent on
+                             to (http_headers.spelled); others are as with LOWER */
+    HTTP_SPELLING_PROPER, /* letters that follow neither a letter nor a digit are large */
+};
+
 struct http_limits {
     uint32_t max_head_bytes;                /* names + values, decoded; Envoy: 60 KiB */
     uint32_t max_headers;                   /* fields in a head or trailers; Envoy: 100 */
@@ -15,11 +23,11 @@ struct http_limits {
     /* HTTP/1 */
     bool allow_http10; /* accept_http_10 */
     bool allow_absolute_url;
-    bool allow_chunked_length; /* allow_chunked_length: both TE and CL, CL removed */
-    bool preserve_case;
-    bool allow_underscores;  /* names with '_' pass */
-    bool reject_underscores; /* else they are dropped when !allow_underscores */
-    bool enable_trailers;    /* HTTP/1 trailers are kept, else dropped */
+    bool allow_chunked_length;   /* allow_chunked_length: both TE and CL, CL removed */
+    enum http_spelling spelling; /* header_key_format */
+    bool allow_underscores;      /* names with '_' pass */
+    bool reject_underscores;     /* else they are dropped when !allow_underscores */
+    bool enable_trailers;        /* HTTP/1 trailers are kept, else dropped */
     /* HTTP/2 */
     uint32_t max_concurrent_streams; /* ours as server */
     uint32_t initial_stream_window, initial_conn_window;

@@ -114,11 +114,11 @@ static int build_http1(const struct build *b)
         flag(o->override_stream_error_on_invalid_http_message, c->stream_error_on_bad);
     if (o->send_fully_qualified_url)
         return bad(b, "http_protocol_options.send_fully_qualified_url", "is for clusters only");
-    if (o->header_key_format) {
-        if (o->header_key_format->which_header_format !=
-            envoy_Http1ProtocolOptions_HeaderKeyFormat_stateful_formatter_tag)
-            return bad(b, "http_protocol_options.header_key_format.proper_case_words",
-                       "is not supported");
+    if (o->header_key_format &&
+        o->header_key_format->which_header_format ==
+            envoy_Http1ProtocolOptions_HeaderKeyFormat_proper_case_words_tag)
+        l->spelling = HTTP_SPELLING_PROPER;
+    else if (o->header_key_format && o->header_key_format->stateful_formatter) {
         const struct envoy_TypedExtensionConfig *e = o->header_key_format->stateful_formatter;
         if (!e->typed_config ||
             !sv_eq(pb_any_type(e->typed_config->type_url),
@@ -126,7 +126,7 @@ static int build_http1(const struct build *b)
                       "PreserveCaseFormatterConfig")))
             return bad(b, "http_protocol_options.header_key_format.stateful_formatter",
                        "only preserve_case is supported");
-        l->preserve_case = true;
+        l->spelling = HTTP_SPELLING_KEPT;
     }
     struct string_match *v =
         arena_array(b->x->arena, struct string_match, o->ignore_http_11_upgrade.n);

@@ -57,8 +57,10 @@ static void find_client(struct hcm_stream *s, struct http_head *head, struct cli
     struct http_headers *h = &head->h;
     memset(c, 0, sizeof *c);
     sv xff = http_headers_get(h, HTTP_H_X_FORWARDED_FOR);
-    if (xff.p)
+    if (xff.p) { /* one field, also for those behind who look at the first alone */
         xff = http_headers_joined(h, http_name_text(HTTP_H_X_FORWARDED_FOR), s->arena);
+        http_headers_set_id(h, HTTP_H_X_FORWARDED_FOR, xff);
+    }
     if (!cfg->use_remote_address) {
         c->have = xff.p && hcm_xff_address(xff, cfg->trusted_hops, &c->addr, &c->single);
         c->internal = c->have && c->single && hcm_internal_ip(cfg, &c->addr);
@@ -105,9 +107,10 @@ static void set_scheme(struct hcm_stream *s, struct http_head *head)
     if (cfg->append_forwarded_port && (!http_headers_get_sv(h, SV("x-forwarded-port")).p ||
                                        (cfg->use_remote_address && !cfg->trusted_hops)))
         http_headers_set(h, SV("x-forwarded-port"), stream_addr_port(s->hc->nc->sc.local));
-    if (cfg->scheme_overwrite.n)
+    if (cfg->scheme_overwrite.n) {
         head->scheme = cfg->scheme_overwrite;
-    else if (!head->scheme.n)
+        http_headers_set_id(h, HTTP_H_X_FORWARDED_PROTO, head->scheme);
+    } else if (!head->scheme.n)
         head->scheme = sv_eq_icase(proto, SV("https"))  ? SV("https")
                        : sv_eq_icase(proto, SV("http")) ? SV("http")
                                                         : mine;
@@ -297,7 +300,7 @@ static void request_id(struct hcm_stream *s, struct http_head *head, bool edge)
 {
     const struct hcm_config *cfg = s->cfg;
     sv have = http_headers_get(&head->h, HTTP_H_X_REQUEST_ID);
-    if (cfg->generate_request_id && (!have.p || (edge && !cfg->preserve_request_id))) {
+    if (cfg->generate_request_id && (!have.n || (edge && !cfg->preserve_request_id))) {
         char *text = arena_alloc(s->arena, 36);
         hcm_uuid(loop_rand(s->hc->conn->loop), text);
         have = sv_make(text, 36);

@@ -157,8 +157,6 @@ static void answer_expect(struct hcm_stream *s, struct http_head *head)
     if (s->cfg->proxy_100_continue || !sv_eq_icase(expect, SV("100-continue")))
         return;
     http_headers_remove_id(&head->h, HTTP_H_EXPECT);
-    if (s->recv_end)
-        return;
     struct http_head go;
     http_head_init(&go, s->arena);
     go.status = 100;

@@ -360,6 +360,7 @@ void hcm_stream_refused(struct hcm_conn *hc)
     s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
     s->si.response_code = hc->codec->error_status;
+    s->si.bytes_sent = hc->codec->error_bytes;
     s->si.protocol = hc->codec->protocol;
     s->si.local_reply = true;
     sv why = sv_of(hc->codec->error_text);

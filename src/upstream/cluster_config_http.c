@@ -73,13 +73,19 @@ static int read_key_format(struct config_reader *r,
 {
     if (!f)
         return 0;
-    if (f->which_header_format != envoy_Http1ProtocolOptions_HeaderKeyFormat_stateful_formatter_tag)
-        return config_refuse(r, "http_protocol_options.header_key_format.proper_case_words");
+    if (f->which_header_format ==
+        envoy_Http1ProtocolOptions_HeaderKeyFormat_proper_case_words_tag) {
+        r->cfg->http.h1.spelling = HTTP_SPELLING_PROPER;
+        return 0;
+    }
+    if (!f->stateful_formatter)
+        return config_invalid(r, "http_protocol_options.header_key_format: says no format");
     struct envoy_PreserveCaseFormatterConfig *p;
     int rc =
         config_any(r, f->stateful_formatter->typed_config, &envoy_PreserveCaseFormatterConfig_pb,
                    "http_protocol_options.header_key_format.stateful_formatter", &p);
-    r->cfg->http.h1.preserve_case = rc == 0;
+    if (rc == 0)
+        r->cfg->http.h1.spelling = HTTP_SPELLING_KEPT;
     return rc;
 }
 

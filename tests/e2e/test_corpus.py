@@ -12,6 +12,8 @@ from meshtest.scenario import differences
 
 CASES = [c for f in sorted((Path(__file__).parent / "corpus").glob("*.yaml"))
          for c in yaml.safe_load_all(f.read_text()) if c]
+for case in CASES:  # what a case does not say, the one that it is `like` does
+    case.update({k: v for other in CASES if other["name"] == case.get("like") for k, v in other.items() if k not in case})
 # Cases wait more than they work. On a busy machine, fewer at once.
 AT_ONCE = int(os.environ.get("WEFT_CORPUS_AT_ONCE", "10"))
 

@@ -35,28 +35,29 @@ def mask(text):
     return text
 
 
-def fields(pairs, drop=()):
-    """Order between different names does not count, order within a name does."""
+def fields(pairs, drop=(), spelled=False):
+    """Order between different names does not count, order within a name does, and upper case where it is `spelled`."""
     out = {}
-    for k, v in pairs:
-        k = k.lower()
+    for name, v in pairs:
+        k = name.lower()
         if k not in drop:
             # What is left of a time-out when a retry is made differs by milliseconds.
             if k == "x-envoy-expected-rq-timeout-ms":
                 v = str(-(-int(v) // 500) * 500)
-            out.setdefault(k, []).append("*" if k in VOLATILE else mask(v))
+            out.setdefault(name if spelled else k, []).append("*" if k in VOLATILE else mask(v))
     return out
 
 
 def observe(response, request):
     if request.get("status_only"):  # a body that quotes a TLS library's own words
         return {"status": response.status}
-    got = {"status": response.status, "headers": fields(response.headers, {"connection", "keep-alive"}),
+    spelled = request.get("spelled", False)
+    got = {"status": response.status, "headers": fields(response.headers, {"connection", "keep-alive"}, spelled),
            "infos": response.infos, "trailers": fields(response.trailers)}
     try:
         seen = json.loads(response.body)
         got["upstream"] = {"backend": seen["backend"], "method": seen["method"], "path": seen["path"],
-                           "version": seen["version"], "headers": fields(seen["headers"]), "body": seen["body"],
+                           "version": seen["version"], "headers": fields(seen["headers"], spelled=spelled), "body": seen["body"],
                            "trailers": fields(seen["trailers"]), "proxy": mask(str(seen.get("proxy")))}
         got["headers"].pop("content-length", None)
     except (ValueError, KeyError, TypeError):

@@ -141,6 +141,7 @@ static void copy_head(struct shadow *sh, const struct router *r, const struct ro
                                            : shadow_host(a, from->authority);
     sh->head.protocol = from->protocol;
     sh->head.content_length = from->content_length;
+    sh->head.large_host = from->large_host;
 }
 
 static void start_one(struct router *r, const struct route_mirror *p)

@@ -68,6 +68,7 @@ struct router_try {
     size_t sent;              /* bytes of router.body that were given to s (while holding) */
     bool head_sent, end_sent; /* of the request */
     bool got_head, got_end;   /* of the response */
+    bool got_continue;        /* 100: passed on once */
     bool dropped;
     bool reused;         /* HTTP/1: the connection has carried requests before this one */
     bool whole_in_head;  /* the request has neither body nor trailers */

@@ -334,6 +334,10 @@ static void on_info(void *user, struct http_head *head)
     if (t != t->r->cur)
         return;
     router_timeouts_active(t->r);
+    if (head->status == 100 && t->got_continue)
+        return;
+    t->got_continue |= head->status == 100;
+    router_count_status(t->r, head->status);
     h->ops->respond_info(h, head);
 }
 
