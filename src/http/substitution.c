@@ -1,4 +1,5 @@
 /* Compiling format strings. */
+#include "http/attributes.h"
 #include "http/substitution_int.h"
 
 #include <stdlib.h>
@@ -309,6 +310,18 @@ static int constant(struct compiler *c, struct sub_op *op, sv arg)
     return 0;
 }
 
+static int set_cel(struct compiler *c, struct sub_op *op, sv arg)
+{
+    static const struct cel_opts opts = {.check = attributes_check};
+    int rc = cel_compile(arg, &opts, c->a, &op->cel, c->err);
+    if (rc != 0) {
+        const char *path = c->o->path;
+        error_prefix(c->err, "%s%s'%.*s': ", path ? path : "", path ? ": " : "",
+                     SV_ARG(c->op_text));
+    }
+    return rc;
+}
+
 static int set_arg(struct compiler *c, struct sub_op *op, uint8_t kind, bool has, sv arg)
 {
     if (kind == SUB_ARG_NONE && has)
@@ -338,7 +351,7 @@ static int set_arg(struct compiler *c, struct sub_op *op, uint8_t kind, bool has
     }
     if (op->id == SUB_HOSTNAME || op->id == SUB_ENVIRONMENT)
         return constant(c, op, arg);
-    return 0;
+    return op->id == SUB_CEL || op->id == SUB_TYPED_CEL ? set_cel(c, op, arg) : 0;
 }
 
 static const struct op_def *find_op(sv name)
@@ -358,6 +371,24 @@ static size_t name_span(sv v)
     return i;
 }
 
+/* Index of the ')' that ends an argument: the first that the operator's end follows, since
+ * expressions have others. Without one, the first ')', or -1. */
+static ptrdiff_t argument_end(sv v)
+{
+    ptrdiff_t first = sv_find(v, ')');
+    for (size_t i = first < 0 ? v.n : (size_t)first; i < v.n; i++) {
+        size_t k = i + 1;
+        if (v.p[i] != ')')
+            continue;
+        if (k < v.n && v.p[k] == ':')
+            for (k++; k < v.n && v.p[k] >= '0' && v.p[k] <= '9';)
+                k++;
+        if (k < v.n && v.p[k] == '%')
+            return (ptrdiff_t)i;
+    }
+    return first;
+}
+
 /* whole starts at the opening '%'. *used gets the bytes up to and with the closing one. */
 static int compile_op(struct compiler *c, sv whole, size_t *used)
 {
@@ -367,7 +398,7 @@ static int compile_op(struct compiler *c, sv whole, size_t *used)
     bool has_arg = i < v.n && v.p[i] == '(';
     c->op_text = sv_first(whole, 60);
     if (has_arg) {
-        ptrdiff_t close = sv_find(sv_from(v, i), ')');
+        ptrdiff_t close = argument_end(sv_from(v, i));
         if (close < 0)
             return bad(c, "has no ')'");
         arg = sv_make(v.p + i + 1, (size_t)close - 1);

@@ -200,6 +200,8 @@ static bool single_json(const struct substitution *f, const struct substitution_
 {
     char buf[24];
     const struct sub_op *op = &f->ops[0];
+    if (op->id == SUB_TYPED_CEL)
+        return substitution_typed(op, c, out);
     struct sub_value v = substitution_value(op, c);
     switch (v.kind) {
     case SUB_VALUE_NONE:

@@ -2,6 +2,7 @@
 #ifndef WEFT_HTTP_SUBSTITUTION_INT_H
 #define WEFT_HTTP_SUBSTITUTION_INT_H
 
+#include "cel/cel.h"
 #include "http/substitution.h"
 
 enum sub_arg {
@@ -97,7 +98,9 @@ enum sub_arg {
     X(TRACE_ID, SUB_ARG_NONE)                                                                      \
     X(SPAN_ID, SUB_ARG_NONE)                                                                       \
     X(UNIQUE_ID, SUB_ARG_NONE)                                                                     \
-    X(ACCESS_LOG_TYPE, SUB_ARG_NONE)
+    X(ACCESS_LOG_TYPE, SUB_ARG_NONE)                                                               \
+    X(CEL, SUB_ARG_NAME | SUB_LEN)                                                                 \
+    X(TYPED_CEL, SUB_ARG_NAME | SUB_LEN)
 
 enum sub_op_id {
 #define X(id, arg) SUB_##id,
@@ -130,6 +133,7 @@ struct sub_op {
     struct sub_field field[2]; /* header and its alternative */
     sv *path;
     uint32_t n_path;
+    const struct cel *cel; /* CEL, TYPED_CEL */
 };
 enum { SUB_GRPC_CAMEL, SUB_GRPC_SNAKE, SUB_GRPC_NUMBER };
 enum { SUB_PATH_NO_QUERY = 1, SUB_PATH_NOT_ORIGINAL = 2, SUB_PATH_ORIGINAL_ONLY = 4 };
@@ -169,6 +173,13 @@ struct sub_value {
 
 /* The value of one operator (not a literal). Texts are views or live in the stream's arena. */
 struct sub_value substitution_value(const struct sub_op *op, const struct substitution_ctx *c);
+
+/* An expression as JSON of its own type; false: null. */
+bool substitution_typed(const struct sub_op *op, const struct substitution_ctx *c,
+                        struct strbuf *out);
+const struct substitution_hooks *substitution_get_hooks(void); /* or NULL */
+/* As substitution_grpc_status, whatever the request was. */
+bool substitution_answer_grpc_status(const struct substitution_ctx *c, uint64_t *status);
 
 /* Formats a time by Envoy's specifiers: strftime's, %f %1f..%9f, %s, %E1S..%E9S, %E*S, %Ez. Empty
  * fmt: the default, "2016-12-15T16:07:14.871Z". In `a`. */

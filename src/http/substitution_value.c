@@ -1,5 +1,6 @@
 /* The value of each operator. */
 #include <stdio.h>
+#include "http/attributes.h"
 #include "http/grpc_status.h"
 #include "http/path.h"
 #include "http/substitution_int.h"
@@ -9,6 +10,11 @@ static const struct substitution_hooks *hooks;
 void substitution_set_hooks(const struct substitution_hooks *h)
 {
     hooks = h;
+}
+
+const struct substitution_hooks *substitution_get_hooks(void)
+{
+    return hooks;
 }
 
 static const struct sub_value none;
@@ -335,6 +341,33 @@ static struct sub_value unique_id(const struct stream_info *si)
                              (unsigned long long)(b & 0xffffffffffffull)));
 }
 
+/* ---- expressions ---- */
+
+/* Printed, with its type lost; an empty text is one. */
+static struct sub_value expression(const struct substitution_ctx *c, const struct sub_op *op)
+{
+    struct strbuf b;
+    struct cel_value v = attributes_eval(op->cel, c);
+    if (v.type == CEL_ERROR)
+        return none;
+    if (v.type == CEL_STRING || v.type == CEL_BYTES)
+        return (struct sub_value){.kind = SUB_VALUE_TEXT, .text = v.s};
+    strbuf_init(&b, 512);
+    cel_print(&v, &b);
+    sv text = arena_sv(c->si->arena, strbuf_sv(&b));
+    strbuf_fini(&b);
+    return (struct sub_value){.kind = SUB_VALUE_TEXT, .text = text};
+}
+
+bool substitution_typed(const struct sub_op *op, const struct substitution_ctx *c,
+                        struct strbuf *out)
+{
+    struct cel_value v = attributes_eval(op->cel, c);
+    if (v.type == CEL_STRING)
+        v.s = sv_first(v.s, op->max);
+    return cel_to_json(&v, out);
+}
+
 /* ---- results ---- */
 
 static const struct {
@@ -359,14 +392,11 @@ static const struct {
     {"Unauthenticated", "UNAUTHENTICATED"},
 };
 
-bool substitution_grpc_status(const struct substitution_ctx *c, uint64_t *status)
+bool substitution_answer_grpc_status(const struct substitution_ctx *c, uint64_t *status)
 {
     const struct stream_info *si = c->si;
-    const struct http_head *req = c->req ? c->req : si->req;
     const struct http_head *resp = c->resp ? c->resp : si->resp;
     const struct http_headers *t = c->resp_trailers ? c->resp_trailers : si->resp_trailers;
-    if (!req || !http_head_is_grpc(req))
-        return false;
     if (t && sv_to_u64(http_headers_get(t, HTTP_H_GRPC_STATUS), status) == 0)
         return true;
     if (resp && sv_to_u64(http_headers_get(&resp->h, HTTP_H_GRPC_STATUS), status) == 0)
@@ -375,6 +405,12 @@ bool substitution_grpc_status(const struct substitution_ctx *c, uint64_t *status
         return false;
     *status = http_grpc_status(si->response_code);
     return true;
+}
+
+bool substitution_grpc_status(const struct substitution_ctx *c, uint64_t *status)
+{
+    const struct http_head *req = c->req ? c->req : c->si->req;
+    return req && http_head_is_grpc(req) && substitution_answer_grpc_status(c, status);
 }
 
 static struct sub_value grpc_status(const struct substitution_ctx *c, const struct sub_op *op)
@@ -580,6 +616,9 @@ struct sub_value substitution_value(const struct sub_op *op, const struct substi
     case SUB_TLS:
     case SUB_TLS_DATE:
         return tls(c, op);
+    case SUB_CEL:
+    case SUB_TYPED_CEL:
+        return expression(c, op);
     default:
         break;
     }

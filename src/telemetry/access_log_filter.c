@@ -1,4 +1,5 @@
 /* Which streams get a line. */
+#include "http/attributes.h"
 #include "route/match.h"
 #include "telemetry/access_log.h"
 
@@ -12,6 +13,7 @@ struct access_log_filter {
     bool independent, exclude;
     uint64_t set; /* flags, gRPC statuses, log types */
     struct header_match header;
+    const struct cel *cel;                                  /* extension_filter */
     const struct metadata_match *metadata, *metadata_there; /* its value; is there one at all */
     const struct access_log_filter **v;                     /* and, or */
     uint32_t n;
@@ -110,6 +112,34 @@ static int metadata(struct builder *b, const struct envoy_MetadataFilter *m,
                    : rc;
 }
 
+static int expression(struct builder *b, const struct envoy_ExtensionFilter *m,
+                      struct access_log_filter *f)
+{
+    struct envoy_ExpressionFilter *x;
+    sv type = m->typed_config ? pb_any_type(m->typed_config->type_url) : (sv){0};
+    if (!sv_eq(type, SV("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter")))
+        return error_set(b->err, E_UNSUPPORTED, ": '%.*s' (%.*s) is not supported", SV_ARG(m->name),
+                         SV_ARG(type));
+    int rc =
+        pb_any_unpack(m->typed_config, &envoy_ExpressionFilter_pb, b->a, NULL, (void **)&x, b->err);
+    if (rc != 0) {
+        error_prefix(b->err, ".typed_config: ");
+        return rc;
+    }
+    struct cel_opts o = {.check = attributes_check};
+    if (x->cel_config) {
+        if (x->cel_config->enable_string_functions)
+            return error_set(b->err, E_UNSUPPORTED,
+                             ".typed_config.cel_config.enable_string_functions: is not supported");
+        o.string_conversion = x->cel_config->enable_string_conversion;
+        o.string_concat = x->cel_config->enable_string_concat;
+    }
+    rc = cel_compile(x->expression, &o, b->a, &f->cel, b->err);
+    if (rc != 0)
+        error_prefix(b->err, ".typed_config.expression: ");
+    return rc;
+}
+
 static int build_kind(struct builder *b, const struct envoy_AccessLogFilter *m,
                       struct access_log_filter *f, const char **field)
 {
@@ -149,6 +179,9 @@ static int build_kind(struct builder *b, const struct envoy_AccessLogFilter *m,
     case envoy_AccessLogFilter_metadata_filter_tag:
         *field = ".metadata_filter";
         return metadata(b, m->metadata_filter, f);
+    case envoy_AccessLogFilter_extension_filter_tag:
+        *field = ".extension_filter";
+        return expression(b, m->extension_filter, f);
     case envoy_AccessLogFilter_not_health_check_filter_tag:
     case envoy_AccessLogFilter_traceable_filter_tag:
         return 0;
@@ -247,6 +280,13 @@ static bool log_type(const struct access_log_filter *f, const struct substitutio
     return in != f->exclude;
 }
 
+/* What is no truth value, a failure included, lets nothing pass. */
+static bool holds(const struct cel *cel, const struct substitution_ctx *c)
+{
+    struct cel_value v = attributes_eval(cel, c);
+    return v.type == CEL_BOOL && v.b;
+}
+
 bool access_log_filter_pass(const struct access_log_filter *f, const struct substitution_ctx *c,
                             uint64_t random)
 {
@@ -287,6 +327,8 @@ bool access_log_filter_pass(const struct access_log_filter *f, const struct subs
         return metadata_match(f->metadata, si, si->arena);
     case envoy_AccessLogFilter_log_type_filter_tag:
         return log_type(f, c);
+    case envoy_AccessLogFilter_extension_filter_tag:
+        return holds(f->cel, c);
     default:
         return false;
     }

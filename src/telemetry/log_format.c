@@ -173,13 +173,14 @@ static bool eval(const struct json_format *f, const struct substitution_ctx *c, 
 static int check_formatters(const struct envoy_SubstitutionFormatString *m, struct error *err)
 {
     static const sv built_in[] = {
+        SV_INIT("envoy.extensions.formatter.cel.v3.Cel"),
         SV_INIT("envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"),
         SV_INIT("envoy.extensions.formatter.metadata.v3.Metadata"),
     };
     for (uint32_t i = 0; i < m->formatters.n; i++) {
         const struct envoy_TypedExtensionConfig *x = m->formatters.v[i];
         sv type = x->typed_config ? pb_any_type(x->typed_config->type_url) : (sv){0};
-        if (!sv_eq(type, built_in[0]) && !sv_eq(type, built_in[1]))
+        if (!sv_in(type, built_in, sizeof(built_in) / sizeof(built_in[0])))
             return error_set(err, E_UNSUPPORTED, ".formatters[%u]: '%.*s' (%.*s) is not supported",
                              i, SV_ARG(x->name), SV_ARG(type));
     }
