@@ -16,7 +16,7 @@ from test_tracing_zipkin import SINGLE, zipkin
 PAGE = (Path(__file__).resolve().parents[2] / "docs/observability.md").read_text()
 ARGUMENTS = {"REQ": "(x?y):3", "REQ_WITHOUT_QUERY": "(x)", "QUERY_PARAM": "(x)", "RESP": "(x)", "TRAILER": "(x)", "COMMON_DURATION": "(DS_RX_BEG:DS_TX_END:us)",
              "DYNAMIC_METADATA": "(a:b)", "CLUSTER_METADATA": "(a:b)", "UPSTREAM_METADATA": "(a:b)", "METADATA": "(ROUTE:a:b)", "FILTER_STATE": "(a:PLAIN)",
-             "ENVIRONMENT": "(HOME)", "CEL": "(request.path)", "UPSTREAM_FILTER_STATE": "(a:PLAIN)", "PATH": "(NQ:ORIG)", "QUERY_PARAMS": "(DECODED)"}
+             "ENVIRONMENT": "(HOME)", "CEL": "(request.path)", "TYPED_CEL": "(request.path)", "UPSTREAM_FILTER_STATE": "(a:PLAIN)", "PATH": "(NQ:ORIG)", "QUERY_PARAMS": "(DECODED)"}
 OURS = {"VIRTUAL_HOST_NAME"}  # Envoy has no such operator
 EXTENSION = {"REQ_WITHOUT_QUERY"}  # Envoy: with its formatter extension only
 
@@ -107,5 +107,24 @@ def test_metadata_filter_is_read(tmp_path):
     assert filtered({"matcher": matcher, "match_if_key_not_found": False})[0]
     fine, words = filtered({"matcher": {**matcher, "path": []}})
     assert not fine and "metadata_filter.matcher" in words
-    fine, words = validate(tmp_path, "weft", "x", filter={"extension_filter": {"name": "cel", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"}}})
-    assert not fine and "extension_filter" in words
+
+
+def expression(text, **config):
+    return {"extension_filter": {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", "expression": text, **config}}}
+
+
+@pytest.mark.parametrize("text,words", [("", "at 1: an expression is missing"), ("1 +", "at 4: an expression is missing"), ("[1].all(x, x > 0)", "at 5: the macro 'all'"),
+                                        ("request.pat == ''", "at 9: 'request' has no 'pat'"), ("xds.node.id", "at 5: 'xds.node' is not supported"),
+                                        ("requst.path", "at 1: there is no 'requst'"), ("'a'.matches('(')", "at 13:"), ("string(1)", "enable_string_conversion")])
+def test_an_expression_that_is_none(tmp_path, text, words):
+    fine, said = validate(tmp_path, "weft", "x", filter=expression(text))
+    assert not fine and "filter.extension_filter.typed_config.expression: " in said and words in said
+    fine, said = validate(tmp_path, "weft", f"%CEL({text})%")
+    assert not fine and f"'%CEL({text})%': {words[:5]}" in said
+
+
+def test_config_of_an_expression(tmp_path):
+    assert validate(tmp_path, "weft", "x", filter=expression("string(1) + 'a' == '1a'", cel_config={"enable_string_conversion": True, "enable_string_concat": True}))[0]
+    fine, said = validate(tmp_path, "weft", "x", filter=expression("1 == 1", cel_config={"enable_string_functions": True}))
+    assert not fine and "cel_config.enable_string_functions" in said
