@@ -7,7 +7,6 @@
 #include "cel/cel_int.h"
 
 #define JSON_DEPTH_MAX 64
-#define EXACT_MAX      9007199254740991 /* 2^53 - 1: what a double holds exactly */
 
 void cel_print(const struct cel_value *v, struct strbuf *out)
 {
@@ -131,7 +130,6 @@ static bool json_list(const struct cel_list *l, int depth, struct strbuf *out)
 /* False when it cannot be written; what was added then is for the caller to cut. */
 static bool json(const struct cel_value *v, int depth, struct strbuf *out)
 {
-    bool exact = true;
     if (depth > JSON_DEPTH_MAX)
         return false;
     switch (v->type) {
@@ -139,14 +137,9 @@ static bool json(const struct cel_value *v, int depth, struct strbuf *out)
         strbuf_add_c(out, "null");
         return true;
     case CEL_BOOL:
-        cel_print(v, out);
-        return true;
     case CEL_INT:
     case CEL_UINT:
-        exact = v->type == CEL_INT ? v->i >= -EXACT_MAX && v->i <= EXACT_MAX : v->u <= EXACT_MAX;
-        strbuf_add_c(out, exact ? "" : "\"");
         cel_print(v, out);
-        strbuf_add_c(out, exact ? "" : "\"");
         return true;
     case CEL_DOUBLE:
         json_double(v->d, out);

@@ -465,7 +465,7 @@ static bool upstream(ctx c, enum field f, struct cel_value *out)
     case F_UP_LOCAL_ADDRESS:
         return si->up && if_any(si->up->local, out);
     case F_UP_FAILURE:
-        return si->cluster && string(si->upstream_failure, out);
+        return si->upstream_host.n && string(si->upstream_failure, out);
     case F_UP_ATTEMPTS:
         *out = cel_uint(si->attempts);
         return true;
