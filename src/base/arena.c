@@ -1,4 +1,5 @@
 #include "base/arena.h"
+#include "base/code.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ void arena_init_malloc(struct arena *a)
     *a = (struct arena){.on_malloc = true};
 }
 
-void arena_free(struct arena *a)
+HOT void arena_free(struct arena *a)
 {
     while (a->cleanups) {
         struct cleanup *c = a->cleanups;
@@ -117,7 +118,7 @@ static void *alloc_elsewhere(struct arena *a, size_t n, size_t rounded)
     return p;
 }
 
-void *arena_alloc_slow(struct arena *a, size_t n)
+HOT void *arena_alloc_slow(struct arena *a, size_t n)
 {
     size_t rounded = ((n + !n + (ALIGN - 1)) & ~(size_t)(ALIGN - 1)) + REDZONE;
     a->used += n;

@@ -1,4 +1,5 @@
 #include "base/buf.h"
+#include "base/code.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -56,7 +57,7 @@ static struct buf_block *block_exact(size_t n)
     return block_init(mem_alloc(sizeof(struct buf_block) + n), BLOCK_EXACT, n);
 }
 
-static struct buf_block *block_new(size_t n)
+HOT static struct buf_block *block_new(size_t n)
 {
     struct buf_block *b;
     enum block_kind kind;
@@ -131,7 +132,7 @@ static inline size_t room_after(const struct buf_slice *s)
     return (size_t)(s->block->data + s->block->cap - (s->p + s->n));
 }
 
-void buf_reset(struct buf *b)
+HOT void buf_reset(struct buf *b)
 {
     for (struct buf_slice *s = b->head, *next; s; s = next) {
         next = s->next;
@@ -211,7 +212,7 @@ static struct buf_slice *slice_share(const struct buf_slice *s, size_t from, siz
     return slice_new(s->block, s->p + from, n);
 }
 
-void buf_move_n(struct buf *dst, struct buf *src, size_t n)
+HOT void buf_move_n(struct buf *dst, struct buf *src, size_t n)
 {
     if (n >= src->len) {
         buf_move(dst, src);
@@ -281,7 +282,7 @@ static struct buf_slice *reserve_block(struct buf *b, size_t n)
     return s;
 }
 
-void *buf_reserve(struct buf *b, size_t min_bytes, size_t *room)
+HOT void *buf_reserve(struct buf *b, size_t min_bytes, size_t *room)
 {
     struct buf_slice *s = b->tail;
     if (min_bytes == 0)
@@ -325,7 +326,7 @@ int buf_reserve_iov(struct buf *b, struct iovec *iov, int max, size_t want_bytes
 
 /* Fills, in order, the room of the tail that the reservation had (none when its block is shared)
  * and then what hangs behind it, and drops what stayed empty. */
-void buf_commit(struct buf *b, size_t n)
+HOT void buf_commit(struct buf *b, size_t n)
 {
     struct buf_slice *s = b->tail;
     b->len += n;
@@ -362,7 +363,7 @@ void buf_commit(struct buf *b, size_t n)
 
 /* ---- taking ---- */
 
-void buf_drain(struct buf *b, size_t n)
+HOT void buf_drain(struct buf *b, size_t n)
 {
     if (n > b->len)
         n = b->len;
@@ -381,7 +382,7 @@ void buf_drain(struct buf *b, size_t n)
     }
 }
 
-size_t buf_peek(const struct buf *b, size_t from, void *out, size_t n)
+HOT size_t buf_peek(const struct buf *b, size_t from, void *out, size_t n)
 {
     size_t got = 0;
     for (const struct buf_slice *s = b->head; s && got < n; s = s->next) {

@@ -1,4 +1,5 @@
 #include "base/map.h"
+#include "base/code.h"
 
 #include <stdlib.h>
 #include "base/mem.h"
@@ -85,7 +86,7 @@ static void grow(struct map *m)
         index_add(m, i);
 }
 
-void *map_get(const struct map *m, sv key)
+HOT void *map_get(const struct map *m, sv key)
 {
     if (m->n == 0)
         return NULL;

@@ -1,5 +1,6 @@
 /* Life of the codec and of its one stream. */
 #include "base/mem.h"
+#include "base/code.h"
 #include "h1/h1_int.h"
 
 struct h1_stream *h1_stream_new(struct h1 *h)
@@ -31,7 +32,7 @@ void h1_set_state(struct h1 *h, enum http_codec_state st)
 
 /* ---- want_read ---- */
 
-void h1_update_want(struct h1 *h)
+HOT void h1_update_want(struct h1 *h)
 {
     const struct h1_stream *s = h->s;
     if (h->c.state >= HTTP_CODEC_FLUSH)
@@ -44,7 +45,7 @@ void h1_update_want(struct h1 *h)
         h->c.want_read = !h->c.server || h->rx != RX_DONE;
 }
 
-void h1_poke(struct h1 *h)
+HOT void h1_poke(struct h1 *h)
 {
     h1_update_want(h);
     if (!h->c.ev->on_output)
@@ -61,7 +62,7 @@ size_t h1_queued(const struct h1 *h)
     return h->c.out.len + (h->s ? h->s->held.len : 0);
 }
 
-void h1_watermarks(struct h1 *h)
+HOT void h1_watermarks(struct h1 *h)
 {
     struct h1_stream *s = h->s;
     size_t n = h1_queued(h);
@@ -193,7 +194,7 @@ static void fail(struct http_codec *c, enum http_reset why, const char *details)
     h1_update_want(h);
 }
 
-static void wrote(struct http_codec *c, size_t n)
+HOT static void wrote(struct http_codec *c, size_t n)
 {
     struct h1 *h = h1_of(c);
     if (h->s && h->s->s.queued > h1_queued(h))
@@ -215,8 +216,8 @@ static bool can_open(const struct http_codec *c)
     return !c->server && c->state == HTTP_CODEC_OPEN && !h->s && !h->junk;
 }
 
-static struct http_stream *open_stream(struct http_codec *c, const struct http_stream_events *ev,
-                                       void *user)
+HOT static struct http_stream *open_stream(struct http_codec *c,
+                                           const struct http_stream_events *ev, void *user)
 {
     struct h1 *h = h1_of(c);
     if (!can_open(c))

@@ -1,4 +1,5 @@
 #include "h1/h1_encode.h"
+#include "base/code.h"
 #include "base/mem.h"
 #include "h1/h1.h"
 #include "h1/h1_parse.h"
@@ -38,7 +39,7 @@ static inline bool is_ours(const struct http_header *e)
     return e->id == HTTP_H_TRANSFER_ENCODING || e->id == HTTP_H_HOST;
 }
 
-int h1_scan_fields(const struct http_headers *h, struct h1_scan *s)
+HOT int h1_scan_fields(const struct http_headers *h, struct h1_scan *s)
 {
     *s = (struct h1_scan){0};
     for (uint32_t i = 0; i < h->n; i++) {
@@ -110,7 +111,7 @@ static char *put_line(char *w, sv line, enum http_spelling spelling)
     return put_sv(put_proper(w, name), sv_from(line, name.n));
 }
 
-static char *put_fields(char *w, const struct http_headers *h, const struct h1_style *style)
+HOT static char *put_fields(char *w, const struct http_headers *h, const struct h1_style *style)
 {
     for (uint32_t i = 0; i < h->n; i++) {
         const struct http_header *e = &h->v[i];
@@ -178,8 +179,8 @@ size_t h1_write_request(struct buf *out, const struct http_head *m, const struct
     return room_done(out, &r, put_fields(w, &m->h, style));
 }
 
-size_t h1_write_response(struct buf *out, const struct http_head *m, const struct h1_scan *s,
-                         const struct h1_style *style)
+HOT size_t h1_write_response(struct buf *out, const struct http_head *m, const struct h1_scan *s,
+                             const struct h1_style *style)
 {
     sv reason = h1_reason(m->status);
     struct room r = room_for(out, 16 + reason.n + s->bytes + extra_bytes(style) + 2);

@@ -1,6 +1,7 @@
 /* What the fields of a head mean: where it is meant for, how its body ends, what becomes of the
  * connection (RFC 9112 3, 6, 9.3). */
 #include "h1/h1_parse_int.h"
+#include "base/code.h"
 #include "http/path.h"
 
 static int fail_codec(struct h1_error *err, const char *reason)
@@ -55,7 +56,7 @@ static int use_host(struct h1_use *u, struct http_headers *h, const struct http_
     return 0;
 }
 
-int h1_use_field(void *arg, struct http_headers *h, struct http_header *e, struct h1_error *err)
+HOT int h1_use_field(void *arg, struct http_headers *h, struct http_header *e, struct h1_error *err)
 {
     struct h1_use *u = arg;
     struct h1_head_info *info = u->info;
@@ -88,8 +89,8 @@ int h1_use_field(void *arg, struct http_headers *h, struct http_header *e, struc
 /* ---- the body ---- */
 
 /* Transfer-Encoding against Content-Length; info->body is set for both sides. */
-static int body_of(const struct h1_limits *l, struct http_head *m, struct h1_head_info *info,
-                   struct h1_error *err)
+HOT static int body_of(const struct h1_limits *l, struct http_head *m, struct h1_head_info *info,
+                       struct h1_error *err)
 {
     info->body = H1_BODY_NONE;
     if (info->n_te) {

@@ -1,6 +1,7 @@
 /* The syntax of heads: request line, status line, field lines. What the fields mean for framing is
  * decided in h1_framing.c. */
 #include "h1/h1_parse_int.h"
+#include "base/code.h"
 #include "http/chars.h"
 
 #define FIELDS_PER_HEAD_MAX 10000 /* whatever limits say */
@@ -18,7 +19,7 @@ static int fail_codec(struct h1_error *err, const char *reason)
 }
 
 /* The CRLF at p. 0, E_AGAIN, or a failure. */
-static int read_crlf(const char **p, const char *end, struct h1_error *err)
+HOT static int read_crlf(const char **p, const char *end, struct h1_error *err)
 {
     const char *q = *p;
     if (q == end)
@@ -85,7 +86,8 @@ static int refuse_version(const char *p, size_t n, struct h1_error *err)
 }
 
 /* "HTTP/1.x"; a minor version that is higher than ours is read as 1.1 (RFC 9110 2.5). */
-static int read_version(const char **p, const char *end, struct http_head *m, struct h1_error *err)
+HOT static int read_version(const char **p, const char *end, struct http_head *m,
+                            struct h1_error *err)
 {
     size_t n = (size_t)(end - *p) < 8 ? (size_t)(end - *p) : 8;
     if (n < 8 || memcmp(*p, "HTTP/1.", 7) != 0 || (*p)[7] < '0' || (*p)[7] > '9')
@@ -265,11 +267,11 @@ static int too_large(struct http_codec_stats *st, struct h1_error *err)
 }
 
 /* Field lines up to and with the empty line. `use` sees each one and may take it out of h. */
-static int read_fields(const char **p, const char *end, size_t bytes, const struct h1_limits *l,
-                       struct http_codec_stats *st, struct http_headers *h,
-                       int (*use)(void *arg, struct http_headers *h, struct http_header *e,
-                                  struct h1_error *err),
-                       void *arg, struct h1_error *err)
+HOT static int read_fields(const char **p, const char *end, size_t bytes, const struct h1_limits *l,
+                           struct http_codec_stats *st, struct http_headers *h,
+                           int (*use)(void *arg, struct http_headers *h, struct http_header *e,
+                                      struct h1_error *err),
+                           void *arg, struct h1_error *err)
 {
     uint32_t fields = 0;
     for (;;) {

@@ -1,5 +1,6 @@
 /* The received half: bytes to events. */
 #include "h1/h1_int.h"
+#include "base/code.h"
 
 /* Heads up to this size are copied into the stream's arena, so that a stream that lives long does
  * not pin a whole read block; bigger ones keep their block. */
@@ -35,7 +36,7 @@ static int more_head(struct h1 *h, sv v)
 
 /* Tries the first slice as it is (the usual case: one read brings the whole head), then all that
  * is there; after that only looks for an empty line before parsing again. */
-static int try_head(struct h1 *h, struct buf *in, parse_fn parse)
+HOT static int try_head(struct h1 *h, struct buf *in, parse_fn parse)
 {
     struct h1_error err = {0};
     sv v = buf_front(in);
@@ -62,7 +63,7 @@ static void unref_block(void *blk)
 }
 
 /* Takes the head's bytes out of `in` and makes the views of m outlive them. */
-static void keep_head(struct h1 *h, struct buf *in, struct http_head *m, size_t n)
+HOT static void keep_head(struct h1 *h, struct buf *in, struct http_head *m, size_t n)
 {
     sv v = buf_front(in);
     if (n <= COPY_MAX) {
@@ -83,7 +84,7 @@ static void count_head(struct h1_stream *s, size_t n)
     s->s.wire_bytes_in += n;
 }
 
-static void set_body(struct h1 *h, const struct h1_head_info *info)
+HOT static void set_body(struct h1 *h, const struct h1_head_info *info)
 {
     switch (info->body) {
     case H1_BODY_NONE:
@@ -134,7 +135,7 @@ static int begin_request(struct h1 *h, const struct h1_head_info *info)
     return 0;
 }
 
-static int parse_request(struct h1 *h, sv v, struct buf *in, struct h1_error *err)
+HOT static int parse_request(struct h1 *h, sv v, struct buf *in, struct h1_error *err)
 {
     struct h1_head_info info;
     struct h1_stream *s = h1_stream_new(h);
@@ -220,7 +221,7 @@ static int final_response(struct h1 *h, struct http_head *m, struct h1_head_info
     return 0;
 }
 
-static int parse_response(struct h1 *h, sv v, struct buf *in, struct h1_error *err)
+HOT static int parse_response(struct h1 *h, sv v, struct buf *in, struct h1_error *err)
 {
     struct h1_head_info info;
     struct http_head *m = arena_alloc(&h->arena, sizeof(*m));
@@ -239,7 +240,7 @@ static int parse_response(struct h1 *h, sv v, struct buf *in, struct h1_error *e
 
 /* ---- bodies ---- */
 
-static void deliver(struct h1 *h, struct buf *data, bool end)
+HOT static void deliver(struct h1 *h, struct buf *data, bool end)
 {
     struct h1_stream *s = h->s;
     s->s.body_bytes_in += data->len;
@@ -380,7 +381,7 @@ static int feed_idle(struct h1 *h, struct buf *in)
     return h1_peer_error(h, &junk);
 }
 
-int h1_feed(struct http_codec *c, struct buf *in)
+HOT int h1_feed(struct http_codec *c, struct buf *in)
 {
     struct h1 *h = h1_of(c);
     int rc = 0;

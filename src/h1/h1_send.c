@@ -1,5 +1,6 @@
 /* The sent half: stream operations to bytes. */
 #include "h1/h1_encode.h"
+#include "base/code.h"
 #include "h1/h1_int.h"
 
 #define LINE_CHUNKED    SV("transfer-encoding: chunked\r\n")
@@ -113,7 +114,7 @@ static int response_switch(struct h1 *h, const struct http_head *m, const struct
     return 0;
 }
 
-static int send_response(struct http_stream *hs, const struct http_head *m, bool end)
+HOT static int send_response(struct http_stream *hs, const struct http_head *m, bool end)
 {
     struct h1_stream *s = h1_stream_of(hs);
     struct h1 *h = h1_of(hs->codec);
@@ -178,7 +179,7 @@ static int request_framing(struct h1 *h, const struct http_head *m, const struct
     return 0;
 }
 
-static int send_request(struct http_stream *hs, const struct http_head *m, bool end)
+HOT static int send_request(struct http_stream *hs, const struct http_head *m, bool end)
 {
     struct h1_stream *s = h1_stream_of(hs);
     struct h1 *h = h1_of(hs->codec);
@@ -266,7 +267,7 @@ static void put_plain(struct h1 *h, struct buf *data)
     count_out(h->s, 0, 0, body);
 }
 
-static int send_data(struct http_stream *hs, struct buf *data, bool end)
+HOT static int send_data(struct http_stream *hs, struct buf *data, bool end)
 {
     struct h1_stream *s = h1_stream_of(hs);
     struct h1 *h = h1_of(hs->codec);

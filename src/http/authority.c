@@ -1,6 +1,7 @@
 /* Authorities and absolute-form targets; declared in path.h. */
 #include <arpa/inet.h>
 #include "http/chars.h"
+#include "base/code.h"
 #include "http/path.h"
 
 /* RFC 3986 3.2.2 reg-name without escapes: an escaped host would have a second spelling, and no
@@ -46,7 +47,7 @@ static int ip6_parse(sv text, struct authority *out)
     return 0;
 }
 
-int authority_parse(sv text, struct authority *out)
+HOT int authority_parse(sv text, struct authority *out)
 {
     if (text.n == 0)
         return E_INVALID;

@@ -1,6 +1,7 @@
 /* Message heads: pseudo fields and ordinary ones under one naming, as matchers and logs see them.
  */
 #include "http/headers.h"
+#include "base/code.h"
 #include "http/codec.h"
 #include "base/error.h"
 
@@ -76,7 +77,7 @@ int http_head_set(struct http_head *m, sv name, sv value)
     return 0;
 }
 
-bool http_head_is_grpc(const struct http_head *m)
+HOT bool http_head_is_grpc(const struct http_head *m)
 {
     static const sv grpc = SV_INIT("application/grpc");
     sv type = http_headers_get(&m->h, HTTP_H_CONTENT_TYPE);

@@ -1,4 +1,5 @@
 #include "http/headers.h"
+#include "base/code.h"
 #include <stdio.h>
 
 void http_headers_init(struct http_headers *h, struct arena *a)
@@ -9,7 +10,7 @@ void http_headers_init(struct http_headers *h, struct arena *a)
     h->spelled = false;
 }
 
-struct http_header *http_headers_push(struct http_headers *h)
+HOT struct http_header *http_headers_push(struct http_headers *h)
 {
     if (h->n == h->cap) {
         uint32_t cap = h->cap ? h->cap * 2 : 16;
@@ -67,7 +68,7 @@ sv http_headers_get(const struct http_headers *h, enum http_name id)
     return (sv){NULL, 0};
 }
 
-sv http_headers_get_sv(const struct http_headers *h, sv name)
+HOT sv http_headers_get_sv(const struct http_headers *h, sv name)
 {
     struct http_header *e = headers_first(h, http_name_find(name), name, 0);
     if (!e)
@@ -102,8 +103,8 @@ sv http_headers_joined(const struct http_headers *h, sv name, struct arena *a)
     return sv_make(out, (size_t)(p - out));
 }
 
-static uint32_t headers_remove_from(struct http_headers *h, enum http_name id, sv name,
-                                    uint32_t from)
+HOT static uint32_t headers_remove_from(struct http_headers *h, enum http_name id, sv name,
+                                        uint32_t from)
 {
     uint32_t w = from;
     for (uint32_t i = from; i < h->n; i++) {
@@ -118,7 +119,7 @@ static uint32_t headers_remove_from(struct http_headers *h, enum http_name id, s
     return gone;
 }
 
-static void headers_set(struct http_headers *h, enum http_name id, sv name, sv value)
+HOT static void headers_set(struct http_headers *h, enum http_name id, sv name, sv value)
 {
     struct http_header *e = headers_first(h, id, name, 0);
     if (!e) {

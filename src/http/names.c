@@ -1,5 +1,6 @@
 /* Interned field names and the byte tables behind every check of names and values. */
 #include "http/headers.h"
+#include "base/code.h"
 #include "http/chars.h"
 
 static const sv name_texts[HTTP_H_COUNT] = {SV_INIT(""),
@@ -31,7 +32,7 @@ __attribute__((constructor)) static void names_build(void)
     }
 }
 
-enum http_name http_name_find(sv name)
+HOT enum http_name http_name_find(sv name)
 {
     if (name.n == 0)
         return HTTP_H_OTHER;
@@ -100,7 +101,7 @@ bool http_name_lower_valid(sv name)
     return name.n > 0;
 }
 
-bool http_value_valid(sv value)
+HOT bool http_value_valid(sv value)
 {
 #ifdef __SSE2__
     if (value.n >= 16) {

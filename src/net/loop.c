@@ -1,4 +1,5 @@
 #include "net/loop.h"
+#include "base/code.h"
 
 #include <malloc.h>
 #include <stdatomic.h>
@@ -215,7 +216,7 @@ static int run_posts(struct loop *l)
     return ran;
 }
 
-int loop_turn(struct loop *l, uint64_t max_wait_ns)
+HOT int loop_turn(struct loop *l, uint64_t max_wait_ns)
 {
     struct loop *outer = current;
     current = l;
@@ -318,7 +319,7 @@ uint64_t loop_stamp_ns(struct loop *l)
     return l->stamped ? l->stamp_ns : loop_clock_ns(l);
 }
 
-uint64_t loop_stamp_wall_ns(struct loop *l)
+HOT uint64_t loop_stamp_wall_ns(struct loop *l)
 {
     uint64_t now = loop_stamp_ns(l);
     if (!l->wall_known) {
@@ -391,7 +392,7 @@ void timer_init(struct timer *t, struct loop *l, timer_fn fn)
     t->loop = l;
 }
 
-void timer_set(struct timer *t, uint64_t delay_ms)
+HOT void timer_set(struct timer *t, uint64_t delay_ms)
 {
     struct loop *l = t->loop;
     timer_cancel(t);
@@ -404,7 +405,7 @@ void timer_set(struct timer *t, uint64_t delay_ms)
     timer_wheel_add(&l->wheel, t, delay_ms < UINT64_MAX / 2 ? now_up + delay_ms : UINT64_MAX / 2);
 }
 
-void timer_remove(struct timer *t)
+HOT void timer_remove(struct timer *t)
 {
     timer_wheel_remove(&t->loop->wheel, t);
 }

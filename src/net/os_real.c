@@ -1,6 +1,7 @@
 /* The kernel's side of os.h. A poll handle is an index into a table, since waking needs the
  * eventfd that belongs to an epoll descriptor. */
 #include "net/os.h"
+#include "base/code.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -34,7 +35,7 @@ static uint64_t clock_ns(clockid_t id)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static uint64_t real_mono_ns(void *os)
+HOT static uint64_t real_mono_ns(void *os)
 {
     return clock_ns(CLOCK_MONOTONIC);
 }
@@ -118,7 +119,7 @@ static int wait_ms(uint64_t ns)
     return (int)((ns + 999999) / 1000000);
 }
 
-static int real_poll_wait(void *os, int poll, struct os_event *ev, int max, uint64_t timeout_ns)
+HOT static int real_poll_wait(void *os, int poll, struct os_event *ev, int max, uint64_t timeout_ns)
 {
     struct epoll_event e[EVENTS_MAX];
     int n = epoll_wait(epfd(poll), e, max < EVENTS_MAX ? max : EVENTS_MAX, wait_ms(timeout_ns));
@@ -207,7 +208,7 @@ static inline ssize_t sys_send(int fd, const void *p, size_t n)
     return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL, NULL, 0);
 }
 
-static ssize_t real_readv(void *os, int fd, const struct iovec *iov, int n)
+HOT static ssize_t real_readv(void *os, int fd, const struct iovec *iov, int n)
 {
     ssize_t r;
     do
@@ -224,7 +225,7 @@ static size_t total(const struct iovec *iov, int n)
     return sum;
 }
 
-static ssize_t send_gathered(int fd, const struct iovec *iov, int n)
+HOT static ssize_t send_gathered(int fd, const struct iovec *iov, int n)
 {
     char all[GATHER_MAX];
     size_t at = 0;
@@ -241,7 +242,7 @@ static ssize_t send_pieces(int fd, const struct iovec *iov, int n)
     return sendmsg(fd, &m, MSG_NOSIGNAL);
 }
 
-static ssize_t real_writev(void *os, int fd, const struct iovec *iov, int n)
+HOT static ssize_t real_writev(void *os, int fd, const struct iovec *iov, int n)
 {
     ssize_t r;
     bool small = n > 1 && total(iov, n) <= GATHER_MAX;

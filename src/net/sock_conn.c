@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include "base/mem.h"
+#include "base/code.h"
 #include "net/conn.h"
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
@@ -141,7 +142,7 @@ static bool finish_connect(struct sock_conn *s, uint32_t ev)
     return true;
 }
 
-static void on_io(struct io *io, uint32_t ev)
+HOT static void on_io(struct io *io, uint32_t ev)
 {
     struct sock_conn *s = container_of(io, struct sock_conn, io);
     unsigned out = 0;
@@ -191,7 +192,7 @@ static void kick_in(struct sock_conn *s, uint64_t ms)
 
 /* ---- the table ---- */
 
-static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
+HOT static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
 {
     struct sock_conn *s = of(c);
     if (s->closed)
@@ -231,7 +232,7 @@ static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
     return n == -EAGAIN ? E_AGAIN : fail(s, "", (int)-n);
 }
 
-static ssize_t sock_write(struct conn *c, struct buf *from)
+HOT static ssize_t sock_write(struct conn *c, struct buf *from)
 {
     struct sock_conn *s = of(c);
     ssize_t total = 0;
@@ -460,7 +461,7 @@ int conn_fd(const struct conn *c)
     return s && loop_os(c->loop) == os_real() ? s->fd : -1;
 }
 
-const struct addr *conn_local(struct conn *c)
+HOT const struct addr *conn_local(struct conn *c)
 {
     struct sock_conn *s = bottom(c);
     if (s && (s->c.local.len == 0 || addr_is_any(&s->c.local))) {

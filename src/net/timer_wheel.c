@@ -1,4 +1,5 @@
 #include "net/timer_wheel.h"
+#include "base/code.h"
 
 #define BITS      6
 #define FARTHEST  ((1ull << BITS * WHEEL_LEVELS) - 1)
@@ -27,7 +28,7 @@ static int place(const struct timer_wheel *w, uint64_t due, unsigned *slot)
     return level;
 }
 
-void timer_wheel_add(struct timer_wheel *w, struct timer *t, uint64_t due)
+HOT void timer_wheel_add(struct timer_wheel *w, struct timer *t, uint64_t due)
 {
     unsigned s;
     uint64_t horizon = w->now | FARTHEST;
@@ -61,7 +62,7 @@ void timer_wheel_remove(struct timer_wheel *w, struct timer *t)
 }
 
 /* The first slot that holds timers: its level (WHEEL_LEVELS when there is none) and first tick. */
-static int first_slot(struct timer_wheel *w, unsigned *slot, uint64_t *start)
+HOT static int first_slot(struct timer_wheel *w, unsigned *slot, uint64_t *start)
 {
     for (int l = 0; l < WHEEL_LEVELS; l++)
         while (w->bits[l]) {

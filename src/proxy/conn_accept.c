@@ -1,4 +1,5 @@
 #include "proxy/conn_accept.h"
+#include "base/code.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -156,7 +157,7 @@ static void done(struct network_conn *nc)
 /* POST /healthcheck/fail: whoever asks is sent elsewhere, unless the listener says that only its
  * changes drain (drain_type). During a gradual drain the peers are told one after the other, so
  * that they do not all come back at once. */
-static bool drain_close(struct network_conn *nc)
+HOT static bool drain_close(struct network_conn *nc)
 {
     struct accepted *d = accepted_of(nc);
     struct worker *w = d->wl->w;
@@ -171,7 +172,7 @@ static bool drain_close(struct network_conn *nc)
     return past >= w->drain_ms || rand_below(loop_rand(w->f.loop), w->drain_ms) < past;
 }
 
-static bool misdirected(struct network_conn *nc, sv authority, struct arena *a)
+HOT static bool misdirected(struct network_conn *nc, sv authority, struct arena *a)
 {
     const struct accepted *d = accepted_of(nc);
     const struct listener_conf *conf = d->conf;

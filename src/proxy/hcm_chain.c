@@ -3,6 +3,7 @@
  * filter continues; what arrives in between is kept at it, or given to it, as http/filter.h says.
  */
 #include "base/log.h"
+#include "base/code.h"
 #include "proxy/hcm.h"
 
 typedef enum http_filter_status status;
@@ -43,7 +44,7 @@ static bool left_out(struct hcm_stream *s, const struct http_filter_conf *c)
     return by_route < 0 ? c->disabled : by_route > 0;
 }
 
-void hcm_chain_make(struct hcm_stream *s, const struct http_filter_conf *conf, uint32_t n)
+HOT void hcm_chain_make(struct hcm_stream *s, const struct http_filter_conf *conf, uint32_t n)
 {
     s->filters = arena_alloc(s->arena, sizeof(struct hcm_filter) * n);
     s->chain_made = true;
@@ -213,7 +214,7 @@ static status call_head(struct hcm_filter *f, int dir, struct http_head *head, b
     return st;
 }
 
-void hcm_chain_head(struct hcm_stream *s, int dir, uint32_t i, struct http_head *head, bool end)
+HOT void hcm_chain_head(struct hcm_stream *s, int dir, uint32_t i, struct http_head *head, bool end)
 {
     for (; in_chain(s, i); i = onward(dir, i)) {
         struct hcm_filter *f = &s->filters[i];
@@ -255,7 +256,7 @@ static status call_data(struct hcm_filter *f, int dir, struct buf *data, bool en
     return st;
 }
 
-void hcm_chain_data(struct hcm_stream *s, int dir, uint32_t i, struct buf *data, bool end)
+HOT void hcm_chain_data(struct hcm_stream *s, int dir, uint32_t i, struct buf *data, bool end)
 {
     for (; in_chain(s, i); i = onward(dir, i)) {
         struct hcm_filter *f = &s->filters[i];
@@ -386,7 +387,7 @@ void hcm_chain_reset(struct hcm_stream *s, enum http_reset why)
     }
 }
 
-void hcm_chain_destroy(struct hcm_stream *s)
+HOT void hcm_chain_destroy(struct hcm_stream *s)
 {
     for (uint32_t i = 0; i < s->n_filters; i++) {
         struct hcm_filter *f = &s->filters[i];

@@ -6,6 +6,7 @@
  *   open --drain--> draining --last stream ended--> flush --[linger]--> closed
  */
 #include "base/mem.h"
+#include "base/code.h"
 #include "h1/h1.h"
 #include "h2/h2.h"
 #include "net/loop.h"
@@ -39,7 +40,7 @@ void hcm_conn_pump_later(struct hcm_conn *hc)
 
 /* ---- counters ---- */
 
-static void count_bytes(struct hcm_conn *hc)
+HOT static void count_bytes(struct hcm_conn *hc)
 {
     struct stat_group *g = hc->cfg->stats;
     uint64_t in = hc->conn->bytes_read, out = hc->conn->bytes_written;
@@ -355,7 +356,7 @@ static const struct network_owner_ops owner_ops = {owner_drain, owner_abort, own
 
 /* ---- codec events ---- */
 
-static bool on_stream(void *user, struct http_stream *s)
+HOT static bool on_stream(void *user, struct http_stream *s)
 {
     struct hcm_conn *hc = user;
     const struct hcm_config *c = hc->cfg;
@@ -368,7 +369,7 @@ static bool on_stream(void *user, struct http_stream *s)
     return hcm_stream_start(hc, s);
 }
 
-static void on_output(void *user)
+HOT static void on_output(void *user)
 {
     hcm_conn_flush_later(user);
 }
@@ -534,7 +535,7 @@ static bool left_alone(const struct hcm_conn *hc)
            !hc->codec->switched && hc->codec->state < HTTP_CODEC_FLUSH;
 }
 
-static void read_conn(struct hcm_conn *hc)
+HOT static void read_conn(struct hcm_conn *hc)
 {
     size_t total = 0;
     while (wants_bytes(hc)) {
@@ -585,7 +586,7 @@ static void write_conn(struct hcm_conn *hc)
         close_softly(hc);
 }
 
-static void later(struct deferred *d)
+HOT static void later(struct deferred *d)
 {
     struct hcm_conn *hc = container_of(d, struct hcm_conn, later);
     /* Still set while writing: what that changes is seen to below, without another pass. */
@@ -606,7 +607,7 @@ static void later(struct deferred *d)
         rest(hc);
 }
 
-static void conn_event(struct conn *c, unsigned events, void *user)
+HOT static void conn_event(struct conn *c, unsigned events, void *user)
 {
     struct hcm_conn *hc = user;
     if (events & CONN_EV_READ) {

@@ -1,4 +1,5 @@
 #include "proxy/hcm_headers.h"
+#include "base/code.h"
 
 #include "http/date.h"
 #include "net/loop.h"
@@ -161,7 +162,7 @@ static bool te_trailers(sv list)
     return false;
 }
 
-static bool hop_by_hop(const struct http_header *h)
+HOT static bool hop_by_hop(const struct http_header *h)
 {
     switch (h->id) {
     case HTTP_H_CONNECTION:

@@ -1,5 +1,6 @@
 /* What the connection manager does for filters: struct http_filter_host_ops. */
 #include "filters/registry.h"
+#include "base/code.h"
 #include "net/loop.h"
 #include "proxy/hcm.h"
 #include "proxy/rds.h"
@@ -86,7 +87,7 @@ static void host_respond_info(struct http_filter_host *h, struct http_head *head
     hcm_chain_info(s, head);
 }
 
-static void host_respond_head(struct http_filter_host *h, struct http_head *head, bool end)
+HOT static void host_respond_head(struct http_filter_host *h, struct http_head *head, bool end)
 {
     struct hcm_stream *s = filter_of(h)->s;
     if (s->over || s->enc_started)
@@ -96,7 +97,7 @@ static void host_respond_head(struct http_filter_host *h, struct http_head *head
     hcm_chain_head(s, HCM_ENC, hcm_chain_first(s, HCM_ENC), head, end);
 }
 
-static void host_respond_data(struct http_filter_host *h, struct buf *data, bool end)
+HOT static void host_respond_data(struct http_filter_host *h, struct buf *data, bool end)
 {
     struct hcm_stream *s = filter_of(h)->s;
     if (s->over || s->enc_done || s->dec_done) {
@@ -184,7 +185,8 @@ static void host_set_buffer_limit(struct http_filter_host *h, uint32_t bytes)
 
 /* ---- routing ---- */
 
-static bool find_route(struct hcm_stream *s, const struct http_head *head, struct route_match *out)
+HOT static bool find_route(struct hcm_stream *s, const struct http_head *head,
+                           struct route_match *out)
 {
     if (!s->view || !head)
         return false;
@@ -199,7 +201,7 @@ static bool find_route(struct hcm_stream *s, const struct http_head *head, struc
     return route_table_match(s->view->table, head, &ctx, s->arena, out) != ROUTE_NONE;
 }
 
-const struct route_match *hcm_route(struct hcm_stream *s)
+HOT const struct route_match *hcm_route(struct hcm_stream *s)
 {
     if (s->routed)
         return s->matched ? &s->match : NULL;
@@ -216,7 +218,7 @@ const struct route_match *hcm_route(struct hcm_stream *s)
     return &s->match;
 }
 
-static const void *host_route(struct http_filter_host *h)
+HOT static const void *host_route(struct http_filter_host *h)
 {
     return hcm_route(filter_of(h)->s);
 }
@@ -266,7 +268,7 @@ static void host_again(struct http_filter_host *h, struct http_head *resp, struc
     hcm_stream_again(filter_of(h)->s, resp, body, trailers);
 }
 
-static void host_upstream_ready(struct http_filter_host *h, struct http_head *head)
+HOT static void host_upstream_ready(struct http_filter_host *h, struct http_head *head)
 {
     struct hcm_stream *s = filter_of(h)->s;
     for (uint32_t i = 0; i < s->n_filters; i++) {

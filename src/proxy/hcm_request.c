@@ -1,6 +1,7 @@
 /* What happens to a request between the codec and the first filter, in Envoy's order: version, host
  * and path checks, canonical forms, fields, route, upgrade; then the filters are made and run. */
 #include "base/mem.h"
+#include "base/code.h"
 #include "http/path.h"
 #include "proxy/hcm.h"
 #include "proxy/hcm_headers.h"
@@ -238,7 +239,7 @@ static void run_filters(struct hcm_stream *s, struct http_head *head, bool end)
     hcm_chain_head(s, HCM_DEC, 0, head, end);
 }
 
-void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
+HOT void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end)
 {
     s->is_head = sv_eq(head->method, SV("HEAD"));
     s->is_connect = sv_eq(head->method, SV("CONNECT"));

@@ -1,4 +1,5 @@
 #include "proxy/hcm_stats.h"
+#include "base/code.h"
 
 #include <string.h>
 
@@ -31,7 +32,7 @@ void hcm_codec_counters_fini(struct hcm_codec_counters *c)
     stat_group_fini(&c->group);
 }
 
-void hcm_codec_counters_tell(struct hcm_codec_counters *c)
+HOT void hcm_codec_counters_tell(struct hcm_codec_counters *c)
 {
     if (!memcmp(&c->now, &c->told, sizeof c->now))
         return;

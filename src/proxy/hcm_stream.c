@@ -1,5 +1,6 @@
 /* The life of a stream: codec events in, codec calls out, reset, end, logs and counters. */
 #include "http/limits.h"
+#include "base/code.h"
 #include "net/loop.h"
 #include "proxy/hcm.h"
 #include "proxy/hcm_headers.h"
@@ -9,7 +10,7 @@
 
 /* ---- the end ---- */
 
-static void count_status(struct hcm_stream *s, uint16_t status)
+HOT static void count_status(struct hcm_stream *s, uint16_t status)
 {
     static const uint8_t by_class[6] = {0,
                                         hcm_stats_downstream_rq_1xx,
@@ -57,7 +58,7 @@ void hcm_stream_log(struct hcm_stream *s, const char *type)
 }
 
 /* Everything that is told once, when nothing of the stream can change any more. */
-static void complete(struct hcm_stream *s)
+HOT static void complete(struct hcm_stream *s)
 {
     if (s->completed)
         return;
@@ -84,7 +85,7 @@ static void complete(struct hcm_stream *s)
     hcm_stream_log(s, "DownstreamEnd");
 }
 
-static void free_stream(struct deferred *d)
+HOT static void free_stream(struct deferred *d)
 {
     struct hcm_stream *s = container_of(d, struct hcm_stream, freeing);
     for (struct hcm_stream *x = s; x; x = x->before)
@@ -143,7 +144,7 @@ void hcm_stream_reset(struct hcm_stream *s, enum http_reset why, uint64_t flags,
 }
 
 /* The response is out. A request that is still coming has nobody left who wants it. */
-static void response_ended(struct hcm_stream *s)
+HOT static void response_ended(struct hcm_stream *s)
 {
     s->si.response_end_ns = loop_stamp_ns(s->hc->conn->loop);
     if (!s->down || s->recv_end || s->completed)
@@ -182,7 +183,7 @@ static void before_head(struct hcm_stream *s, struct http_head *head)
     }
 }
 
-void hcm_stream_send_head(struct hcm_stream *s, struct http_head *head, bool end)
+HOT void hcm_stream_send_head(struct hcm_stream *s, struct http_head *head, bool end)
 {
     if (s->over || s->head_sent)
         return;
@@ -212,7 +213,7 @@ void hcm_stream_send_head(struct hcm_stream *s, struct http_head *head, bool end
         response_ended(s);
 }
 
-void hcm_stream_send_data(struct hcm_stream *s, struct buf *data, bool end)
+HOT void hcm_stream_send_data(struct hcm_stream *s, struct buf *data, bool end)
 {
     if (s->over || s->end_sent) {
         buf_reset(data);
@@ -246,7 +247,7 @@ void hcm_stream_send_trailers(struct hcm_stream *s, struct http_headers *t)
 
 /* ---- in ---- */
 
-static void request_ended(struct hcm_stream *s)
+HOT static void request_ended(struct hcm_stream *s)
 {
     s->recv_end = true;
     s->si.request_end_ns = loop_stamp_ns(s->hc->conn->loop);
@@ -379,7 +380,7 @@ void hcm_stream_refused(struct hcm_conn *hc)
 }
 
 /* A stream that the codec's one belongs to from now on. */
-static struct hcm_stream *new_stream(struct hcm_conn *hc, struct http_stream *down)
+HOT static struct hcm_stream *new_stream(struct hcm_conn *hc, struct http_stream *down)
 {
     struct hcm_stream *s = arena_new(down->arena, struct hcm_stream);
     s->hc = hc;

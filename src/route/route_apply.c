@@ -1,12 +1,13 @@
 /* Acting on a match: what changes in requests and responses, redirects, direct responses. */
 #include "http/path.h"
+#include "base/code.h"
 #include "route/route_int.h"
 
 /* ---- header operations ---- */
 
 /* The levels' operations in the order they are applied: the weighted cluster's always first, then
  * from route to table, or the other way round when the most specific is to have the last word. */
-static uint32_t ops_in_order(const struct route_match *m, const struct route_ops *out[4])
+HOT static uint32_t ops_in_order(const struct route_match *m, const struct route_ops *out[4])
 {
     uint32_t n = 0;
     if (m->https_only)
@@ -24,8 +25,8 @@ static uint32_t ops_in_order(const struct route_match *m, const struct route_ops
     return n;
 }
 
-void route_match_response(const struct route_match *m, struct http_head *resp,
-                          const struct stream_info *si, struct arena *a)
+HOT void route_match_response(const struct route_match *m, struct http_head *resp,
+                              const struct stream_info *si, struct arena *a)
 {
     const struct route_ops *ops[4];
     uint32_t n = ops_in_order(m, ops);
@@ -65,7 +66,7 @@ static size_t matched_length(const struct route_path_match *m, sv path)
 
 /* The path after prefix or regex rewrite, query kept; the same view when there is none. What comes
  * out is always a path: a rewrite that leaves no '/' in front gets one. */
-static sv rewritten_path(const struct route *r, sv target, struct arena *a)
+HOT static sv rewritten_path(const struct route *r, sv target, struct arena *a)
 {
     const struct route_rewrite *w = r->rewrite;
     if (!w || target.n == 0 || (!w->prefix.p && !w->path))

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <xxhash.h>
 #include "api/google.pb.h"
+#include "base/code.h"
 #include "http/path.h"
 #include "route/route_int.h"
 
@@ -257,8 +258,9 @@ static bool hash_one(const struct route_hash_policy *p, const struct http_head *
     return true;
 }
 
-bool route_hash_of(const struct route *r, const struct http_head *req, const struct stream_info *si,
-                   struct arena *a, uint64_t *hash, sv *set_cookie)
+HOT bool route_hash_of(const struct route *r, const struct http_head *req,
+                       const struct stream_info *si, struct arena *a, uint64_t *hash,
+                       sv *set_cookie)
 {
     bool have = false;
     uint64_t sum = 0;

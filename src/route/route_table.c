@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "api/google.pb.h"
+#include "base/code.h"
 #include "base/mem.h"
 #include "route/route_int.h"
 
@@ -347,7 +348,8 @@ static size_t port_start(sv host)
     return colon >= 0 && bracket < colon ? (size_t)colon : host.n;
 }
 
-const struct route_vhost *route_table_vhost(const struct route_table *t, sv authority, sv *domain)
+HOT const struct route_vhost *route_table_vhost(const struct route_table *t, sv authority,
+                                                sv *domain)
 {
     char small[256], *big = NULL;
     const struct domain_entry *e = NULL;

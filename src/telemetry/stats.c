@@ -1,4 +1,5 @@
 #include "telemetry/stats_internal.h"
+#include "base/code.h"
 
 #include <stdlib.h>
 #include "base/mem.h"
@@ -309,7 +310,7 @@ struct stat_histogram *stats_slot_histogram(stat_value *v)
     return (struct stat_histogram *)(uintptr_t)p;
 }
 
-void stat_record(struct stat_group *g, unsigned id, uint64_t value)
+HOT void stat_record(struct stat_group *g, unsigned id, uint64_t value)
 {
     hist_record(stats_slot_histogram(stat_at(g, id)), value);
 }

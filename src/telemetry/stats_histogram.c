@@ -1,4 +1,5 @@
 #include "telemetry/stats_histogram.h"
+#include "base/code.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -126,7 +127,7 @@ static struct hist_table *next_table(struct hist_table *t)
     return next;
 }
 
-void hist_record(struct stat_histogram *h, uint64_t value)
+HOT void hist_record(struct stat_histogram *h, uint64_t value)
 {
     uint64_t key = hist_bin_of(value) + 1;
     struct hist_table *t = atomic_load_explicit(&h->tables, memory_order_acquire);

@@ -1,4 +1,5 @@
 #include "upstream/cluster_stats.h"
+#include "base/code.h"
 
 #include <string.h>
 
@@ -60,7 +61,7 @@ void cluster_stats_fini(struct cluster_stats *s)
     s->scope = NULL;
 }
 
-static void count_status(struct cluster_stats *s, enum cluster_origin o, uint16_t status)
+HOT static void count_status(struct cluster_stats *s, enum cluster_origin o, uint16_t status)
 {
     unsigned class = status / 100u;
     stat_inc(&s->rq[o].g, cluster_rq_stat_upstream_rq_completed);
@@ -74,8 +75,8 @@ void cluster_stats_retried(struct cluster_stats *s, uint16_t status)
     count_status(s, CLUSTER_RETRIED, status);
 }
 
-void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t time_us,
-                            bool internal)
+HOT void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t time_us,
+                                bool internal)
 {
     const enum cluster_origin to[2] = {CLUSTER_ALL, internal ? CLUSTER_INTERNAL : CLUSTER_EXTERNAL};
     for (int i = 0; i < 2; i++) {
@@ -85,7 +86,7 @@ void cluster_stats_response(struct cluster_stats *s, uint16_t status, uint64_t t
     }
 }
 
-void cluster_stats_codec(struct cluster_stats *s, bool http2, struct http_codec_stats *c)
+HOT void cluster_stats_codec(struct cluster_stats *s, bool http2, struct http_codec_stats *c)
 {
     struct stat_group *g = http2 ? &s->http2 : &s->http1;
     static const struct http_codec_stats nothing;

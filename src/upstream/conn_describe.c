@@ -1,9 +1,10 @@
 /* What records say of an upstream connection. */
 #include "http/stream_info.h"
+#include "base/code.h"
 #include "tls/tls_info.h"
 #include "upstream/upstream.h"
 
-void upstream_conn_ids(const struct conn *c, sv *local, sv *peer)
+HOT void upstream_conn_ids(const struct conn *c, sv *local, sv *peer)
 {
     const struct tls_info *t = c->tls;
     *local = t && t->local ? tls_cert_info_san(t->local, TLS_SAN_URI, 0) : (sv){NULL, 0};

@@ -1,6 +1,7 @@
 /* The core of a cluster on a worker: its balancer and hosts through updates, and the handles on it.
  */
 #include "base/mem.h"
+#include "base/code.h"
 #include "upstream/http_pool.h"
 #include "upstream/outlier.h"
 #include "upstream/worker.h"
@@ -22,7 +23,7 @@ void upstream_cluster_ref(struct upstream_cluster *h)
     h->refs++;
 }
 
-void upstream_cluster_unref(struct upstream_cluster *h)
+HOT void upstream_cluster_unref(struct upstream_cluster *h)
 {
     if (!h || --h->refs)
         return;

@@ -1,5 +1,6 @@
 /* Hosts: one endpoint as one worker uses it. */
 #include "base/mem.h"
+#include "base/code.h"
 #include "upstream/cluster_manager.h"
 #include "upstream/http_pool.h"
 #include "upstream/outlier.h"
@@ -166,7 +167,8 @@ static struct upstream_host *at_index(struct cluster_core *c, uint32_t index)
     return h;
 }
 
-struct upstream_host *host_choose(struct upstream_cluster *handle, const struct upstream_ctx *ctx)
+HOT struct upstream_host *host_choose(struct upstream_cluster *handle,
+                                      const struct upstream_ctx *ctx)
 {
     struct cluster_core *c = handle->core;
     struct upstream_host *h = NULL;
@@ -195,7 +197,7 @@ struct upstream_host *host_choose(struct upstream_cluster *handle, const struct 
 
 /* ---- requests ---- */
 
-void host_rq_begin(struct upstream_host *h, enum upstream_priority p)
+HOT void host_rq_begin(struct upstream_host *h, enum upstream_priority p)
 {
     struct stat_group *g = core_stats(h->core);
     stat_inc(g, cluster_stat_upstream_rq_total);
@@ -257,7 +259,7 @@ void upstream_host_response(struct upstream_host *h, const struct http_headers *
     mailbox_send(h->core->cluster->env->main, &f->mail);
 }
 
-void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status)
+HOT void upstream_host_result(struct upstream_host *h, enum upstream_result r, uint16_t http_status)
 {
     struct endpoint_state *s = h->state;
     if (h->core->cfg->outlier.on)

@@ -1,4 +1,5 @@
 #include "upstream/http_conn.h"
+#include "base/code.h"
 
 #include "base/mem.h"
 #include "h1/h1.h"
@@ -38,7 +39,7 @@ static void on_gone(struct deferred *d)
 static void relist(struct http_conn *hc);
 static void flush_soon(struct http_conn *hc);
 
-static void count_bytes(struct http_conn *hc)
+HOT static void count_bytes(struct http_conn *hc)
 {
     struct stat_group *g = core_stats(core_of(hc));
     if (hc->conn->bytes_read > hc->counted_rx)
@@ -50,7 +51,7 @@ static void count_bytes(struct http_conn *hc)
     hc->counted_tx = hc->conn->bytes_written;
 }
 
-void http_conn_count_ended(struct http_conn *hc)
+HOT void http_conn_count_ended(struct http_conn *hc)
 {
     if (!hc->codec || hc->active <= hc->codec->streams)
         return;
@@ -162,14 +163,14 @@ void http_conn_close(struct http_conn *hc, enum cx_end by)
 
 /* ---- where it stands in the pool ---- */
 
-static bool can_take(const struct http_conn *hc)
+HOT static bool can_take(const struct http_conn *hc)
 {
     uint32_t most = hc->http2 ? core_of(hc)->cfg->http.h2.max_concurrent_streams : 1;
     return hc->state == HTTP_CONN_OPEN && hc->codec->state == HTTP_CODEC_OPEN &&
            hc->codec->streams < most && hc->codec->ops->can_open(hc->codec);
 }
 
-static void relist(struct http_conn *hc)
+HOT static void relist(struct http_conn *hc)
 {
     list_del(&hc->link);
     if (hc->state == HTTP_CONN_DRAINING)
@@ -191,7 +192,7 @@ void http_conn_drain(struct http_conn *hc)
 }
 
 /* After anything that may have changed streams or state: puts everything right. May close it. */
-static void settle(struct http_conn *hc)
+HOT static void settle(struct http_conn *hc)
 {
     http_conn_count_ended(hc);
     if (hc->state == HTTP_CONN_CLOSED || hc->depth)
@@ -252,7 +253,7 @@ static void at_eof(struct http_conn *hc)
         http_conn_close(hc, CX_REMOTE);
 }
 
-static void read_in(struct http_conn *hc)
+HOT static void read_in(struct http_conn *hc)
 {
     size_t share = READ_SHARE;
     while (hc->codec->want_read) {
@@ -280,7 +281,7 @@ static void read_in(struct http_conn *hc)
     settle(hc);
 }
 
-static bool write_out(struct http_conn *hc)
+HOT static bool write_out(struct http_conn *hc)
 {
     struct http_codec *c = hc->codec;
     ssize_t n = c->out.len ? conn_write(hc->conn, &c->out) : 0;
@@ -299,7 +300,7 @@ static bool write_out(struct http_conn *hc)
 }
 
 /* The end of the turn: what was queued goes out, what was paused goes on. */
-static void on_flush(struct deferred *d)
+HOT static void on_flush(struct deferred *d)
 {
     struct http_conn *hc = container_of(d, struct http_conn, flush);
     hc->flush_due = false;
@@ -336,7 +337,7 @@ static void on_event(struct conn *c, unsigned events, void *user)
 
 /* ---- codec events ---- */
 
-static void on_output(void *user)
+HOT static void on_output(void *user)
 {
     flush_soon(user);
 }
@@ -392,8 +393,8 @@ bool http_conn_ready(struct http_conn *hc)
     return can_take(hc);
 }
 
-void http_conn_give(struct http_conn *hc, struct upstream_cluster *to,
-                    const struct upstream_http_cb *cb, void *user)
+HOT void http_conn_give(struct http_conn *hc, struct upstream_cluster *to,
+                        const struct upstream_http_cb *cb, void *user)
 {
     const struct cluster_http_config *h = &core_of(hc)->cfg->http;
     struct upstream_host *host = hc->pool->host;

@@ -1,6 +1,7 @@
 /* What time does to a HTTP connection: it ends when it lies idle, when it is old, and when a HTTP/2
  * peer does not answer PINGs. */
 #include "h2/h2.h"
+#include "base/code.h"
 #include "upstream/http_conn.h"
 
 static struct cluster_core *core_of(const struct http_conn *hc)
@@ -69,7 +70,7 @@ static void on_ping_timer(struct timer *t)
     http_conn_close(hc, CX_LOCAL);
 }
 
-void http_conn_went_idle(struct http_conn *hc)
+HOT void http_conn_went_idle(struct http_conn *hc)
 {
     uint64_t after = core_of(hc)->cfg->http.idle_timeout_ms;
     hc->idle_since_ms = loop_now_ms(hc->conn->loop);

@@ -1,4 +1,5 @@
 #include "upstream/http_pool.h"
+#include "base/code.h"
 
 #include "base/mem.h"
 #include "upstream/http_conn.h"
@@ -236,7 +237,7 @@ static void connect_more(struct http_pool *p, bool asked)
 
 /* ---- giving streams ---- */
 
-static struct http_conn *take_ready(struct http_pool *p)
+HOT static struct http_conn *take_ready(struct http_pool *p)
 {
     for (struct list *it; (it = list_first(&p->ready));) {
         struct http_conn *hc = container_of(it, struct http_conn, link);
@@ -279,9 +280,9 @@ void http_pool_serve(struct http_pool *p)
     host_unuse(p->host);
 }
 
-struct upstream_open *upstream_http_open(struct upstream_cluster *handle,
-                                         const struct upstream_ctx *ctx,
-                                         const struct upstream_http_cb *cb, void *user)
+HOT struct upstream_open *upstream_http_open(struct upstream_cluster *handle,
+                                             const struct upstream_ctx *ctx,
+                                             const struct upstream_http_cb *cb, void *user)
 {
     struct cluster_core *c = handle->core;
     struct limits *l = &c->rt->limits;

@@ -1,4 +1,5 @@
 #include "upstream/limits.h"
+#include "base/code.h"
 
 #define LIMIT_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                            \
     GAUGE(P, cx_open)                                                                              \
@@ -50,7 +51,7 @@ uint32_t limits_used(const struct limits *l, unsigned p, enum limit_kind k)
     return atomic_load_explicit(&l->used[p][k], memory_order_relaxed);
 }
 
-uint32_t limits_max(const struct limits *l, unsigned p, enum limit_kind k)
+HOT uint32_t limits_max(const struct limits *l, unsigned p, enum limit_kind k)
 {
     const struct limit_config *c = &l->cfg[p];
     if (k != LIMIT_RETRY || !c->budget)
@@ -77,7 +78,7 @@ void limits_force(struct limits *l, unsigned p, enum limit_kind k)
     show(l, p, k, before, before + 1, limits_max(l, p, k));
 }
 
-bool limits_take(struct limits *l, unsigned p, enum limit_kind k)
+HOT bool limits_take(struct limits *l, unsigned p, enum limit_kind k)
 {
     uint32_t max = limits_max(l, p, k);
     uint32_t before = atomic_fetch_add_explicit(&l->used[p][k], 1, memory_order_relaxed);

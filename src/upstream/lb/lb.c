@@ -1,4 +1,5 @@
 #include "upstream/lb/lb.h"
+#include "base/code.h"
 
 #include <math.h>
 #include "base/mem.h"
@@ -302,7 +303,7 @@ static const struct priority_load *loads_for(const struct lb *lb, const struct l
     return room;
 }
 
-static uint32_t pick_once(struct lb *lb, const struct lb_ask *ask, uint32_t attempt)
+HOT static uint32_t pick_once(struct lb *lb, const struct lb_ask *ask, uint32_t attempt)
 {
     uint64_t hash = ask->has_hash && lb->cfg->policy->hashing ? ask->hash : rand_u64(lb->rand);
     bool degraded;
@@ -341,7 +342,7 @@ uint32_t lb_pick(struct lb *lb, const struct lb_ask *ask)
     return lb->subsets ? lb_subsets_pick(lb->subsets, ask) : lb_pick_whole(lb, ask);
 }
 
-uint32_t lb_pick_whole(struct lb *lb, const struct lb_ask *ask)
+HOT uint32_t lb_pick_whole(struct lb *lb, const struct lb_ask *ask)
 {
     if (lb->n_prio == 0)
         return LB_NONE;

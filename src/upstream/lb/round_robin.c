@@ -1,6 +1,7 @@
 /* Round robin: in turn, or by earliest deadline when weights differ. Begins at a random place, so
  * that workers and proxies started together do not march in step. */
 #include "base/mem.h"
+#include "base/code.h"
 #include "upstream/lb/lb.h"
 
 struct round_robin {
@@ -34,7 +35,7 @@ static void fini(struct lb_list *l)
     free(rr);
 }
 
-static uint32_t pick(struct lb *lb, struct lb_list *l, uint64_t hash, uint32_t attempt)
+HOT static uint32_t pick(struct lb *lb, struct lb_list *l, uint64_t hash, uint32_t attempt)
 {
     struct round_robin *rr = l->state;
     if (rr->edf.n) {

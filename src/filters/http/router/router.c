@@ -1,4 +1,5 @@
 #include "filters/http/router/router.h"
+#include "base/code.h"
 
 #include <stdio.h>
 
@@ -34,7 +35,7 @@ static bool counts_by_name(const struct router *r)
     return any && r->m->vhost && r->w->series && !r->si->health_check;
 }
 
-void router_count_named(struct router *r, const char *name)
+HOT void router_count_named(struct router *r, const char *name)
 {
     if (!counts_by_name(r))
         return;
@@ -218,7 +219,7 @@ static const struct route_upgrade *ends_here(const struct router *r)
 }
 
 /* The request is complete: its clock starts, copies of it can be made. */
-static void after_end(struct router *r)
+HOT static void after_end(struct router *r)
 {
     if (r->done)
         return;
@@ -282,7 +283,8 @@ static void forward(struct router *r, bool end)
         after_end(r);
 }
 
-static enum http_filter_status decode_head(struct http_filter *f, struct http_head *head, bool end)
+HOT static enum http_filter_status decode_head(struct http_filter *f, struct http_head *head,
+                                               bool end)
 {
     struct router *r = of(f);
     r->req = head;
@@ -314,7 +316,7 @@ static enum http_filter_status decode_head(struct http_filter *f, struct http_he
 
 /* ---- the request's body ---- */
 
-static void request_ended(struct router *r)
+HOT static void request_ended(struct router *r)
 {
     r->req_end = true;
     r->req_end_ns = r->si->request_end_ns;
@@ -387,7 +389,7 @@ static enum http_filter_status decode_trailers(struct http_filter *f, struct htt
 
 /* ---- the end ---- */
 
-void router_finish(struct router *r)
+HOT void router_finish(struct router *r)
 {
     r->done = true;
     router_timeouts_stop(r);
@@ -408,7 +410,7 @@ static void on_reset(struct http_filter *f, enum http_reset why)
         router_finish(r);
 }
 
-static void on_destroy(struct http_filter *f)
+HOT static void on_destroy(struct http_filter *f)
 {
     struct router *r = of(f);
     if (!r->cluster)

@@ -1,5 +1,6 @@
 /* Whether a failed attempt is made again, as Envoy decides it, and after how long. */
 #include "filters/http/router/router_private.h"
+#include "base/code.h"
 
 /* ---- what the request and its route ask for ---- */
 
@@ -238,7 +239,7 @@ static void give_back(struct router *r)
     r->retry.taken = false;
 }
 
-void router_retry_settled(struct router *r)
+HOT void router_retry_settled(struct router *r)
 {
     if (r->retry.pending && !r->done) {
         upstream_count(r->cluster, UPSTREAM_upstream_rq_retry_success);

@@ -1,6 +1,7 @@
 /* How long a request may take: the route's timeout, what a trusted caller asks for, gRPC's
  * deadline; the whole, each attempt, and silence within an attempt. */
 #include "filters/http/router/router_private.h"
+#include "base/code.h"
 #include "http/grpc_timeout.h"
 
 static void grpc_deadline(struct router *r)
@@ -18,7 +19,7 @@ static void grpc_deadline(struct router *r)
     r->timeout_ms = ms;
 }
 
-static bool take_ms(struct http_headers *h, enum http_name name, uint64_t *out)
+HOT static bool take_ms(struct http_headers *h, enum http_name name, uint64_t *out)
 {
     sv v = http_headers_get(h, name);
     if (!v.p)
@@ -137,7 +138,7 @@ void router_timeouts_init(struct router *r)
     router_timeouts_say(r);
 }
 
-void router_timeouts_say(struct router *r)
+HOT void router_timeouts_say(struct router *r)
 {
     uint64_t spent = r->req_end_ns ? (loop_stamp_ns(r->w->loop) - r->req_end_ns) / 1000000u : 0;
     uint64_t left = r->timeout_ms > spent ? r->timeout_ms - spent : r->timeout_ms ? 1 : 0;
@@ -169,7 +170,7 @@ void router_timeouts_request_ended(struct router *r)
 }
 
 /* An attempt's clock runs from when its stream is there and the request complete. */
-void router_timeouts_try_ready(struct router *r)
+HOT void router_timeouts_try_ready(struct router *r)
 {
     if (!r->req_end || (!r->per_try_ms && !r->per_try_idle_ms))
         return;

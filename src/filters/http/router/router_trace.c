@@ -1,6 +1,7 @@
 /* spawn_upstream_span: each attempt has a span of its own, below the request's, which the upstream
  * is told of in the request's place. */
 #include "filters/http/router/router_private.h"
+#include "base/code.h"
 #include "filters/trace_export.h"
 
 static struct trace_span *parent_of(const struct router *r)
@@ -35,7 +36,7 @@ void router_trace_start(struct router_try *t)
     trace_span_inject(t->span, &parent->conf->target->style, &r->req->h, a);
 }
 
-void router_trace_end(struct router_try *t, const struct router_trace_end *how)
+HOT void router_trace_end(struct router_try *t, const struct router_trace_end *how)
 {
     struct router *r = t->r;
     struct trace_span *s = t->span;

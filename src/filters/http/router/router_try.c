@@ -1,11 +1,12 @@
 /* One attempt: a stream to an endpoint, from asking for it to its end. */
 #include "filters/http/router/router_private.h"
+#include "base/code.h"
 #include "upstream/proxy_header.h"
 #include "upstream/tunnel.h"
 
 /* ---- the end of an attempt ---- */
 
-static void count_end(struct router_try *t, enum router_end how)
+HOT static void count_end(struct router_try *t, enum router_end how)
 {
     struct router *r = t->r;
     if (t->counted || !t->host)
@@ -53,7 +54,7 @@ static void keep_arena(void *a)
 
 /* The head and its views stay as long as the downstream's stream, whatever becomes of the upstream
  * one: its memory is taken over instead of copied. */
-static void adopt_arena(struct router *r, struct http_stream *s)
+HOT static void adopt_arena(struct router *r, struct http_stream *s)
 {
     struct arena *a = arena_alloc(router_host(r)->arena, sizeof *a);
     arena_take(a, s->arena);
@@ -101,7 +102,7 @@ void router_try_drop(struct router *r, enum router_end how)
         router_try_end(r->cur, how);
 }
 
-void router_try_end(struct router_try *t, enum router_end how)
+HOT void router_try_end(struct router_try *t, enum router_end how)
 {
     struct router *r = t->r;
     unlink_try(t);
@@ -224,7 +225,7 @@ static void response_headers(struct router_try *t, struct http_head *head)
 }
 
 /* The response has ended; the request may still be coming. */
-static void response_ended(struct router_try *t, const struct http_headers *trailers)
+HOT static void response_ended(struct router_try *t, const struct http_headers *trailers)
 {
     struct router *r = t->r;
     router_trace_end(t, &(struct router_trace_end){.trailers = trailers});
@@ -458,7 +459,7 @@ static const struct http_stream_events events = {
 
 /* ---- the request ---- */
 
-void router_try_send(struct router_try *t)
+HOT void router_try_send(struct router_try *t)
 {
     struct router *r = t->r;
     if (!t->s || !t->head_sent || t->end_sent)
@@ -505,7 +506,7 @@ static void note_connection(struct router_try *t, const struct conn *conn)
 }
 
 /* For the next attempt, if there is one: hosts and priorities that had their chance. */
-static void remember_host(struct router *r, const struct upstream_host *host)
+HOT static void remember_host(struct router *r, const struct upstream_host *host)
 {
     const struct route_retry_policy *p = r->retry.policy;
     if (!p || !host)
@@ -523,8 +524,8 @@ static void remember_host(struct router *r, const struct upstream_host *host)
     r->ctx.tried = r->tried;
 }
 
-static void on_ready(void *user, struct http_stream *s, struct upstream_host *host,
-                     const struct conn *conn)
+HOT static void on_ready(void *user, struct http_stream *s, struct upstream_host *host,
+                         const struct conn *conn)
 {
     struct router_try *t = user;
     struct router *r = t->r;
@@ -627,7 +628,7 @@ static void on_tcp_ready(void *user, struct conn *c, struct upstream_host *host)
 
 static const struct upstream_tcp_cb tcp_cb = {on_tcp_ready, on_fail};
 
-void router_try_start(struct router *r)
+HOT void router_try_start(struct router *r)
 {
     struct http_filter_host *h = router_host(r);
     struct router_try *t = arena_new(h->arena, struct router_try);
