@@ -225,7 +225,8 @@ struct stream_info {
     enum http_protocol upstream_protocol; /* valid when up != NULL */
     bool has_upstream_protocol;
     bool is_grpc, is_upgrade;
-    bool internal; /* internal request by use_remote_address / XFF rules */
+    bool internal;           /* internal request by use_remote_address / XFF rules */
+    bool scheme_of_upstream; /* what is sent says whether its connection has TLS */
     bool health_check;
 
     /* Result. */

@@ -56,8 +56,6 @@ static int refuse_unsupported(const struct build *b)
         return bad(b, "codec_type", "HTTP3 is not supported");
     if (m->represent_ipv4_remote_address_as_ipv4_mapped_ipv6)
         return bad(b, "represent_ipv4_remote_address_as_ipv4_mapped_ipv6", "is not supported");
-    if (m->scheme_header_transformation && m->scheme_header_transformation->match_upstream)
-        return bad(b, "scheme_header_transformation.match_upstream", "is not supported");
     return 0;
 }
 
@@ -337,6 +335,8 @@ static int build_fields(const struct build *b)
     c->request_id_in_response = m->always_set_request_id_in_response;
     c->xfcc = (enum hcm_xfcc)m->forward_client_cert_details;
     c->xfcc_set = xfcc_fields(m->set_current_client_cert_details);
+    c->scheme_of_upstream =
+        m->scheme_header_transformation && m->scheme_header_transformation->match_upstream;
     if (m->scheme_header_transformation && m->scheme_header_transformation->which_transformation) {
         c->scheme_overwrite = m->scheme_header_transformation->scheme_to_overwrite;
         if (!sv_eq(c->scheme_overwrite, SV("http")) && !sv_eq(c->scheme_overwrite, SV("https")))

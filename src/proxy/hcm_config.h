@@ -72,6 +72,7 @@ struct hcm_config {
     enum hcm_xfcc xfcc;
     unsigned xfcc_set; /* HCM_XFCC_* */
     sv scheme_overwrite;
+    bool scheme_of_upstream;
     sv default_host; /* HTTP/1.0 without Host */
     struct path_opts path;
     bool strip_port, strip_matching_port, strip_dot;

@@ -392,6 +392,7 @@ HOT static struct hcm_stream *new_stream(struct hcm_conn *hc, struct http_stream
     list_push(&hc->streams, &s->link);
     stream_info_init(&s->si, down->arena);
     s->si.down = &hc->nc->sc;
+    s->si.scheme_of_upstream = hc->cfg->scheme_of_upstream;
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
     s->view = rds_provider_view(hc->cfg->routes, hc->nc->worker->index);
     struct stat_group *g = s->cfg->stats;

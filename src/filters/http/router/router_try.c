@@ -543,6 +543,8 @@ HOT static void on_ready(void *user, struct http_stream *s, struct upstream_host
         route_set_authority(r->req, r->si->upstream_host_name, r->route->append_x_forwarded_host,
                             router_host(r)->arena);
     }
+    if (r->si->scheme_of_upstream)
+        r->req->scheme = t->up.tls ? SV("https") : SV("http");
     router_host(r)->ops->upstream_ready(router_host(r), r->req);
     if (r->down_high)
         s->ops->pause(s, true);
