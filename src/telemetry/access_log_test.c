@@ -157,6 +157,12 @@ static void test_refused(void **state)
                 "{flags: [UH, XX]}}]}"),
          "log[0].filter.or_filter.filters[1].response_flag_filter.flags[1]: 'XX' is no response"},
         {FILTER("header_filter: {}"), "log[0].filter.header_filter.header: must be set"},
+        {FILTER("extension_filter: {name: lua}"),
+         "log[0].filter.extension_filter: 'lua' () is not supported"},
+        {FILTER("extension_filter: {typed_config: {'@type': type.googleapis.com/"
+                "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter, expression: "
+                "'request.pat == 1'}}"),
+         "log[0].filter.extension_filter.typed_config.expression: at 9: 'request' has no 'pat'"},
         {FILTER("header_filter: {header: {name: ''}}"),
          "log[0].filter.header_filter.header.name: '' is no header name"},
     };
@@ -222,6 +228,15 @@ static void test_filters(void **state)
                         "use_independent_randomness: true}}",
                         &c, 130));
     assert_false(passes("{runtime_filter: {runtime_key: k}}", &c, 0));
+#define EXPRESSION(x)                                                                              \
+    "{extension_filter: {name: x, typed_config: {'@type': type.googleapis.com/"                    \
+    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter, expression: \"" x "\"}}}"
+    assert_true(passes(EXPRESSION("response.code == 200"), &c, 0));
+    assert_false(passes(EXPRESSION("response.code != 200"), &c, 0));
+    assert_false(passes(EXPRESSION("response.code"), &c, 0));
+    assert_false(passes(EXPRESSION("request.headers['none'] == 'x'"), &c, 0));
+    assert_false(passes(EXPRESSION("request.headers['none'] != 'x'"), &c, 0)); /* it fails */
+    assert_true(passes(EXPRESSION("1/0 == 1 || request.method == 'GET'"), &c, 0));
     assert_true(passes("{grpc_status_filter: {statuses: [UNKNOWN]}}", &c, 0));
     assert_false(passes("{grpc_status_filter: {statuses: [UNKNOWN], exclude: true}}", &c, 0));
     assert_false(passes("{log_type_filter: {types: [DownstreamEnd]}}", &c, 0));

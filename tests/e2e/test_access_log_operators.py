@@ -121,7 +121,7 @@ def test_an_expression_that_is_none(tmp_path, text, words):
     fine, said = validate(tmp_path, "weft", "x", filter=expression(text))
     assert not fine and "filter.extension_filter.typed_config.expression: " in said and words in said
     fine, said = validate(tmp_path, "weft", f"%CEL({text})%")
-    assert not fine and f"'%CEL({text})%': {words[:5]}" in said
+    assert not fine and f"'%CEL({text})%'" in said and (words in said or not text)
 
 
 def test_config_of_an_expression(tmp_path):
