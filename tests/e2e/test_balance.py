@@ -1,6 +1,7 @@
 """Balancing that one request alone does not show: what weft-proxy chooses while others are under way, and what it counts,
 is what Envoy does."""
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from meshtest import http1, mesh
@@ -43,7 +44,9 @@ def test_bounded_loads(spawn, tmp_path, backends, policy, factor):
                                  common_lb_config={"consistent_hashing_lb_config": {"hash_balance_factor": factor}})],
             "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all", "hash_policy": [{"header": {"header_name": "x-user"}}]}}]}
     keys = ["same"] * 9 + ["a", "b", "same", "c"]
-    envoy, weft = (places(Proxy(spawn, tmp_path, case, kind=kind), keys) for kind in ("envoy", "weft"))
+    two = [Proxy(spawn, tmp_path, case, kind=kind) for kind in ("envoy", "weft")]
+    with ThreadPoolExecutor(2) as pool:
+        envoy, weft = pool.map(lambda p: places(p, keys), two)
     assert weft == envoy
     assert len(set(weft[:9])) > 1  # one key alone does not stay where it belongs
 
