@@ -101,7 +101,7 @@ static int set_versions(struct tls_ctx *c, const struct tls_ctx_opts *o, struct 
 }
 
 /* Names of a list joined with ':'; each is tried alone, since OpenSSL passes over unknown ones (on
- * the context itself, whose lists are set afterwards: another one costs a third of a ms). */
+ * the context itself, whose lists are set afterwards: another one costs a tenth of a ms). */
 static int join_names(struct tls_ctx *c, const sv *names, size_t n, const char *what,
                       int (*try_one)(SSL_CTX *, const char *), struct strbuf *out,
                       struct error *err)
