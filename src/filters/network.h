@@ -101,7 +101,9 @@ static inline void network_refuse(struct network_conn *nc, uint64_t flags, sv de
 {
     nc->ops->refuse(nc, flags, details);
 }
-/* The terminal filter has closed nc->conn; nothing of nc may be touched after this turn. */
+/* The terminal filter has closed nc->conn, which is still to be read from: a filter that calls this
+ * in a deferred function puts that off before it closes. Nothing of nc may be touched after this
+ * turn. */
 static inline void network_done(struct network_conn *nc)
 {
     nc->ops->done(nc);

@@ -160,8 +160,13 @@ static size_t room_done(struct buf *out, struct room *r, const char *end)
     return n;
 }
 
-size_t h1_write_request(struct buf *out, const struct http_head *m, const struct h1_scan *s,
-                        const struct h1_style *style)
+static struct h1_wrote wrote(size_t all, size_t first_line)
+{
+    return (struct h1_wrote){all, all - first_line - 2};
+}
+
+struct h1_wrote h1_write_request(struct buf *out, const struct http_head *m,
+                                 const struct h1_scan *s, const struct h1_style *style)
 {
     static const char version[] = " HTTP/1.1\r\n";
     sv target = sv_eq(m->method, SV("CONNECT")) ? m->authority : m->path;
@@ -172,15 +177,16 @@ size_t h1_write_request(struct buf *out, const struct http_head *m, const struct
     *w++ = ' ';
     w = put_sv(w, target);
     w = put(w, version, sizeof(version) - 1);
+    size_t line = (size_t)(w - r.p);
     bool large = m->h.spelled ? m->large_host : style->spelling == HTTP_SPELLING_PROPER;
     w = put(w, large ? "Host: " : "host: ", 6);
     w = put_sv(w, m->authority);
     w = put(w, "\r\n", 2);
-    return room_done(out, &r, put_fields(w, &m->h, style));
+    return wrote(room_done(out, &r, put_fields(w, &m->h, style)), line);
 }
 
-HOT size_t h1_write_response(struct buf *out, const struct http_head *m, const struct h1_scan *s,
-                             const struct h1_style *style)
+HOT struct h1_wrote h1_write_response(struct buf *out, const struct http_head *m,
+                                      const struct h1_scan *s, const struct h1_style *style)
 {
     sv reason = h1_reason(m->status);
     struct room r = room_for(out, 16 + reason.n + s->bytes + extra_bytes(style) + 2);
@@ -191,7 +197,8 @@ HOT size_t h1_write_response(struct buf *out, const struct http_head *m, const s
     *w++ = ' ';
     w = put_sv(w, reason);
     w = put(w, "\r\n", 2);
-    return room_done(out, &r, put_fields(w, &m->h, style));
+    size_t line = (size_t)(w - r.p);
+    return wrote(room_done(out, &r, put_fields(w, &m->h, style)), line);
 }
 
 int h1_write_trailers(struct buf *out, const struct http_headers *t, enum http_spelling spelling,

@@ -25,12 +25,16 @@ struct h1_style {
     bool drop_length;            /* content-length fields are left out */
     sv extra[3];                 /* whole lines put behind the fields */
 };
-/* Appends the head; returns its bytes. The request's method, target and authority must have been
+/* Bytes of a head that was written: all, and those of the field lines alone. */
+struct h1_wrote {
+    size_t all, fields;
+};
+/* Appends the head. The request's method, target and authority must have been
  * checked with h1_request_line_valid. */
-size_t h1_write_request(struct buf *out, const struct http_head *m, const struct h1_scan *s,
-                        const struct h1_style *style);
-size_t h1_write_response(struct buf *out, const struct http_head *m, const struct h1_scan *s,
-                         const struct h1_style *style);
+struct h1_wrote h1_write_request(struct buf *out, const struct http_head *m,
+                                 const struct h1_scan *s, const struct h1_style *style);
+struct h1_wrote h1_write_response(struct buf *out, const struct http_head *m,
+                                  const struct h1_scan *s, const struct h1_style *style);
 /* A token, a target without spaces and controls, an authority likewise. */
 bool h1_request_line_valid(const struct http_head *m);
 /* "0" CRLF, the allowed fields, CRLF; returns the bytes. E_INVALID as above (nothing appended). */

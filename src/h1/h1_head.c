@@ -271,9 +271,9 @@ HOT static int read_fields(const char **p, const char *end, size_t bytes, const 
                            struct http_codec_stats *st, struct http_headers *h,
                            int (*use)(void *arg, struct http_headers *h, struct http_header *e,
                                       struct h1_error *err),
-                           void *arg, struct h1_error *err)
+                           void *arg, uint32_t *fields, struct h1_error *err)
 {
-    uint32_t fields = 0;
+    *fields = 0;
     for (;;) {
         if (*p == end)
             return E_AGAIN;
@@ -283,7 +283,7 @@ HOT static int read_fields(const char **p, const char *end, size_t bytes, const 
         int rc = h1_read_field(p, end, l, st, h, &e, err);
         if (rc)
             return rc;
-        if (++fields > l->max_headers || fields > FIELDS_PER_HEAD_MAX)
+        if (++*fields > l->max_headers || *fields > FIELDS_PER_HEAD_MAX)
             return too_many(st, err);
         if (!e)
             continue;
@@ -321,8 +321,9 @@ int h1_parse_request(sv v, const struct h1_limits *l, struct http_codec_stats *s
         rc = read_version(&p, end, m, err);
     if (rc == 0)
         rc = read_crlf(&p, end, err);
+    info->first_line = (uint32_t)(p - v.p);
     if (rc == 0)
-        rc = read_fields(&p, end, m->path.n, l, st, &m->h, h1_use_field, &u, err);
+        rc = read_fields(&p, end, m->path.n, l, st, &m->h, h1_use_field, &u, &info->fields, err);
     if (rc == 0)
         rc = h1_request_meaning(l, m, info, err);
     info->bytes = (size_t)(p - v.p);
@@ -341,8 +342,9 @@ int h1_parse_response(sv v, const struct h1_limits *l, struct http_codec_stats *
         rc = read_status(&p, end, m, err);
     if (rc == 0)
         rc = read_crlf(&p, end, err);
+    info->first_line = (uint32_t)(p - v.p);
     if (rc == 0)
-        rc = read_fields(&p, end, 0, l, st, &m->h, h1_use_field, &u, err);
+        rc = read_fields(&p, end, 0, l, st, &m->h, h1_use_field, &u, &info->fields, err);
     if (rc == 0)
         rc = h1_response_meaning(m, info, err);
     info->bytes = (size_t)(p - v.p);
@@ -362,7 +364,8 @@ int h1_parse_trailers(sv v, const struct h1_limits *l, struct http_codec_stats *
                       struct http_headers *h, size_t *bytes, struct h1_error *err)
 {
     const char *p = v.p;
-    int rc = read_fields(&p, v.p + v.n, 0, l, st, h, use_trailer, NULL, err);
+    uint32_t fields;
+    int rc = read_fields(&p, v.p + v.n, 0, l, st, h, use_trailer, NULL, &fields, err);
     *bytes = (size_t)(p - v.p);
     count_failure(rc, err, st);
     return rc;

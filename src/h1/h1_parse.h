@@ -28,7 +28,8 @@ struct h1_error {
 
 /* What parsing a head finds out besides the head. */
 struct h1_head_info {
-    size_t bytes; /* of the head, with the empty line */
+    size_t bytes;                /* of the head, with the empty line */
+    uint32_t first_line, fields; /* its bytes with the line's end; field lines */
     enum h1_body body;
     uint64_t length;        /* H1_BODY_LENGTH */
     bool close, keep_alive; /* connection options */

@@ -37,12 +37,17 @@ static void send_ended(struct h1 *h)
     h->tx = TX_DONE;
 }
 
-static void count_out(struct h1_stream *s, size_t head, size_t framing, size_t body)
+static void count_out(struct h1_stream *s, size_t framing, size_t body)
 {
-    s->s.head_bytes_out += head;
     s->s.body_bytes_out += body;
-    s->s.wire_bytes_out += head + framing + body;
+    s->s.wire_bytes_out += framing + body;
     s->s.queued += body;
+}
+
+static void count_head_out(struct h1_stream *s, struct h1_wrote w)
+{
+    s->s.head_bytes_out += (uint32_t)w.fields;
+    s->s.wire_bytes_out += w.all;
 }
 
 /* ---- response heads ---- */
@@ -58,7 +63,7 @@ static int send_info(struct h1 *h, const struct http_head *m)
         return E_INVALID;
     if (m->status == 100)
         s->expect = false;
-    count_out(s, h1_write_response(&h->c.out, m, &scan, &style), 0, 0);
+    count_head_out(s, h1_write_response(&h->c.out, m, &scan, &style));
     h1_poke(h);
     return 0;
 }
@@ -139,7 +144,7 @@ HOT static int send_response(struct http_stream *hs, const struct http_head *m, 
         response_connection(h, &scan, &style);
     if (!switching && h->rx == RX_HOLD)
         h1_recv_ended(h);
-    count_out(s, h1_write_response(&h->c.out, m, &scan, &style), 0, 0);
+    count_head_out(s, h1_write_response(&h->c.out, m, &scan, &style));
     s->head_sent = true;
     if (end)
         send_ended(h);
@@ -199,7 +204,7 @@ HOT static int send_request(struct http_stream *hs, const struct http_head *m, b
     if (s->upgrade)
         add_upgrade(h, &style, &scan, m->connect_protocol);
     h->close_after |= scan.close;
-    count_out(s, h1_write_request(&h->c.out, m, &scan, &style), 0, 0);
+    count_head_out(s, h1_write_request(&h->c.out, m, &scan, &style));
     s->head_sent = true;
     /* An upgrade's end waits for the switch like its data. */
     if (end)
@@ -257,14 +262,14 @@ static void put_chunk(struct h1 *h, struct buf *data, bool end)
         buf_append_sv(&h->c.out, last);
         framing = last.n;
     }
-    count_out(h->s, 0, framing, body);
+    count_out(h->s, framing, body);
 }
 
 static void put_plain(struct h1 *h, struct buf *data)
 {
     size_t body = data->len;
     buf_move(&h->c.out, data);
-    count_out(h->s, 0, 0, body);
+    count_out(h->s, 0, body);
 }
 
 HOT static int send_data(struct http_stream *hs, struct buf *data, bool end)
@@ -315,7 +320,7 @@ static int send_trailers(struct http_stream *hs, const struct http_headers *t)
         return send_data(hs, &none, true);
     if (h1_write_trailers(&h->c.out, t, h->l.spelling, &n) != 0)
         return E_INVALID;
-    count_out(s, 0, n, 0);
+    count_out(s, n, 0);
     send_ended(h);
     h1_watermarks(h);
     h1_poke(h);

@@ -253,7 +253,7 @@ static int block_end(struct h2_session *h)
     buf_reset(&b->rest);
     if (!s)
         return b->refuse ? block_refused(h) : 0;
-    s->s.head_bytes_in += b->bytes;
+    s->s.head_plain_in += b->bytes;
     const char *bad = b->malformed;
     if (!bad && !b->over_limit) {
         if (b->kind == H2_BLOCK_REQUEST)
@@ -297,6 +297,12 @@ static int headers_payload(struct h2_session *h, const uint8_t **p, uint32_t *n,
     return 0;
 }
 
+static void count_head_in(struct h2_stream *s, uint32_t n)
+{
+    s->s.head_bytes_in += n;
+    s->s.wire_bytes_in += n;
+}
+
 int h2_on_block_frame(struct h2_session *h, const uint8_t *p, uint32_t n)
 {
     struct h2_block_in *b = &h->block;
@@ -321,7 +327,7 @@ int h2_on_block_frame(struct h2_session *h, const uint8_t *p, uint32_t n)
     if (r)
         return r;
     if (b->stream)
-        b->stream->s.wire_bytes_in += H2_FRAME_HEADER + h->f.length;
+        count_head_in(b->stream, H2_FRAME_HEADER + h->f.length);
     b->open = !last;
     r = block_bytes(h, p, n, last);
     if (r)

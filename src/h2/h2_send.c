@@ -50,7 +50,7 @@ static size_t block_encode(struct h2_session *h, struct h2_stream *s, uint8_t *o
     for (unsigned i = 0; i < n; i++) {
         sv name = pseudo_name(pseudo[i].id);
         p = hpack_encode(&h->enc, p, pseudo[i].id, name, pseudo[i].value, 0);
-        s->s.head_bytes_out += name.n + pseudo[i].value.n;
+        s->s.head_plain_out += (uint32_t)(name.n + pseudo[i].value.n);
     }
     for (uint32_t i = 0; i < f->n; i++) {
         const struct http_header *e = &f->v[i];
@@ -58,7 +58,7 @@ static size_t block_encode(struct h2_session *h, struct h2_stream *s, uint8_t *o
             continue;
         p = hpack_encode(&h->enc, p, e->id, e->name, e->value,
                          e->flags & HTTP_HF_NEVER_INDEX ? HPACK_F_NEVER_INDEX : 0);
-        s->s.head_bytes_out += e->name.n + e->value.n;
+        s->s.head_plain_out += (uint32_t)(e->name.n + e->value.n);
     }
     return (size_t)(p - out);
 }
@@ -95,6 +95,12 @@ static size_t block_split(struct h2_session *h, uint32_t id, const uint8_t *bloc
     return wire;
 }
 
+static void count_head_out(struct h2_stream *s, size_t n)
+{
+    s->s.head_bytes_out += (uint32_t)n;
+    s->s.wire_bytes_out += n;
+}
+
 static void send_block(struct h2_session *h, struct h2_stream *s, const struct pseudo *pseudo,
                        unsigned count, const struct http_headers *f, bool end)
 {
@@ -102,7 +108,7 @@ static void send_block(struct h2_session *h, struct h2_stream *s, const struct p
     if (bound > h->peer_max_frame || bound + H2_FRAME_HEADER > BUF_BLOCK) {
         uint8_t *block = mem_alloc(bound);
         size_t n = block_encode(h, s, block, pseudo, count, f);
-        s->s.wire_bytes_out += block_split(h, s->s.id, block, n, end);
+        count_head_out(s, block_split(h, s->s.id, block, n, end));
         free(block);
         return;
     }
@@ -111,7 +117,7 @@ static void send_block(struct h2_session *h, struct h2_stream *s, const struct p
     h2_put_header(p, (uint32_t)n, H2_HEADERS, H2_F_END_HEADERS | (end ? H2_F_END_STREAM : 0),
                   s->s.id);
     buf_commit(&h->c.out, H2_FRAME_HEADER + n);
-    s->s.wire_bytes_out += H2_FRAME_HEADER + n;
+    count_head_out(s, H2_FRAME_HEADER + n);
     h2_count_frame_out(h);
 }
 

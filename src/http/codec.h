@@ -90,7 +90,10 @@ struct http_stream {
     void *user;
     struct arena *arena; /* dies with the stream */
     uint32_t id;         /* HTTP/2 stream id; HTTP/1: number of the message on this connection */
-    uint64_t head_bytes_in, head_bytes_out; /* as on the wire, decompressed for HTTP/2 */
+    /* Fields of heads. HTTP/1: the lines without the first one. HTTP/2: frames as on the wire, and
+     * names and values after decompression (HTTP/1: 0). */
+    uint32_t head_bytes_in, head_bytes_out;
+    uint32_t head_plain_in, head_plain_out;
     uint64_t body_bytes_in, body_bytes_out; /* without framing */
     uint64_t wire_bytes_in, wire_bytes_out; /* with framing */
     bool recv_end, sent_end;

@@ -202,6 +202,12 @@ struct stream_redirect {
     sv from, to;
 };
 
+/* A host to which no connection came about, and others were tried after it. */
+struct stream_attempt {
+    struct stream_attempt *next;
+    sv host, name;
+};
+
 struct stream_info {
     struct arena *arena;
     const struct stream_conn *down; /* never NULL once the stream runs */
@@ -240,8 +246,10 @@ struct stream_info {
 
     /* Bytes. */
     uint64_t bytes_received, bytes_sent; /* bodies downstream */
-    uint64_t down_wire_in, down_wire_out, down_head_in, down_head_out;
-    uint64_t up_wire_in, up_wire_out, up_head_in, up_head_out;
+    uint64_t down_wire_in, down_wire_out, up_wire_in, up_wire_out;
+    /* Heads as in struct http_stream; up: of all attempts. */
+    uint32_t down_head_in, down_head_out, down_head_plain_in, down_head_plain_out;
+    uint32_t up_head_in, up_head_out, up_head_plain_in, up_head_plain_out;
 
     /* Routing. Names live in the snapshot that the stream holds (rule 9). */
     const void *route;   /* the matched route (struct route_entry of src/route), or NULL */
@@ -251,7 +259,9 @@ struct stream_info {
     sv upstream_host;                          /* endpoint address as text */
     sv upstream_host_name;                     /* its hostname, if any */
     const void *upstream_endpoint;             /* opaque: struct endpoint of src/upstream */
+    const struct stream_attempt *attempted;    /* TCP: in the order in which they failed */
     uint32_t attempts;                         /* upstream requests made, the first included */
+    uint32_t redirects;                        /* that the proxy followed by itself so far */
 
     /* Identity of the request. */
     uint64_t stream_id; /* unique in the process; %STREAM_ID% */
@@ -267,7 +277,6 @@ struct stream_info {
 
     struct stream_meta *meta;
     struct stream_state *state; /* stays when a redirect is followed */
-    uint32_t redirects;         /* that the proxy followed by itself so far */
     struct stream_redirect *redirected;
 };
 

@@ -38,6 +38,14 @@ static const struct op_def op_defs[] = {
         {SV_INIT("UPSTREAM_" #id), SUB_TLS_DATE, SUB_ARG_OPTIONAL, SUBSTITUTION_TLS_##id, true},
                 SUBSTITUTION_TLS_DATES(X)
 #undef X
+#define X(id) {SV_INIT(#id), SUB_CONN, SUB_ARG_NONE, SUBSTITUTION_CONN_##id, false},
+                    SUBSTITUTION_CONN_FIELDS(X)
+#undef X
+                        {SV_INIT("UPSTREAM_SERVER_NAME"), SUB_TLS, SUB_ARG_NONE,
+                         SUBSTITUTION_TLS_SERVER_NAME, true},
+    {SV_INIT("REQUEST_HEADER"), SUB_REQ, SUB_ARG_HEADER | SUB_LEN, 0, false},
+    {SV_INIT("RESPONSE_HEADER"), SUB_RESP, SUB_ARG_HEADER | SUB_LEN, 0, false},
+    {SV_INIT("RESPONSE_TRAILER"), SUB_TRAILER, SUB_ARG_HEADER | SUB_LEN, 0, false},
 };
 
 struct compiler {

@@ -81,6 +81,7 @@ void substitution_escape(struct strbuf *out, sv v);
 #define SUBSTITUTION_TLS_SESSION(X)                                                                \
     X(VERSION)                                                                                     \
     X(CIPHER)                                                                                      \
+    X(GROUP)                                                                                       \
     X(SESSION_ID)
 /* %DOWNSTREAM_PEER_URI_SAN%, %UPSTREAM_PEER_URI_SAN% … */
 #define SUBSTITUTION_TLS_CERT(X)                                                                   \
@@ -109,6 +110,22 @@ enum substitution_tls_field {
 #define X(id) SUBSTITUTION_TLS_##id,
     SUBSTITUTION_TLS_FIELDS(X)
 #undef X
+        SUBSTITUTION_TLS_SERVER_NAME, /* %UPSTREAM_SERVER_NAME% */
+};
+/* What the owner of the client's connection knows and no stream keeps: operators of these names. */
+#define SUBSTITUTION_CONN_FIELDS(X)                                                                \
+    X(FILTER_CHAIN_NAME)                                                                           \
+    X(DOWNSTREAM_DETECTED_CLOSE_TYPE)                                                              \
+    X(DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1)                                                        \
+    X(DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256)                                                      \
+    X(DOWNSTREAM_PEER_CHAIN_SERIALS)                                                               \
+    X(DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256)                                                      \
+    X(DOWNSTREAM_PEER_ISSUER_SERIAL)
+enum substitution_conn_field {
+#define X(id) SUBSTITUTION_CONN_##id,
+    SUBSTITUTION_CONN_FIELDS(X)
+#undef X
+        SUBSTITUTION_CONN_DIRECT_LOCAL, /* "ip:port" of the socket */
 };
 enum substitution_metadata {
     SUBSTITUTION_META_CLUSTER,
@@ -124,6 +141,8 @@ struct substitution_hooks {
     /* The value at ns -> path[0] -> path[1]…, as compact JSON; p == NULL when there is none. */
     sv (*metadata)(const struct stream_info *si, enum substitution_metadata which, sv ns,
                    const sv *path, uint32_t n, struct arena *a);
+    /* One field of the connection that `down` belongs to; p == NULL when there is none. */
+    sv (*conn)(const struct stream_conn *down, enum substitution_conn_field f, struct arena *a);
 };
 /* Before any worker runs; `h` must live for ever. */
 void substitution_set_hooks(const struct substitution_hooks *h);

@@ -58,16 +58,28 @@ enum sub_arg {
     X(DOWNSTREAM_WIRE_BYTES_SENT, SUB_ARG_NONE)                                                    \
     X(DOWNSTREAM_HEADER_BYTES_RECEIVED, SUB_ARG_NONE)                                              \
     X(DOWNSTREAM_HEADER_BYTES_SENT, SUB_ARG_NONE)                                                  \
+    X(DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED, SUB_ARG_NONE)                                 \
+    X(DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT, SUB_ARG_NONE)                                     \
     X(UPSTREAM_WIRE_BYTES_RECEIVED, SUB_ARG_NONE)                                                  \
     X(UPSTREAM_WIRE_BYTES_SENT, SUB_ARG_NONE)                                                      \
     X(UPSTREAM_HEADER_BYTES_RECEIVED, SUB_ARG_NONE)                                                \
     X(UPSTREAM_HEADER_BYTES_SENT, SUB_ARG_NONE)                                                    \
+    X(UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED, SUB_ARG_NONE)                                   \
+    X(UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT, SUB_ARG_NONE)                                       \
+    X(REQUEST_HEADERS_BYTES, SUB_ARG_NONE)                                                         \
+    X(RESPONSE_HEADERS_BYTES, SUB_ARG_NONE)                                                        \
+    X(RESPONSE_TRAILERS_BYTES, SUB_ARG_NONE)                                                       \
     X(ROUTE_NAME, SUB_ARG_NONE)                                                                    \
     X(VIRTUAL_HOST_NAME, SUB_ARG_NONE)                                                             \
     X(VIRTUAL_CLUSTER_NAME, SUB_ARG_NONE)                                                          \
     X(UPSTREAM_HOST, SUB_ARG_NONE)                                                                 \
     X(UPSTREAM_HOST_NAME, SUB_ARG_NONE)                                                            \
     X(UPSTREAM_HOST_NAME_WITHOUT_PORT, SUB_ARG_NONE)                                               \
+    X(UPSTREAM_HOSTS_ATTEMPTED, SUB_ARG_NONE)                                                      \
+    X(UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT, SUB_ARG_NONE)                                         \
+    X(UPSTREAM_HOST_NAMES_ATTEMPTED, SUB_ARG_NONE)                                                 \
+    X(UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT, SUB_ARG_NONE)                                    \
+    X(UPSTREAM_CONNECTION_IDS_ATTEMPTED, SUB_ARG_NONE)                                             \
     X(UPSTREAM_CLUSTER, SUB_ARG_NONE)                                                              \
     X(UPSTREAM_CLUSTER_RAW, SUB_ARG_NONE)                                                          \
     X(UPSTREAM_LOCAL_ADDRESS, SUB_ARG_NONE)                                                        \
@@ -89,12 +101,16 @@ enum sub_arg {
     X(DOWNSTREAM_LOCAL_ADDRESS, SUB_ARG_NONE)                                                      \
     X(DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT, SUB_ARG_NONE)                                         \
     X(DOWNSTREAM_LOCAL_PORT, SUB_ARG_NONE)                                                         \
+    X(DOWNSTREAM_DIRECT_LOCAL_ADDRESS, SUB_ARG_NONE)                                               \
+    X(DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT, SUB_ARG_NONE)                                  \
+    X(DOWNSTREAM_DIRECT_LOCAL_PORT, SUB_ARG_NONE)                                                  \
     X(REQUESTED_SERVER_NAME, SUB_ARG_NONE)                                                         \
     X(GRPC_STATUS, SUB_ARG_OPTIONAL)                                                               \
     X(GRPC_STATUS_NUMBER, SUB_ARG_NONE)                                                            \
     X(HOSTNAME, SUB_ARG_NONE)                                                                      \
     X(CONNECTION_ID, SUB_ARG_NONE)                                                                 \
     X(STREAM_ID, SUB_ARG_NONE)                                                                     \
+    X(CUSTOM_FLAGS, SUB_ARG_NONE)                                                                  \
     X(TRACE_ID, SUB_ARG_NONE)                                                                      \
     X(SPAN_ID, SUB_ARG_NONE)                                                                       \
     X(UNIQUE_ID, SUB_ARG_NONE)                                                                     \
@@ -108,6 +124,7 @@ enum sub_op_id {
 #undef X
         SUB_TLS,  /* DOWNSTREAM_TLS_VERSION, UPSTREAM_PEER_URI_SAN …: side and field */
     SUB_TLS_DATE, /* DOWNSTREAM_PEER_CERT_V_START … */
+    SUB_CONN,     /* FILTER_CHAIN_NAME …: enum substitution_conn_field */
     SUB_LITERAL,
 };
 
@@ -121,7 +138,7 @@ struct sub_field {
 
 struct sub_op {
     uint8_t id;  /* enum sub_op_id */
-    uint8_t tls; /* SUB_TLS: enum substitution_tls_field */
+    uint8_t tls; /* SUB_TLS: enum substitution_tls_field; SUB_CONN: substitution_conn_field */
     bool upstream;
     uint8_t format;   /* GRPC_STATUS: SUB_GRPC_*; PATH: SUB_PATH_* bits; RESPONSE_CODE_DETAILS: 1
                          keeps white space; QUERY_PARAMS: 1 decodes */

@@ -180,8 +180,15 @@ static void test_operators(void **state)
         {"%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_URI_SAN% %UPSTREAM_TLS_CIPHER%", "- - -"},
         {"%DOWNSTREAM_PEER_CERT_V_START% %UPSTREAM_PEER_CERT_V_END(%s)%", "- -"},
         {"%RESPONSE_FLAGS%|%RESPONSE_FLAGS_LONG%", "-|-"},
-        {"%CONNECTION_ID% %STREAM_ID% %TRACE_ID%", "9 5 -"},
-        {"%ACCESS_LOG_TYPE% %LOCAL_REPLY_BODY%", "NotSet -"},
+        {"%CONNECTION_ID% %STREAM_ID% %TRACE_ID%", "9 - -"},
+        {"%REQUEST_HEADERS_BYTES% %RESPONSE_HEADERS_BYTES% %RESPONSE_TRAILERS_BYTES%", "92 40 8"},
+        {"%REQUEST_HEADER(USER-AGENT)% %RESPONSE_HEADER(:STATUS)% %RESPONSE_TRAILER(X-T)%",
+         "curl/8 200 trail"},
+        {"%UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT% %DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT%",
+         "204 104"},
+        {"%UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT%",
+         "[fd00::1]:8080 fd00::1"},
+        {"%ACCESS_LOG_TYPE% %LOCAL_REPLY_BODY%", "NotSet "},
         {"%GRPC_STATUS% %GRPC_STATUS_NUMBER%", "- -"},
         {"%DYNAMIC_METADATA(ns:key)% %CLUSTER_METADATA(ns)%", "- -"},
         {"%FILTER_STATE(key)% %FILTER_STATE(key:PLAIN):3%", "- -"},
@@ -289,6 +296,30 @@ static sv fake_tls(const struct tls_info *t, enum substitution_tls_field f, stru
     }
 }
 
+static sv fake_conn(const struct stream_conn *down, enum substitution_conn_field f, struct arena *a)
+{
+    return f == SUBSTITUTION_CONN_DIRECT_LOCAL        ? SV("10.0.0.3:15001")
+           : f == SUBSTITUTION_CONN_FILTER_CHAIN_NAME ? SV("chain")
+                                                      : (sv){0};
+}
+
+static void test_attempts(void **state)
+{
+    struct world w;
+    world_init(&w);
+    struct stream_attempt second = {NULL, SV("10.0.0.8:1"), {0}},
+                          first = {&second, SV("10.0.0.7:1"), SV("seven")};
+    w.si.attempted = &first;
+    assert_text(&w, "%UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_CONNECTION_IDS_ATTEMPTED%",
+                "10.0.0.7:1,10.0.0.8:1,[fd00::1]:8080 33");
+    w.si.up = NULL;
+    assert_text(&w, "%UPSTREAM_HOST_NAMES_ATTEMPTED% %UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT%",
+                "seven,10.0.0.8:1 10.0.0.7,10.0.0.8");
+    w.si.attempted = NULL;
+    assert_text(&w, "%UPSTREAM_HOSTS_ATTEMPTED% %UPSTREAM_REMOTE_ADDRESS%", "- -");
+    arena_free(&w.a);
+}
+
 static sv fake_metadata(const struct stream_info *si, enum substitution_metadata which, sv ns,
                         const sv *path, uint32_t n, struct arena *a)
 {
@@ -297,7 +328,8 @@ static sv fake_metadata(const struct stream_info *si, enum substitution_metadata
 
 static void test_hooks(void **state)
 {
-    static const struct substitution_hooks h = {.tls = fake_tls, .metadata = fake_metadata};
+    static const struct substitution_hooks h = {
+        .tls = fake_tls, .metadata = fake_metadata, .conn = fake_conn};
     struct world w;
     world_init(&w);
     w.down.tls = (const struct tls_info *)&w;
@@ -306,6 +338,11 @@ static void test_hooks(void **state)
                 "TLSv1.3 spiffe://td/ns/a/sa/b");
     assert_text(&w, "%DOWNSTREAM_PEER_CERT_V_START% %DOWNSTREAM_PEER_CERT_V_START(%Y)%",
                 "2016-12-15T15:07:07.000Z 2016");
+    assert_text(&w,
+                "%FILTER_CHAIN_NAME% %DOWNSTREAM_DIRECT_LOCAL_ADDRESS% "
+                "%DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_DIRECT_LOCAL_PORT% "
+                "%DOWNSTREAM_PEER_CHAIN_SERIALS%",
+                "chain 10.0.0.3:15001 10.0.0.3 15001 -");
     assert_text(&w, "%UPSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_SUBJECT%", "- -");
     assert_text(&w, "%METADATA(ROUTE:ns:k)% %METADATA(CLUSTER:ns:k)%", "from \\\"route\\\" -");
     assert_json(&w, "%METADATA(ROUTE:ns:k)%", "\"from \\\"route\\\"\"", true);
@@ -515,10 +552,11 @@ int main(void)
         cmocka_unit_test(test_default_format), cmocka_unit_test(test_operators),
         cmocka_unit_test(test_failure_fields), cmocka_unit_test(test_grpc),
         cmocka_unit_test(test_metadata),       cmocka_unit_test(test_hooks),
-        cmocka_unit_test(test_times),          cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_json),           cmocka_unit_test(test_header_values),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_nothing_there),
-        cmocka_unit_test(test_path_and_query), cmocka_unit_test(test_trace_id),
+        cmocka_unit_test(test_attempts),       cmocka_unit_test(test_times),
+        cmocka_unit_test(test_escape),         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_header_values),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_nothing_there),  cmocka_unit_test(test_path_and_query),
+        cmocka_unit_test(test_trace_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,5 +143,7 @@ sv substitution_time(sv fmt, uint64_t wall_ns, bool local, struct arena *a)
     if (fmt.n == 0 && !local && wall_ns / 1000000000u < 253402300800u) /* year 10000 */
         return default_time(wall_ns, a);
     char text[OUT_MAX];
-    return arena_sv(a, format_time(fmt.n ? fmt : substitution_default_time, wall_ns, local, text));
+    if (fmt.n == 0)
+        fmt = local ? SV("%Y-%m-%dT%H:%M:%E3S%z") : substitution_default_time;
+    return arena_sv(a, format_time(fmt, wall_ns, local, text));
 }

@@ -35,6 +35,11 @@ static struct sub_value port(sv addr)
     return sv_to_u64(stream_addr_port(addr), &n) == 0 ? number(n) : none;
 }
 
+static struct sub_value ip(sv addr)
+{
+    return text(stream_addr_ip(addr));
+}
+
 /* White space would split a line's fields. */
 static sv underscored(sv v, struct arena *a)
 {
@@ -101,6 +106,35 @@ static struct sub_value trailer(const struct substitution_ctx *c, const struct s
     if (!v.p && op->field[1].name.n)
         v = list_get(t, &op->field[1]);
     return present(v);
+}
+
+/* What a map of fields weighs in Envoy's eyes: names and values. */
+static uint64_t list_bytes(const struct http_headers *h)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; h && i < h->n; i++)
+        n += h->v[i].name.n + h->v[i].value.n;
+    return n;
+}
+
+static uint64_t pseudo_bytes(sv name, sv value)
+{
+    return value.n ? name.n + value.n : 0;
+}
+
+static struct sub_value request_bytes(const struct http_head *m)
+{
+    if (!m)
+        return number(0);
+    return number(list_bytes(&m->h) + pseudo_bytes(SV(":method"), m->method) +
+                  pseudo_bytes(SV(":path"), m->path) + pseudo_bytes(SV(":scheme"), m->scheme) +
+                  pseudo_bytes(SV(":authority"), m->authority) +
+                  pseudo_bytes(SV(":protocol"), m->connect_protocol));
+}
+
+static struct sub_value response_bytes(const struct http_head *m)
+{
+    return number(m ? list_bytes(&m->h) + sizeof(":status200") - 1 : 0);
 }
 
 static struct sub_value without_query(struct sub_value v)
@@ -241,6 +275,11 @@ static struct sub_value tls(const struct substitution_ctx *c, const struct sub_o
     if (op->id == SUB_TLS_DATE && sv_to_u64(v, &seconds) == 0 && seconds < 1ull << 34)
         v = substitution_time(op->a, seconds * 1000000000u, false, c->si->arena);
     return text(v);
+}
+
+static sv conn_field(const struct stream_info *si, enum substitution_conn_field f)
+{
+    return hooks && hooks->conn && si->down ? hooks->conn(si->down, f, si->arena) : (sv){0};
 }
 
 static struct sub_value json(sv v)
@@ -443,9 +482,30 @@ static bool is_http(const struct substitution_ctx *c)
     return si->req || si->resp || si->response_code || c->req;
 }
 
+/* Hosts that connections were tried to: with TCP all, with HTTP (as in Envoy) that of the last
+ * attempt, if it got one. */
+static struct sub_value attempted(const struct stream_info *si, uint8_t id)
+{
+    bool names = id == SUB_UPSTREAM_HOST_NAMES_ATTEMPTED ||
+                 id == SUB_UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT;
+    bool bare = id == SUB_UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT ||
+                id == SUB_UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT;
+    struct stream_attempt last = {NULL, si->upstream_host, si->upstream_host_name};
+    const struct stream_attempt *t = si->attempted ? si->attempted : si->up ? &last : NULL;
+    struct strbuf b;
+    strbuf_init(&b, 65536);
+    for (; t; t = t->next ? t->next : t != &last && si->up ? &last : NULL) {
+        strbuf_add_c(&b, b.n ? "," : "");
+        strbuf_add_sv(&b, names && t->name.n ? t->name : bare ? stream_addr_ip(t->host) : t->host);
+    }
+    sv v = b.n ? arena_sv(si->arena, strbuf_sv(&b)) : (sv){0};
+    strbuf_fini(&b);
+    return text(v);
+}
+
 static struct sub_value upstream(const struct stream_info *si, uint8_t id)
 {
-    sv remote = si->up && si->up->remote.n ? si->up->remote : si->upstream_host;
+    sv remote = !si->up ? (sv){0} : si->up->remote.n ? si->up->remote : si->upstream_host;
     sv local = si->up ? si->up->local : (sv){0};
     switch (id) {
     case SUB_UPSTREAM_HOST:
@@ -472,7 +532,15 @@ static struct sub_value upstream(const struct stream_info *si, uint8_t id)
     case SUB_UPSTREAM_REMOTE_PORT:
         return port(remote);
     case SUB_UPSTREAM_CONNECTION_ID:
-        return si->up ? number(si->up->id) : none;
+        return number(si->up ? si->up->id : 0);
+    case SUB_UPSTREAM_CONNECTION_IDS_ATTEMPTED:
+        return si->up ? text(arena_printf(si->arena, "%llu", (unsigned long long)si->up->id))
+                      : none;
+    case SUB_UPSTREAM_HOSTS_ATTEMPTED:
+    case SUB_UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT:
+    case SUB_UPSTREAM_HOST_NAMES_ATTEMPTED:
+    case SUB_UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT:
+        return attempted(si, id);
     case SUB_UPSTREAM_PROTOCOL:
         return si->has_upstream_protocol ? text(sv_of(http_protocol_text(si->upstream_protocol)))
                                          : none;
@@ -486,8 +554,12 @@ static struct sub_value upstream(const struct stream_info *si, uint8_t id)
         return number(si->up_wire_out);
     case SUB_UPSTREAM_HEADER_BYTES_RECEIVED:
         return number(si->up_head_in);
-    default: /* UPSTREAM_HEADER_BYTES_SENT */
+    case SUB_UPSTREAM_HEADER_BYTES_SENT:
         return number(si->up_head_out);
+    case SUB_UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED:
+        return number(si->up_head_plain_in ? si->up_head_plain_in : si->up_head_in);
+    default: /* UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT */
+        return number(si->up_head_plain_out ? si->up_head_plain_out : si->up_head_out);
     }
 }
 
@@ -516,6 +588,12 @@ static struct sub_value downstream(const struct stream_info *si, uint8_t id)
         return text(stream_addr_ip(d->local));
     case SUB_DOWNSTREAM_LOCAL_PORT:
         return port(d->local);
+    case SUB_DOWNSTREAM_DIRECT_LOCAL_ADDRESS:
+        return text(conn_field(si, SUBSTITUTION_CONN_DIRECT_LOCAL));
+    case SUB_DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT:
+        return ip(conn_field(si, SUBSTITUTION_CONN_DIRECT_LOCAL));
+    case SUB_DOWNSTREAM_DIRECT_LOCAL_PORT:
+        return port(conn_field(si, SUBSTITUTION_CONN_DIRECT_LOCAL));
     case SUB_DOWNSTREAM_TRANSPORT_FAILURE_REASON:
         return text(underscored(d->transport_failure, si->arena));
     case SUB_REQUESTED_SERVER_NAME:
@@ -528,8 +606,12 @@ static struct sub_value downstream(const struct stream_info *si, uint8_t id)
         return number(si->down_wire_out);
     case SUB_DOWNSTREAM_HEADER_BYTES_RECEIVED:
         return number(si->down_head_in);
-    default: /* DOWNSTREAM_HEADER_BYTES_SENT */
+    case SUB_DOWNSTREAM_HEADER_BYTES_SENT:
         return number(si->down_head_out);
+    case SUB_DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED:
+        return number(si->down_head_plain_in ? si->down_head_plain_in : si->down_head_in);
+    default: /* DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT */
+        return number(si->down_head_plain_out ? si->down_head_plain_out : si->down_head_out);
     }
 }
 
@@ -560,7 +642,9 @@ static struct sub_value stream(const struct substitution_ctx *c, const struct su
     case SUB_VIRTUAL_CLUSTER_NAME:
         return text(si->virtual_cluster);
     case SUB_STREAM_ID:
-        return si->request_id.n ? text(si->request_id) : number(si->stream_id);
+        return si->request_id.n ? text(si->request_id) : is_http(c) ? none : unique_id(si);
+    case SUB_CUSTOM_FLAGS:
+        return present(SV("")); /* no filter here sets any */
     case SUB_TRACE_ID:
         return si->trace_id.n ? text(si->trace_id) : trace_id(c->req ? c->req : si->req);
     case SUB_SPAN_ID:
@@ -598,7 +682,13 @@ struct sub_value substitution_value(const struct sub_op *op, const struct substi
     case SUB_FILTER_STATE:
         return filter_state(si, op->a);
     case SUB_LOCAL_REPLY_BODY:
-        return text(c->local_reply_body);
+        return present(c->local_reply_body.p ? c->local_reply_body : SV(""));
+    case SUB_REQUEST_HEADERS_BYTES:
+        return request_bytes(req);
+    case SUB_RESPONSE_HEADERS_BYTES:
+        return response_bytes(c->resp ? c->resp : si->resp);
+    case SUB_RESPONSE_TRAILERS_BYTES:
+        return number(list_bytes(c->resp_trailers ? c->resp_trailers : si->resp_trailers));
     case SUB_START_TIME:
     case SUB_START_TIME_LOCAL:
         return text(
@@ -619,18 +709,21 @@ struct sub_value substitution_value(const struct sub_op *op, const struct substi
     case SUB_CEL:
     case SUB_TYPED_CEL:
         return expression(c, op);
+    case SUB_CONN:
+        return text(conn_field(si, (enum substitution_conn_field)op->tls));
     default:
         break;
     }
     if (op->id >= SUB_DURATION && op->id <= SUB_ROUNDTRIP_DURATION)
         return duration(si, op->id);
     if (op->id == SUB_UPSTREAM_PROTOCOL ||
-        (op->id >= SUB_UPSTREAM_WIRE_BYTES_RECEIVED && op->id <= SUB_UPSTREAM_HEADER_BYTES_SENT) ||
+        (op->id >= SUB_UPSTREAM_WIRE_BYTES_RECEIVED &&
+         op->id <= SUB_UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT) ||
         (op->id >= SUB_UPSTREAM_HOST && op->id <= SUB_UPSTREAM_REQUEST_ATTEMPT_COUNT))
         return upstream(si, op->id);
     if (op->id == SUB_CONNECTION_ID ||
         (op->id >= SUB_DOWNSTREAM_WIRE_BYTES_RECEIVED &&
-         op->id <= SUB_DOWNSTREAM_HEADER_BYTES_SENT) ||
+         op->id <= SUB_DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT) ||
         (op->id >= SUB_DOWNSTREAM_TRANSPORT_FAILURE_REASON && op->id <= SUB_REQUESTED_SERVER_NAME))
         return downstream(si, op->id);
     return stream(c, op);

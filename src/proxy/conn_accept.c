@@ -47,14 +47,16 @@ static struct accepted *accepted_of(struct network_conn *nc)
     return container_of(nc, struct accepted, nc);
 }
 
-static void write_log(struct accepted *d)
+/* The listener's log, for the connections of those that have one. */
+struct accept_log {
+    struct network_observer observer;
+    struct accepted *d;
+};
+
+static const struct stream_info *describe(struct accepted *d, struct arena *a)
 {
-    if (!d->conf->logs)
-        return;
-    struct arena a;
-    arena_init(&a);
-    struct stream_info *si = arena_new(&a, struct stream_info);
-    stream_info_init(si, &a);
+    struct stream_info *si = arena_new(a, struct stream_info);
+    stream_info_init(si, a);
     si->down = &d->nc.sc;
     si->start_ns = d->nc.sc.start_ns;
     si->start_wall_ns = d->start_wall_ns;
@@ -63,9 +65,39 @@ static void write_log(struct accepted *d)
     si->bytes_sent = d->nc.conn->bytes_written;
     si->termination_details = d->nc.termination_details;
     stream_info_fail(si, d->nc.flags, (sv){NULL, 0});
-    struct substitution_ctx c = {.si = si, .log_type = "NotSet"};
-    access_log_write(d->conf->logs, d->wl->w->f.logs, &c, rand_u64(loop_rand(d->wl->w->f.loop)));
+    return si;
+}
+
+static void write_log(struct accepted *d, const struct stream_info *si)
+{
+    struct filter_worker *w = &d->wl->w->f;
+    struct arena a;
+    arena_init(&a);
+    struct substitution_ctx c = {.si = si ? si : describe(d, &a), .log_type = "NotSet"};
+    access_log_write(d->conf->logs, w->logs, &c, rand_u64(loop_rand(w->loop)));
     arena_free(&a);
+}
+
+static void on_end_log(struct network_observer *o, const struct stream_info *si)
+{
+    struct accept_log *log = container_of(o, struct accept_log, observer);
+    write_log(log->d, si);
+    free(log);
+}
+
+static void on_connected_log(struct network_observer *o, const struct stream_info *si)
+{
+    (void)o;
+    (void)si;
+}
+
+static void start_log(struct accepted *d)
+{
+    struct accept_log *log = mem_new(struct accept_log);
+    log->observer.on_connected = on_connected_log;
+    log->observer.on_end = on_end_log;
+    log->d = d;
+    network_observe(&d->nc, &log->observer);
 }
 
 static void free_worker_listener(struct deferred *df)
@@ -118,7 +150,6 @@ static void end(struct accepted *d)
     stat_inc(&c->stats, listener_stats_downstream_cx_destroy);
     stat_record(&c->stats, listener_stats_downstream_cx_length_ms,
                 (loop_stamp_ns(wl->w->f.loop) - d->nc.sc.start_ns) / 1000000u);
-    write_log(d);
     list_del(&d->nc.link);
     wl->n_conns--;
     wl->w->connections--;
@@ -381,6 +412,8 @@ static void start_chain(struct worker_listener *wl, struct listener_conf *conf,
     stat_gauge_inc(&conf->stats, listener_stats_downstream_cx_active);
     stat_inc(&wl->stats, listener_worker_stats_downstream_cx_total);
     stat_gauge_inc(&wl->stats, listener_worker_stats_downstream_cx_active);
+    if (conf->logs)
+        start_log(d);
     if (chain->tls)
         start_tls(d);
     else
@@ -641,7 +674,7 @@ static void no_chain(struct worker_listener *wl, struct listener_conf *conf, str
         d.nc.sc.start_ns = loop_stamp_ns(wl->w->f.loop);
         d.start_wall_ns = loop_stamp_wall_ns(wl->w->f.loop);
         fill_addresses(&d, direct);
-        write_log(&d);
+        write_log(&d, NULL);
         free(d.texts);
     }
     conn_set_owner(c, NULL, NULL);

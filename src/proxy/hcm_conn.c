@@ -128,11 +128,11 @@ static void close_conn(struct hcm_conn *hc, bool reset)
     }
     count_bytes(hc);
     count_close(hc, active);
+    loop_defer(hc->conn->loop, &hc->freeing, free_conn); /* before the conn's own end */
     if (reset)
         conn_abort(hc->conn);
     else
         conn_close(hc->conn);
-    loop_defer(hc->conn->loop, &hc->freeing, free_conn);
 }
 
 /* The response is out but the peer may still be sending: closing now would make its kernel throw

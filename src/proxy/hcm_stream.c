@@ -44,6 +44,8 @@ static void collect_sizes(struct hcm_stream *s)
     s->si.bytes_sent = d->body_bytes_out;
     s->si.down_head_in = d->head_bytes_in;
     s->si.down_head_out = d->head_bytes_out;
+    s->si.down_head_plain_in = d->head_plain_in;
+    s->si.down_head_plain_out = d->head_plain_out;
     s->si.down_wire_in = d->wire_bytes_in;
     s->si.down_wire_out = d->wire_bytes_out;
 }

@@ -173,6 +173,7 @@ static int build_chain(const struct build *b, const struct envoy_FilterChain *m,
                        const struct filter_ctx *x, struct listener_chain *chain)
 {
     struct arena *a = &b->c->arena;
+    chain->named = m->name.n > 0;
     chain->name = m->name.n ? m->name : arena_sv(a, sv_of(x->path));
     chain->packed = pb_encode_arena(&envoy_FilterChain_pb, m, a);
     int rc = chain_match_build(m->filter_chain_match, filter_path(x, "filter_chain_match"), a,

@@ -68,8 +68,9 @@ STAT_GROUP_DECLARE(listener_tls_stats, LISTENER_TLS_STATS);
 STAT_GROUP_DECLARE(listener_sds_stats, LISTENER_SDS_STATS);
 
 struct listener_chain {
-    sv name;
-    sv packed; /* the FilterChain's bytes: equal ones need no drain */
+    sv name;    /* or else its path in the configuration */
+    bool named; /* by the configuration */
+    sv packed;  /* the FilterChain's bytes: equal ones need no drain */
     struct chain_match match;
     const struct network_filter *filters; /* the last one is terminal */
     uint32_t n_filters;

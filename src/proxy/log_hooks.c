@@ -6,7 +6,9 @@
 #include "api/google.pb.h"
 #include "base/strbuf.h"
 #include "http/substitution.h"
+#include "proxy/conn_accept.h"
 #include "route/route.h"
+#include "tls/tls_conn.h"
 #include "tls/tls_info.h"
 #include "upstream/upstream.h"
 
@@ -84,6 +86,10 @@ static sv of_tls(const struct tls_info *t, enum substitution_tls_field f, struct
         return or_none(sv_of(t->version));
     case SUBSTITUTION_TLS_CIPHER:
         return or_none(sv_of(t->cipher));
+    case SUBSTITUTION_TLS_GROUP:
+        return or_none(sv_of(t->group));
+    case SUBSTITUTION_TLS_SERVER_NAME:
+        return or_none(t->sni);
     case SUBSTITUTION_TLS_SESSION_ID:
         return or_none(t->session_id);
     case SUBSTITUTION_TLS_LOCAL_URI_SAN:
@@ -162,8 +168,71 @@ static sv of_metadata(const struct stream_info *si, enum substitution_metadata w
     return none;
 }
 
+/* ---- the client's connection ---- */
+
+struct chain_text {
+    enum substitution_conn_field f;
+    struct strbuf out;
+    uint32_t n;
+};
+
+/* One certificate of the chain, leaf first. The issuer's is the one after the leaf. */
+static void add_cert(void *user, const struct tls_cert_info *c)
+{
+    struct chain_text *t = user;
+    bool issuer = t->f == SUBSTITUTION_CONN_DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256 ||
+                  t->f == SUBSTITUTION_CONN_DOWNSTREAM_PEER_ISSUER_SERIAL;
+    if (issuer && t->n++ != 1)
+        return;
+    strbuf_add_c(&t->out, t->out.n ? "," : "");
+    switch (t->f) {
+    case SUBSTITUTION_CONN_DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1:
+        strbuf_add_sv(&t->out, c->sha1);
+        break;
+    case SUBSTITUTION_CONN_DOWNSTREAM_PEER_CHAIN_SERIALS:
+    case SUBSTITUTION_CONN_DOWNSTREAM_PEER_ISSUER_SERIAL:
+        strbuf_add_sv(&t->out, c->serial);
+        break;
+    default:
+        strbuf_add_sv(&t->out, c->sha256);
+        break;
+    }
+}
+
+static sv of_chain(const struct conn *c, enum substitution_conn_field f, struct arena *a)
+{
+    struct chain_text t = {.f = f};
+    if (!c->tls)
+        return none;
+    strbuf_init(&t.out, TEXT_MAX);
+    tls_conn_peer_chain(c, add_cert, &t);
+    sv out = t.out.n ? arena_sv(a, strbuf_sv(&t.out)) : none;
+    strbuf_fini(&t.out);
+    return out;
+}
+
+static sv of_conn(const struct stream_conn *down, enum substitution_conn_field f, struct arena *a)
+{
+    struct network_conn *nc =
+        container_of((struct stream_conn *)(uintptr_t)down, struct network_conn, sc);
+    const struct accepted *d = container_of(nc, struct accepted, nc);
+    bool claimed = down->direct_remote_addr != down->remote_addr;
+    char text[ADDR_TEXT_MAX];
+    switch (f) {
+    case SUBSTITUTION_CONN_FILTER_CHAIN_NAME:
+        return d->chain && d->chain->named ? d->chain->name : none;
+    case SUBSTITUTION_CONN_DIRECT_LOCAL:
+        /* Where a PROXY header says otherwise: what the listener is bound to. */
+        return arena_sv(a, addr_text(claimed ? &d->conf->addrs[0] : conn_local(nc->conn), text));
+    case SUBSTITUTION_CONN_DOWNSTREAM_DETECTED_CLOSE_TYPE:
+        return nc->conn->error == E_RESET ? SV("RemoteReset") : SV("Normal");
+    default:
+        return of_chain(nc->conn, f, a);
+    }
+}
+
 void log_hooks_install(void)
 {
-    static const struct substitution_hooks hooks = {of_tls, of_metadata};
+    static const struct substitution_hooks hooks = {of_tls, of_metadata, of_conn};
     substitution_set_hooks(&hooks);
 }

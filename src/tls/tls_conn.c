@@ -714,17 +714,31 @@ size_t tls_conn_queued(const struct conn *c)
     return self(c)->io.out.len;
 }
 
-void tls_conn_peer_chain_urlencoded(const struct conn *c, struct strbuf *out)
+void tls_conn_peer_chain(const struct conn *c,
+                         void (*each)(void *user, const struct tls_cert_info *cert), void *user)
 {
     const struct tls_conn *t = self(c);
     STACK_OF(X509) *chain = SSL_get_peer_cert_chain(t->ssl);
     if (t->info.session_reused || !t->info.peer)
         return;
     if (t->info.server)
-        tls_cert_info_pem_urlencoded(t->info.peer, out);
-    for (int i = 0; chain && i < sk_X509_num(chain) && out->n < CHAIN_LIMIT; i++) {
+        each(user, t->info.peer);
+    for (int i = 0; chain && i < sk_X509_num(chain); i++) {
         struct tls_cert_info *x = tls_cert_info_from_x509(sk_X509_value(chain, i), NULL);
-        tls_cert_info_pem_urlencoded(x, out);
+        if (x)
+            each(user, x);
         tls_cert_info_unref(x);
     }
+}
+
+static void add_pem(void *user, const struct tls_cert_info *cert)
+{
+    struct strbuf *out = user;
+    if (out->n < CHAIN_LIMIT)
+        tls_cert_info_pem_urlencoded(cert, out);
+}
+
+void tls_conn_peer_chain_urlencoded(const struct conn *c, struct strbuf *out)
+{
+    tls_conn_peer_chain(c, add_pem, out);
 }

@@ -89,9 +89,12 @@ struct tls_info {
 /* First URI SAN of the peer: its SPIFFE identity in a mesh. Empty when there is none or when it
  * was not validated: unverified names are nobody's identity. info may be NULL. */
 sv tls_info_peer_identity(const struct tls_info *info);
-/* The chain the peer sent, PEM, url-encoded, leaf first (x-forwarded-client-cert Chain=). Nothing
- * is added for a reused session: the chain does not survive in tickets. */
+/* The chain the peer sent, leaf first: each certificate, which lives for the call; or all as PEM,
+ * url-encoded (x-forwarded-client-cert Chain=), up to a limit. Nothing for a reused session: the
+ * chain does not survive in tickets. */
 struct conn;
+void tls_conn_peer_chain(const struct conn *c,
+                         void (*each)(void *user, const struct tls_cert_info *cert), void *user);
 void tls_conn_peer_chain_urlencoded(const struct conn *c, struct strbuf *out);
 
 #endif

@@ -10,21 +10,9 @@ import pytest
 from meshtest import bootstrap, http1, procs
 from meshtest.collector import HttpCollector
 from meshtest.mesh import until
+from meshtest.operators import EXTENSION, OURS, call, table
 from test_tracing import PARENT, backend, case, proxies  # noqa: F401 (fixtures)
 from test_tracing_zipkin import SINGLE, zipkin
-
-PAGE = (Path(__file__).resolve().parents[2] / "docs/observability.md").read_text()
-ARGUMENTS = {"REQ": "(x?y):3", "REQ_WITHOUT_QUERY": "(x)", "QUERY_PARAM": "(x)", "RESP": "(x)", "TRAILER": "(x)", "COMMON_DURATION": "(DS_RX_BEG:DS_TX_END:us)",
-             "DYNAMIC_METADATA": "(a:b)", "CLUSTER_METADATA": "(a:b)", "UPSTREAM_METADATA": "(a:b)", "METADATA": "(ROUTE:a:b)", "FILTER_STATE": "(a:PLAIN)",
-             "ENVIRONMENT": "(HOME)", "CEL": "(request.path)", "TYPED_CEL": "(request.path)", "UPSTREAM_FILTER_STATE": "(a:PLAIN)", "PATH": "(NQ:ORIG)", "QUERY_PARAMS": "(DECODED)"}
-OURS = {"VIRTUAL_HOST_NAME"}  # Envoy has no such operator
-EXTENSION = {"REQ_WITHOUT_QUERY"}  # Envoy: with its formatter extension only
-
-
-def table(head):
-    rows = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0]
-    return re.findall(r"`([A-Z][A-Z0-9_]+)`", "\n".join(row.rpartition(" | ")[0] if head != "operators" else row for row in rows.splitlines()))
-
 
 def log(text, **more):
     return {"name": "f", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": "{where}",
@@ -40,13 +28,9 @@ def validate(tmp_path, kind, text, **more):
     return out.returncode == 0, out.stdout + out.stderr
 
 
-def call(name):
-    return f"%{name}{ARGUMENTS.get(name, '')}%"
-
-
 def test_the_page_is_right(tmp_path):
     ours, refused = table("operators"), table("Envoy's, refused by name")
-    assert len(ours) > 100 and len(refused) > 30 and not set(ours) & set(refused) and len(set(ours)) == len(ours)
+    assert len(ours) > 140 and len(refused) > 10 and not set(ours) & set(refused) and len(set(ours)) == len(ours)
     assert validate(tmp_path, "weft", " ".join(map(call, ours)))[0]
     assert validate(tmp_path, "envoy", " ".join(call(n) for n in ours + refused if n not in OURS | EXTENSION))[0]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

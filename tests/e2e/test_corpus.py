@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from meshtest import certs, corpus, corpus_stats
+from meshtest import certs, corpus, corpus_stats, operators
 from meshtest.scenario import differences
 
 CASES = [c for f in sorted((Path(__file__).parent / "corpus").glob("*.yaml"))
@@ -22,7 +22,7 @@ AT_ONCE = int(os.environ.get("WEFT_CORPUS_AT_ONCE", "10"))
 def pki(tmp_path_factory):
     made = certs.Pki(tmp_path_factory.mktemp("pki"))
     for name in ("one", "two", "client", "backend"):
-        made.leaf(name, dns=[f"{name}.test"])
+        made.leaf(name, dns=[f"{name}.test"], alt=["IP:10.9.8.7", f"email:{name}@test"])
     made.leaf("expired", days=0)
     certs.Pki(made.dir / "other", "another root").leaf("stranger")
     return made
@@ -65,6 +65,7 @@ def judged(case, envoy, weft):
     if not any(r.get("differs") for r in requests) and not case.get("differs"):
         bad += [f"log: {d}" for d in logs_differ(case, weft["log"], envoy["log"])]
         bad += [f"access log: {d}" for d in differing(weft["access_log"], envoy["access_log"])]
+        bad += [f"operators: {d}" for d in operators.differing(case, weft["operators"], envoy["operators"])]
         bad += [f"stats: {d}" for d in corpus_stats.differing(case, weft["stats"], envoy["stats"])]
     bad += problems(case, requests, envoy["steps"])
     return bad + [weft["output"][-2000:]] if bad else []
@@ -88,6 +89,24 @@ def problems(case, requests, steps):
     out += [f"{json.dumps(r)}: docs/differences.md has no entry {r['differs']}" for r in [*requests, case]
             if r.get("differs") and r["differs"] not in differences()]
     return out
+
+
+# Of the table in docs/observability.md; no case makes these more than nothing.
+NEVER = {"CUSTOM_FLAGS": "no filter sets any", "ROUNDTRIP_DURATION": "HTTP/3 only", "LOCAL_REPLY_BODY": "of the formats of local replies",
+         "CONNECTION_TERMINATION_DETAILS": "in the plain log of all cases", "TRACE_ID": "test_access_log_operators.py", "SPAN_ID": "there, too",
+         "DYNAMIC_METADATA": "substitution_test.c", "FILTER_STATE": "there, too", "DOWNSTREAM_TRANSPORT_FAILURE_REASON": "a TLS library's own words",
+         "DOWNSTREAM_TLS_SESSION_ID": "resumption is by tickets", "UPSTREAM_TLS_SESSION_ID": "TLS 1.3"}
+
+
+def test_every_operator_has_a_value(request, runs):
+    """Every operator that is documented has a value in some case that logs them all (Envoy's value, to which weft's is compared above)."""
+    cases = [c for c in CASES if "{operators}" in json.dumps(c)]
+    chosen = {i.callspec.params["case"]["name"] for i in request.session.items if getattr(i, "originalname", "") == "test_same_as_envoy"}
+    if not {c["name"] for c in cases} <= chosen:
+        pytest.skip("not all of these cases were chosen")
+    seen = {k.partition("(")[0] for c in cases for line in runs[c["name"]].result()[0]["operators"] for k, v in line.items() if v not in (None, "", 0)}
+    without = set(operators.table("operators")) - operators.OURS - seen
+    assert without == set(NEVER), " ".join(sorted(without ^ set(NEVER)))
 
 
 def test_corpus_is_large_enough():

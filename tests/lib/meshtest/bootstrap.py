@@ -4,6 +4,8 @@
 """
 import copy
 
+from . import operators
+
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 UPSTREAM = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -71,8 +73,10 @@ def file_log(path, log):
 
 def build(case, ports, log=None):
     """ports: name -> number, with listen, admin, b1, b2, h2 and dead (nothing listens there). `{log}` alone is an
-    access log in {tmp}/log.json with the fields of `log`; the plain connection manager writes it, too."""
-    ports = dict(ports, log=file_log("{tmp}/log.json".replace("{tmp}", str(ports.get("tmp"))), log) if log else [])
+    access log in {tmp}/log.json with the fields of `log`; the plain connection manager writes it, too. `{operators}` alone is one of every operator
+    in {tmp}/operators.json."""
+    ports = dict(ports, operators=operators.log(f"{ports.get('tmp')}/operators.json"),
+                 log=file_log("{tmp}/log.json".replace("{tmp}", str(ports.get("tmp"))), log) if log else [])
     hcm = {"@type": HCM, "stat_prefix": "ingress", **({"access_log": "{log}"} if log else {}),
            "route_config": {"name": "local", "virtual_hosts": case.get("virtual_hosts") or [
                {"name": "all", "domains": ["*"], "routes": case.get("routes") or [

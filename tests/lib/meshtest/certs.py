@@ -23,14 +23,14 @@ class Pki:
     def openssl(self, *args):
         subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
 
-    def leaf(self, name, uri=None, dns=(), days=10, start=None):
-        """A certificate called `name`; uri is its SPIFFE identity. days <= 0 makes an expired one."""
+    def leaf(self, name, uri=None, dns=(), days=10, start=None, alt=()):
+        """A certificate called `name`; uri is its SPIFFE identity, alt other names ("IP:10.1.2.3"). days <= 0 makes an expired one."""
         leaf = Leaf(self.dir / f"{name}.pem", self.dir / f"{name}-key.pem")
         if leaf.cert.exists():
             return leaf
-        alt = [f"URI:{uri or 'spiffe://cluster.local/ns/default/sa/' + name}"] + [f"DNS:{d}" for d in dns]
+        names = [f"URI:{uri or 'spiffe://cluster.local/ns/default/sa/' + name}"] + [f"DNS:{d}" for d in dns] + list(alt)
         ext, csr = self.dir / f"{name}.ext", self.dir / f"{name}.csr"
-        ext.write_text("subjectAltName=critical," + ",".join(alt) + "\nextendedKeyUsage=serverAuth,clientAuth\n"
+        ext.write_text("subjectAltName=critical," + ",".join(names) + "\nextendedKeyUsage=serverAuth,clientAuth\n"
                        "keyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:FALSE\n")
         self.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/O={name}",
                      "-keyout", leaf.key, "-out", csr)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from h2.exceptions import ProtocolError
 
-from . import bootstrap, dnsserver, http1, http2, procs
+from . import bootstrap, dnsserver, http1, http2, operators, procs
 from .backend import Backend
 from .scenario import within
 
@@ -449,6 +449,7 @@ def through(kind, case, ports, folder, pki):
             raise AssertionError(f"{case['name']} through {kind}: {type(e).__name__} {e}\n{r.proxy.output()}") from e
     got["log"] = [json.loads(line) for line in r.log_lines("log.json") or []]
     got["access_log"] = r.log_lines("access.log")
+    got["operators"] = [operators.comparable(line) for line in r.log_lines("operators.json") or []]
     got["output"] = r.proxy.output()
     return got
 

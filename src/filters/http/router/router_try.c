@@ -41,10 +41,12 @@ HOT static void count_end(struct router_try *t, enum router_end how)
 static void take_sizes(struct router_try *t)
 {
     struct stream_info *si = t->r->si;
-    si->up_head_in = t->s->head_bytes_in;
-    si->up_head_out = t->s->head_bytes_out;
-    si->up_wire_in = t->s->wire_bytes_in;
-    si->up_wire_out = t->s->wire_bytes_out;
+    si->up_head_in += t->s->head_bytes_in;
+    si->up_head_out += t->s->head_bytes_out;
+    si->up_head_plain_in += t->s->head_plain_in;
+    si->up_head_plain_out += t->s->head_plain_out;
+    si->up_wire_in += t->s->wire_bytes_in;
+    si->up_wire_out += t->s->wire_bytes_out;
 }
 
 static void keep_arena(void *a)
@@ -553,6 +555,8 @@ HOT static void on_ready(void *user, struct http_stream *s, struct upstream_host
     t->reused = s->codec->protocol < HTTP_2 && s->codec->streams_total > 1;
     t->head_sent = true;
     t->protocol = s->codec->protocol;
+    r->si->upstream_protocol = t->protocol;
+    r->si->has_upstream_protocol = true;
     r->si->upstream_first_tx_ns = loop_stamp_ns(r->w->loop);
     if (t->end_sent)
         r->si->upstream_last_tx_ns = r->si->upstream_first_tx_ns;

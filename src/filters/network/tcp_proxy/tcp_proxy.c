@@ -43,7 +43,8 @@ struct tcp_session {
     struct upstream_host *host;
     const struct tcp_weighted *weighted; /* the one chosen, for all attempts */
     uint32_t attempts;
-    bool opening; /* inside upstream_tcp_open */
+    struct stream_attempt *attempted; /* hosts that could not be reached */
+    bool opening;                     /* inside upstream_tcp_open */
     bool retry_now;
     bool closed, connected;
     uint64_t start_ns, last_ms;
@@ -79,6 +80,7 @@ static struct stream_info *describe(struct tcp_session *s, struct arena *a)
     si->bytes_sent = si->down_wire_out = s->down.c->bytes_written;
     si->flags = s->flags;
     si->attempts = s->attempts;
+    si->attempted = s->attempted;
     si->upstream_failure = s->failure;
     si->termination_details = s->nc->termination_details;
     if (s->cluster) {
@@ -170,6 +172,8 @@ static void finish(struct tcp_session *s, bool by_remote, bool reset_down)
     s->nc->flags |= s->flags;
     write_log(s, "TcpConnectionEnd");
     tell(s, network_tell_end);
+    /* Before the connection's own end: its listener's log still reads from it. */
+    loop_defer(s->nc->worker->loop, &s->freeing, free_session);
     close_up(s, by_remote, reset_down);
     conn_set_owner(s->down.c, NULL, NULL);
     if (reset_down)
@@ -178,7 +182,6 @@ static void finish(struct tcp_session *s, bool by_remote, bool reset_down)
         conn_close(s->down.c);
     buf_reset(&s->down.out);
     buf_reset(&s->up.out);
-    loop_defer(s->nc->worker->loop, &s->freeing, free_session);
 }
 
 /* ---- moving bytes ---- */
@@ -346,6 +349,17 @@ static void give_up(struct tcp_session *s, enum upstream_fail why)
     finish(s, false, why != UPSTREAM_FAIL_NO_HOST);
 }
 
+static void remember_host(struct tcp_session *s, struct upstream_host *host)
+{
+    struct stream_attempt *t = arena_new(&s->arena, struct stream_attempt), **at = &s->attempted;
+    const struct upstream_host_info *info = upstream_host_info(host);
+    t->host = arena_sv(&s->arena, info->addr_text);
+    t->name = arena_sv(&s->arena, info->hostname);
+    while (*at)
+        at = &(*at)->next;
+    *at = t;
+}
+
 static void on_fail(void *user, enum upstream_fail why, struct upstream_host *host, sv details)
 {
     struct tcp_session *s = user;
@@ -357,6 +371,8 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     if (why == UPSTREAM_FAIL_NO_HOST || why == UPSTREAM_FAIL_OVERFLOW)
         s->attempts--; /* nothing was tried */
     bool connect = why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT;
+    if (connect && host)
+        remember_host(s, host);
     if (!connect || s->attempts >= s->cfg->attempts) {
         if (connect) { /* also when there was to be one attempt only, as Envoy says it */
             upstream_count(s->cluster, UPSTREAM_upstream_cx_connect_attempts_exceeded);
