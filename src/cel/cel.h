@@ -1,14 +1,17 @@
 /* Expressions: Google's Common Expression Language, as much of it as Envoy turns on.
  *
  *   cel_compile("request.path.startsWith('/a') && response.code >= 500")  ->  struct cel
- * (immutable) cel_eval(cel, env)                                                    ->  struct
- * cel_value
+ *   cel_eval(cel, env)                                                    ->  struct cel_value
  *
- *   expr    or [ "?" or ":" expr ]        or   and { "||" and }        and   rel { "&&" rel }
- *   rel     sum { (== != < <= > >= in) sum }   sum  product { (+ -) product }
- *   product unary { (* / %) unary }            unary  member | "!" { "!" } member | "-" { "-" }
- * member member  primary { "." NAME [ "(" args ")" ] | "[" expr "]" } primary NAME | NAME "(" args
- * ")" | "(" expr ")" | "[" args "]" | "{" entries "}" | literal
+ *   expr     or [ "?" or ":" expr ]
+ *   or       and { "||" and }
+ *   and      rel { "&&" rel }
+ *   rel      sum { (== != < <= > >= in) sum }
+ *   sum      product { (+ -) product }
+ *   product  unary { (* / %) unary }
+ *   unary    member | "!" { "!" } member | "-" { "-" } member
+ *   member   primary { "." NAME [ "(" args ")" ] | "[" expr "]" }
+ *   primary  NAME | NAME "(" args ")" | "(" expr ")" | "[" args "]" | "{" entries "}" | literal
  *
  * Known: literals (int, uint, double, string, bytes, bool, null, list, map), has(), size, contains,
  * startsWith, endsWith, matches (RE2), bool, int, uint, double, bytes, duration, timestamp, type,
@@ -138,8 +141,8 @@ static inline struct cel_value cel_timestamp_ns(uint64_t ns)
     return (struct cel_value){.type = CEL_TIMESTAMP,
                               .t = {(int64_t)(ns / 1000000000), (int32_t)(ns % 1000000000)}};
 }
-/* A JSON text as google.protobuf.Struct reads it (numbers are doubles). An error when it is none.
- */
+/* A JSON text as google.protobuf.Struct reads it (numbers are doubles). An error when it is
+ * none. */
 struct cel_value cel_from_json(sv json, struct arena *a);
 
 /* ---- compiling ---- */
