@@ -159,7 +159,7 @@ static int target_of(const struct h1_limits *l, struct http_head *m, struct h1_e
         return sv_eq(m->method, SV("OPTIONS")) ? 0 : invalid_url(err, "target \"*\"");
     if (path_is_absolute(m->path))
         return target_absolute(l, m, err);
-    return invalid_url(err, "request target has no form of RFC 9112");
+    return h1_fail(err, "http1.codec_error", "request target has no form of RFC 9112", 400);
 }
 
 static int host_of(const struct http_head *m, const struct h1_head_info *info, struct h1_error *err)

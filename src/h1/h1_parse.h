@@ -24,6 +24,7 @@ struct h1_error {
     const char *reason;
     uint16_t status;
     bool smuggling; /* two readers could have disagreed about where the message ends */
+    bool field;     /* it is the syntax of a field line */
 };
 
 /* What parsing a head finds out besides the head. */

@@ -174,7 +174,8 @@ struct http_codec {
     const char *error_text;   /* static, "http1.codec_error" style, as in response code details */
     const char *error_reason; /* static, the cause in words, for logs; NULL when there is none */
     uint16_t error_status;    /* HTTP/1 server: the status that was answered for it; 0: none */
-    uint16_t error_bytes;     /* ... and how many bytes of body that had */
+    uint16_t error_head;      /* ... the bytes of that answer's head, which ends `out` at first */
+    uint16_t error_bytes;     /* ... with that many bytes of body */
     /* Set by the glue of a server, or NULL: adds whole lines ("server: x\r\n") to the head of an
      * answer that the codec makes itself, since no stream exists that could. */
     void (*error_fields)(void *user, struct buf *out);

@@ -158,7 +158,10 @@ void hcm_conn_stream_ended(struct hcm_conn *hc, bool clean);
 /* A new stream of the codec; false refuses it. */
 bool hcm_stream_start(struct hcm_conn *hc, struct http_stream *down);
 /* A request that the codec answered by itself, without a stream: counts it and writes its line. */
-void hcm_stream_refused(struct hcm_conn *hc);
+void hcm_stream_refused(struct hcm_conn *hc, size_t received);
+/* Did the peer break the protocol? A request without a Host is well formed HTTP/1, as Envoy has it.
+ */
+bool hcm_codec_protocol_error(const struct http_codec *c);
 /* Ends the stream in both directions; filters see on_reset. `flags` and `details` are kept if they
  * are the first cause. */
 void hcm_stream_reset(struct hcm_stream *s, enum http_reset why, uint64_t flags, sv details);

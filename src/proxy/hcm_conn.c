@@ -491,11 +491,13 @@ static void feed(struct hcm_conn *hc)
         return;
     uint64_t before = c->streams_total;
     bool between = hc->n_streams == 0;
+    size_t received = hc->in.len;
     int rc = c->ops->feed(c, &hc->in);
     if (rc < 0) {
         if (c->error_status && between && c->streams_total == before)
-            hcm_stream_refused(hc);
-        stat_inc(hc->cfg->stats, hcm_stats_downstream_cx_protocol_error);
+            hcm_stream_refused(hc, received);
+        if (hcm_codec_protocol_error(c))
+            stat_inc(hc->cfg->stats, hcm_stats_downstream_cx_protocol_error);
         hcm_codec_counters_tell(codec_counters(hc));
         hc->linger = true;
         buf_reset(&hc->in);

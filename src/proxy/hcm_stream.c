@@ -295,6 +295,40 @@ static void on_trailers(void *user, struct http_headers *trailers)
         hcm_chain_trailers(s, HCM_DEC, 0, trailers);
 }
 
+/* A line of a head that ends in CR LF, taken off its front. */
+static sv take_line(sv *head)
+{
+    ptrdiff_t n = sv_find(*head, '\n');
+    sv line = sv_make(head->p, n > 0 ? (size_t)n - 1 : head->n);
+    *head = n < 0 ? (sv){NULL, 0} : sv_make(head->p + n + 1, head->n - (size_t)n - 1);
+    return line;
+}
+
+/* What the codec has just answered by itself, for the log: it ends the codec's output. */
+static void codec_answered(struct hcm_stream *s)
+{
+    const struct http_codec *c = s->hc->codec;
+    struct stream_info *si = &s->si;
+    si->response_code = c->error_status;
+    si->response_end_ns = loop_stamp_ns(s->hc->conn->loop);
+    size_t all = (size_t)c->error_head + c->error_bytes;
+    if (si->resp || c->out.len < all)
+        return;
+    char *text = arena_alloc(si->arena, c->error_head);
+    buf_peek(&c->out, c->out.len - all, text, c->error_head);
+    sv head = sv_make(text, c->error_head), name, value;
+    struct http_head *m = arena_new(si->arena, struct http_head);
+    http_head_init(m, si->arena);
+    m->status = c->error_status;
+    sv line = take_line(&head);
+    si->down_head_out = (uint32_t)(head.n - strlen("\r\n"));
+    si->down_wire_out = all;
+    while ((line = take_line(&head)).n)
+        if (sv_cut(line, ':', &name, &value))
+            http_headers_add(&m->h, name, sv_trim(value));
+    si->resp = m;
+}
+
 static void on_reset(void *user, enum http_reset why, const char *details)
 {
     struct hcm_stream *s = user;
@@ -305,8 +339,10 @@ static void on_reset(void *user, enum http_reset why, const char *details)
     uint64_t flags = STREAM_FLAG_DC;
     sv text = STREAM_RCD_DOWNSTREAM_REMOTE_DISCONNECT;
     if (!s->head_sent && hc->codec->error_status) { /* the codec has answered by itself */
-        s->si.response_code = hc->codec->error_status;
+        codec_answered(s);
         count_response(s);
+        if (hcm_codec_protocol_error(hc->codec))
+            stat_inc(s->cfg->stats, hcm_stats_downstream_rq_response_before_rq_complete);
     }
     if (why == HTTP_RESET_PROTOCOL || why == HTTP_RESET_OVERFLOW) {
         flags = STREAM_FLAG_DPE;
@@ -349,7 +385,12 @@ static const struct http_stream_events stream_events = {
     .on_close = on_close,
 };
 
-void hcm_stream_refused(struct hcm_conn *hc)
+bool hcm_codec_protocol_error(const struct http_codec *c)
+{
+    return !c->error_text || !sv_eq(sv_of(c->error_text), STREAM_RCD_MISSING_HOST);
+}
+
+void hcm_stream_refused(struct hcm_conn *hc, size_t received)
 {
     struct loop *loop = hc->conn->loop;
     struct arena a;
@@ -362,14 +403,14 @@ void hcm_stream_refused(struct hcm_conn *hc)
     s->si.start_ns = s->si.end_ns = loop_stamp_ns(loop);
     s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
-    s->si.response_code = hc->codec->error_status;
+    codec_answered(s);
     s->si.bytes_sent = hc->codec->error_bytes;
+    s->si.down_wire_in = received;
     s->si.protocol = hc->codec->protocol;
     s->si.local_reply = true;
-    sv why = sv_of(hc->codec->error_text);
-    /* A request without a Host is well formed HTTP/1: no protocol error, as Envoy has it. */
-    stream_info_fail(&s->si, sv_eq(why, STREAM_RCD_MISSING_HOST) ? 0 : STREAM_FLAG_DPE, why);
-    if (s->si.flags & STREAM_FLAG_DPE) { /* as Envoy counts them */
+    bool bad = hcm_codec_protocol_error(hc->codec);
+    stream_info_fail(&s->si, bad ? STREAM_FLAG_DPE : 0, sv_of(hc->codec->error_text));
+    if (bad) { /* as Envoy counts them */
         stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rx_reset);
         stat_inc(s->cfg->stats, hcm_stats_downstream_rq_response_before_rq_complete);
     }

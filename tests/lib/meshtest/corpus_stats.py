@@ -19,7 +19,7 @@ NOT_COMPARED = {
     r"\.ssl\.certificate\.": "Envoy's own names of certificates",
     r"\.ssl\.ciphers\.": "of equal ciphers each library prefers another",
     r"nghttp2_(up|down)stream_connections$": "the name of Envoy's library",
-    r"^http1\.(framing_error|trailers)$|\.http[12]\.(framing_error|trailers)$": "weft-proxy alone has them",
+    r"^http1\.(framing_error|trailers|invalid_header|smuggling_rejected)$|\.http[12]\.(framing_error|trailers)$": "weft-proxy alone has them",
     r"^http\.async-client\.": "Envoy's mirrors pass through a router of their own",
     r"\.downstream_cx_(destroy_(local|remote)|delayed_close_timeout)$": "client and proxy both close: who is first differs",
 }
