@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proxy/config_ads.h"
+#include "proxy/sds.h"
 #include "proxy/server_private.h"
 #include "upstream/data_source.h"
 
@@ -49,6 +50,14 @@ static void place_free(struct place *p)
     free(p->path);
     free(p->directory);
     free(p);
+}
+
+static sv key_of(enum config_type t, sv name, struct strbuf *room)
+{
+    strbuf_init(room, 1u << 20);
+    strbuf_addf(room, "%d/", (int)t);
+    strbuf_add_sv(room, name);
+    return strbuf_sv(room);
 }
 
 /* ---- reading ---- */
@@ -162,6 +171,30 @@ static void tell_missing(struct file *f)
         sink->missing(sink->self, f->type, (sv){NULL, 0});
 }
 
+/* The names that are wanted of it, where secrets count by name: all of them, or those that are not
+ * in it. */
+static void count_names(struct file *f, const struct config_update *u)
+{
+    struct strbuf prefix;
+    if (f->type != CONFIG_SDS)
+        return;
+    sv type = key_of(f->type, SV(""), &prefix);
+    map_each (e, &f->owner->places) {
+        const struct place *p = e->val;
+        sv name = sv_from(e->key, type.n);
+        if (p->file != f || !sv_starts(e->key, type) || (u && has_name(u, name)))
+            continue;
+        if (!u) {
+            sds_count_failure(f->owner->s, name);
+            continue;
+        }
+        log_warn(&log_config, "file refused, it has no such secret path=%s name=%.*s", f->path,
+                 SV_ARG(name));
+        sds_count_rejected(f->owner->s, name);
+    }
+    strbuf_fini(&prefix);
+}
+
 static void load(struct deferred *d)
 {
     struct file *f = container_of(d, struct file, load);
@@ -174,6 +207,7 @@ static void load(struct deferred *d)
     arena_init(&a);
     if (read_update(f, &a, &u, &err) == 0) {
         remember(f, &u);
+        count_names(f, &u);
         f->owner->sink.update(f->owner->sink.self, &u);
     } else {
         struct stat_group *g = &f->owner->s->subscriptions[f->type];
@@ -183,6 +217,7 @@ static void load(struct deferred *d)
             stat_inc(g, subscription_stats_update_attempt);
             stat_inc(g, subscription_stats_update_failure);
         }
+        count_names(f, NULL);
         tell_missing(f);
     }
     arena_free(&a);
@@ -242,14 +277,6 @@ static void file_unuse(struct file *f)
 }
 
 /* ---- config_source ---- */
-
-static sv key_of(enum config_type t, sv name, struct strbuf *room)
-{
-    strbuf_init(room, 1u << 20);
-    strbuf_addf(room, "%d/", (int)t);
-    strbuf_add_sv(room, name);
-    return strbuf_sv(room);
-}
 
 static struct place *find(struct config_files *c, enum config_type t, sv name, bool take)
 {

@@ -6,8 +6,8 @@
 #include "proxy/config_files.h"
 #include "proxy/listener_manager.h"
 #include "proxy/rds.h"
+#include "proxy/sds.h"
 #include "proxy/server_private.h"
-#include "upstream/tls_options.h"
 
 LOG_COMPONENT(config);
 
@@ -24,24 +24,8 @@ static void on_unknown(void *arg, const char *path)
     log_warn(&log_config, "unknown field ignored path=%s", path);
 }
 
-static int apply_secret(struct proxy_server *s, const struct config_resource *r, struct error *err)
-{
-    struct arena a;
-    void *m;
-    const sv *config = map_get(&s->ads_secrets, r->name);
-    if (!config)
-        return 0; /* nobody needs it any more: it crossed our unsubscription */
-    arena_init(&a);
-    int rc = pb_decode(&envoy_Secret_pb, r->packed, &a, &s->dynamic_pb, &m, err);
-    if (rc == 0)
-        rc = tls_options_secret(m, *config, (int64_t)(loop_wall_ns(s->loop) / 1000000000u),
-                                s->secrets, err);
-    arena_free(&a);
-    return rc;
-}
-
 static int apply(struct proxy_server *s, enum config_type t, const struct config_resource *r,
-                 struct error *err)
+                 sv version, struct error *err)
 {
     switch (t) {
     case CONFIG_CDS:
@@ -54,7 +38,7 @@ static int apply(struct proxy_server *s, enum config_type t, const struct config
     case CONFIG_RDS:
         return rds_update(s->rds, r, err);
     case CONFIG_SDS:
-        return apply_secret(s, r, err);
+        return sds_apply(s, r, version, err);
     case CONFIG_NDS:
         if (s->agent_started)
             return s->agent->set_names(s->agent->self, r->packed, err);
@@ -136,7 +120,8 @@ static void on_update(void *self, struct config_update *u)
         take_away(s, u->type, u->removed[i]);
     for (uint32_t i = 0; i < u->n; i++) {
         struct config_resource *r = &u->v[i];
-        int rc = u->type == CONFIG_VHDS ? r->refused.code : apply(s, u->type, r, &r->refused);
+        int rc = u->type == CONFIG_VHDS ? r->refused.code
+                                        : apply(s, u->type, r, u->version, &r->refused);
         if (rc == 0) {
             r->refused = (struct error){0};
             continue;
@@ -392,10 +377,7 @@ void proxy_secret_want(void *self, sv name, sv config)
         s->agent->want(s->agent->self, s->secrets, name, config);
     if (of_agent(s, name) || !from_source(config))
         return;
-    struct arena *a = &s->arena;
-    sv *kept = arena_alloc(a, sizeof *kept);
-    *kept = arena_sv(a, config);
-    bool known = map_put(&s->ads_secrets, name, kept) != NULL;
+    bool known = !sds_want(s, name, config);
     struct error err = {0};
     if (!known && from(s, CONFIG_SDS, name, config, &err) < 0)
         log_error(&log_config, "secret cannot come name=%.*s reason=%s", SV_ARG(name), err.msg);
@@ -410,6 +392,6 @@ void proxy_secret_unwant(void *self, sv name, sv config)
         s->agent->unwant(s->agent->self, s->secrets, name, config);
     if (of_agent(s, name) || !from_source(config))
         return;
-    if (map_del(&s->ads_secrets, name) && s->source)
+    if (sds_unwant(s, name) && s->source)
         s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, name);
 }

@@ -99,7 +99,7 @@ struct proxy_server {
     struct config_sink sink;
     char *versions[CONFIG_TYPE_COUNT];
     struct map eds_names;   /* wanted of the source */
-    struct map ads_secrets; /* name -> sv *: its ConfigSource, packed */
+    struct map ads_secrets; /* name -> struct sds_secret *, of sds.c */
     struct timer fetch_timer;
     struct deferred warm_check;
     bool warm_queued;

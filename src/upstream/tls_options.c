@@ -155,11 +155,17 @@ static int system_ca(const char *path, struct arena *a, sv *out, struct error *e
                      path, system_roots[0]);
 }
 
+/* Files are followed for secrets that come from a source (proxy/sds.h). */
+static int not_watched(const struct envoy_WatchedDirectory *d, const char *path, struct error *err)
+{
+    return d ? error_set(err, E_UNSUPPORTED,
+                         "%s.watched_directory: is supported in secrets with sds_config only", path)
+             : 0;
+}
+
 static int validation(const struct envoy_CertificateValidationContext *c, const char *path,
                       struct arena *a, struct tls_validation *v, struct error *err)
 {
-    if (c->watched_directory)
-        return error_set(err, E_UNSUPPORTED, "%s.watched_directory: not supported", path);
     if (c->trusted_ca && c->system_root_certs)
         return error_set(err, E_INVALID, "%s: trusted_ca and system_root_certs exclude each other",
                          path);
@@ -194,8 +200,6 @@ static int validation(const struct envoy_CertificateValidationContext *c, const 
 static int certificate(const struct envoy_TlsCertificate *c, const char *path, struct arena *a,
                        struct tls_cert_opts *out, struct error *err)
 {
-    if (c->watched_directory)
-        return error_set(err, E_UNSUPPORTED, "%s.watched_directory: not supported", path);
     if (c->ocsp_staple)
         return error_set(err, E_UNSUPPORTED, "%s.ocsp_staple: not supported", path);
     if (!c->certificate_chain || !c->private_key)
@@ -261,7 +265,9 @@ static int certificates(const struct envoy_CommonTlsContext *c, const char *path
     struct tls_cert_opts *certs = arena_array(a, struct tls_cert_opts, c->tls_certificates.n);
     for (uint32_t i = 0; i < c->tls_certificates.n; i++) {
         const char *p = arena_printf(a, "%s.tls_certificates[%u]", path, i).p;
-        int rc = certificate(c->tls_certificates.v[i], p, a, &certs[i], err);
+        int rc = not_watched(c->tls_certificates.v[i]->watched_directory, p, err);
+        if (rc == 0)
+            rc = certificate(c->tls_certificates.v[i], p, a, &certs[i], err);
         if (rc)
             return rc;
     }
@@ -309,7 +315,9 @@ static int validation_of(const struct envoy_CommonTlsContext *c, const char *pat
     const char *p = arena_printf(a, "%s.%s", path, field).p;
     if (v) {
         struct tls_validation *val = arena_new(a, struct tls_validation);
-        rc = validation(v, p, a, val, err);
+        rc = not_watched(v->watched_directory, p, err);
+        if (rc == 0)
+            rc = validation(v, p, a, val, err);
         out->ctx.validation = val;
     }
     if (rc == 0 && sds)
@@ -436,12 +444,16 @@ static int secret(const struct envoy_Secret *s, sv config, int64_t now_s,
     switch (s->which_type) {
     case envoy_Secret_tls_certificate_tag: {
         struct tls_cert_opts c = {0};
-        rc = certificate(s->tls_certificate, path, a, &c, err);
+        rc = config.n ? 0 : not_watched(s->tls_certificate->watched_directory, path, err);
+        if (rc == 0)
+            rc = certificate(s->tls_certificate, path, a, &c, err);
         return rc ? rc : tls_secret_store_set_cert(store, s->name, config, &c, now_s, err);
     }
     case envoy_Secret_validation_context_tag: {
         struct tls_validation v = {0};
-        rc = validation(s->validation_context, path, a, &v, err);
+        rc = config.n ? 0 : not_watched(s->validation_context->watched_directory, path, err);
+        if (rc == 0)
+            rc = validation(s->validation_context, path, a, &v, err);
         return rc ? rc : tls_secret_store_set_validation(store, s->name, config, &v, now_s, err);
     }
     case envoy_Secret_session_ticket_keys_tag: {

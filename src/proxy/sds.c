@@ -1,0 +1,251 @@
+#include "proxy/sds.h"
+
+#include <stdlib.h>
+
+#include "api/envoy.pb.h"
+#include "api/pb.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "proxy/server_private.h"
+#include "upstream/tls_options.h"
+
+LOG_COMPONENT(config);
+
+#define SDS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT) COUNTER(P, key_rotation_failed)
+STAT_GROUP_DECLARE(sds_stats, SDS_STATS);
+STAT_GROUP_DEFINE(sds_stats, SDS_STATS);
+
+#define FILES_MAX 4 /* trusted_ca and crl; certificate_chain, private_key and password */
+
+struct watches {
+    struct file_watch *v[FILES_MAX];
+    unsigned n;
+};
+
+struct sds_secret {
+    struct proxy_server *s;
+    char *name;
+    char *config, *packed; /* bytes: where it comes from; what names the watched files */
+    size_t n_config, n_packed;
+    struct watches watches;
+    struct stat_group subscription, stats;
+    bool good;     /* packed is in force */
+    bool gone;     /* unwanted from inside a call of ours */
+    uint32_t busy; /* such calls */
+};
+
+static char *bytes_dup(sv v)
+{
+    char *p = mem_alloc(v.n + 1);
+    if (v.n)
+        memcpy(p, v.p, v.n);
+    p[v.n] = 0;
+    return p;
+}
+
+/* ---- watched files ---- */
+
+static void on_change(void *arg);
+
+static void watch(struct sds_secret *x, struct watches *w, sv path)
+{
+    struct error err = {0};
+    if (!path.n)
+        return;
+    char *text = sv_dup(path);
+    struct file_watch *f = file_watch_new(x->s->loop, text, on_change, x, &err);
+    if (f)
+        w->v[w->n++] = f;
+    else
+        log_warn(&log_config, "file of a secret is not watched name=%s path=%s reason=%s", x->name,
+                 text, err.msg);
+    free(text);
+}
+
+static void watch_source(struct sds_secret *x, struct watches *w, const struct envoy_DataSource *d)
+{
+    if (d && d->which_specifier == envoy_DataSource_filename_tag)
+        watch(x, w, d->filename);
+}
+
+static void watch_files(struct sds_secret *x, struct watches *w, const struct envoy_Secret *m)
+{
+    const struct envoy_TlsCertificate *c =
+        m->which_type == envoy_Secret_tls_certificate_tag ? m->tls_certificate : NULL;
+    const struct envoy_CertificateValidationContext *v =
+        m->which_type == envoy_Secret_validation_context_tag ? m->validation_context : NULL;
+    if (c && c->watched_directory) {
+        watch(x, w, c->watched_directory->path);
+    } else if (c) {
+        watch_source(x, w, c->certificate_chain);
+        watch_source(x, w, c->private_key);
+        watch_source(x, w, c->password);
+    } else if (v && v->watched_directory) {
+        watch(x, w, v->watched_directory->path);
+    } else if (v) {
+        watch_source(x, w, v->trusted_ca);
+        watch_source(x, w, v->crl);
+    }
+}
+
+static void watches_free(struct watches *w)
+{
+    for (unsigned i = 0; i < w->n; i++)
+        file_watch_free(w->v[i]);
+    w->n = 0;
+}
+
+/* ---- life ---- */
+
+static void sds_free(struct sds_secret *x)
+{
+    watches_free(&x->watches);
+    stat_group_fini(&x->subscription);
+    stat_group_fini(&x->stats);
+    free(x->name);
+    free(x->config);
+    free(x->packed);
+    free(x);
+}
+
+static void stats_init(struct sds_secret *x)
+{
+    struct strbuf prefix;
+    strbuf_init(&prefix, 1u << 20);
+    strbuf_addf(&prefix, "sds.%s.", x->name);
+    struct stats_scope *sc = stats_scope_plain(x->s->stats, strbuf_sv(&prefix));
+    stat_group_init(&x->subscription, &subscription_stats_def, sc);
+    stat_group_init(&x->stats, &sds_stats_def, sc);
+    stats_scope_unref(sc);
+    strbuf_fini(&prefix);
+    stat_group_touch(&x->subscription);
+    stat_group_touch(&x->stats);
+}
+
+bool sds_want(struct proxy_server *s, sv name, sv config)
+{
+    if (map_get(&s->ads_secrets, name))
+        return false;
+    struct sds_secret *x = mem_new(struct sds_secret);
+    x->s = s;
+    x->name = sv_dup(name);
+    x->config = bytes_dup(config);
+    x->n_config = config.n;
+    stats_init(x);
+    map_put(&s->ads_secrets, name, x);
+    return true;
+}
+
+bool sds_unwant(struct proxy_server *s, sv name)
+{
+    struct sds_secret *x = map_del(&s->ads_secrets, name);
+    if (!x)
+        return false;
+    x->gone = true;
+    if (!x->busy)
+        sds_free(x);
+    return true;
+}
+
+/* ---- values ---- */
+
+/* Into the store. Whoever is told of it may make this secret unwanted. */
+static int put(struct sds_secret *x, sv packed, struct watches *w, struct error *err)
+{
+    struct proxy_server *s = x->s;
+    struct arena a;
+    void *m;
+    arena_init(&a);
+    int rc = pb_decode(&envoy_Secret_pb, packed, &a, &s->dynamic_pb, &m, err);
+    if (rc == 0 && w)
+        watch_files(x, w, m); /* before they are read: no change is missed */
+    if (rc == 0)
+        rc = tls_options_secret(m, sv_make(x->config, x->n_config),
+                                (int64_t)(loop_wall_ns(s->loop) / 1000000000u), s->secrets, err);
+    arena_free(&a);
+    return rc;
+}
+
+static void done(struct sds_secret *x)
+{
+    if (--x->busy == 0 && x->gone)
+        sds_free(x);
+}
+
+static void on_change(void *arg)
+{
+    struct sds_secret *x = arg;
+    struct error err = {0};
+    x->busy++;
+    if (put(x, sv_make(x->packed, x->n_packed), NULL, &err) == 0) {
+        x->good = true;
+        log_info(&log_config, "files of a secret were read again name=%s", x->name);
+    } else {
+        stat_inc(&x->stats, sds_stats_key_rotation_failed);
+        log_warn(&log_config,
+                 "files of a secret refused, the last good ones stay in force name=%s reason=%s",
+                 x->name, err.msg);
+    }
+    done(x);
+}
+
+static void keep(struct sds_secret *x, sv packed, const struct watches *w)
+{
+    char *copy = bytes_dup(packed);
+    watches_free(&x->watches);
+    free(x->packed);
+    x->watches = *w;
+    x->packed = copy;
+    x->n_packed = packed.n;
+}
+
+static void count(struct sds_secret *x, sv version, bool refused)
+{
+    struct stat_group *g = &x->subscription;
+    stat_inc(g, subscription_stats_update_attempt);
+    if (refused) {
+        stat_inc(g, subscription_stats_update_rejected);
+        return;
+    }
+    stat_inc(g, subscription_stats_update_success);
+    stat_gauge_set(g, subscription_stats_update_time, loop_wall_ns(x->s->loop) / 1000000u);
+    stat_text_set(g, subscription_stats_version_text, version);
+    stat_gauge_set(g, subscription_stats_version, sv_hash(version));
+}
+
+int sds_apply(struct proxy_server *s, const struct config_resource *r, sv version,
+              struct error *err)
+{
+    struct sds_secret *x = map_get(&s->ads_secrets, r->name);
+    struct watches w = {0};
+    if (!x)
+        return 0; /* nobody needs it any more: it crossed our unsubscription */
+    x->busy++;
+    int rc = put(x, r->packed, &w, err);
+    count(x, version, rc != 0);
+    /* The first one's files are waited for, even where they are not there yet. */
+    if (rc == 0 || !x->good)
+        keep(x, r->packed, &w);
+    else
+        watches_free(&w);
+    x->good |= rc == 0;
+    done(x);
+    return rc;
+}
+
+void sds_count_failure(struct proxy_server *s, sv name)
+{
+    struct sds_secret *x = map_get(&s->ads_secrets, name);
+    if (!x)
+        return;
+    stat_inc(&x->subscription, subscription_stats_update_attempt);
+    stat_inc(&x->subscription, subscription_stats_update_failure);
+}
+
+void sds_count_rejected(struct proxy_server *s, sv name)
+{
+    struct sds_secret *x = map_get(&s->ads_secrets, name);
+    if (x)
+        count(x, (sv){NULL, 0}, true);
+}
