@@ -24,7 +24,11 @@ def pki(tmp_path_factory):
     for name in ("one", "two", "client", "backend"):
         made.leaf(name, dns=[f"{name}.test"], alt=["IP:10.9.8.7", f"email:{name}@test"])
     made.leaf("expired", days=0)
-    certs.Pki(made.dir / "other", "another root").leaf("stranger")
+    made.crl("root", made.leaf("revoked"))
+    other = certs.Pki(made.dir / "other", "another root")
+    other.leaf("stranger")
+    other.crl("root")
+    made.names = {**made.pins("backend"), **made.pins("client"), "pki": str(made.dir)}
     return made
 
 

@@ -1,4 +1,7 @@
 """A small certificate authority for tests, with the openssl command: root, leaves with SPIFFE or DNS names."""
+import base64
+import hashlib
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +45,33 @@ class Pki:
                      "-extfile", ext, "-out", leaf.cert, *when)
         return leaf
 
-    def _dated(self, csr, ext, leaf):
-        conf = self.dir / "ca.cnf"
-        (self.dir / "index.txt").write_text("")
-        (self.dir / "serial").write_text("1000\n")
-        conf.write_text(f"[ca]\ndefault_ca=d\n[d]\ndir={self.dir}\ndatabase={self.dir}/index.txt\nserial={self.dir}/serial\n"
+    def _ca_config(self, name):
+        """A file for `openssl ca`, with a database of its own that is empty."""
+        conf, index, serial = (self.dir / f"{name}.{ext}" for ext in ("cnf", "index", "serial"))
+        index.write_text("")
+        serial.write_text("1000\n")
+        conf.write_text(f"[ca]\ndefault_ca=d\n[d]\ndir={self.dir}\ndatabase={index}\nserial={serial}\n"
                         f"new_certs_dir={self.dir}\ndefault_md=sha256\npolicy=p\nunique_subject=no\n[p]\norganizationName=supplied\n")
-        self.openssl("ca", "-batch", "-config", conf, "-cert", self.root_cert, "-keyfile", self.root_key, "-in", csr,
+        return ["-config", conf, "-cert", self.root_cert, "-keyfile", self.root_key]
+
+    def _dated(self, csr, ext, leaf):
+        self.openssl("ca", "-batch", *self._ca_config("ca"), "-in", csr,
                      "-out", leaf.cert, "-extfile", ext, "-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-notext")
         return leaf
+
+    def crl(self, name, *revoked):
+        """A list of this root in NAME.crl that revokes these leaves."""
+        ca, out = self._ca_config(name), self.dir / f"{name}.crl"
+        for leaf in revoked:
+            self.openssl("ca", *ca, "-revoke", leaf.cert)
+        self.openssl("ca", *ca, "-gencrl", "-crldays", "10", "-out", out)
+        return out
+
+    def pins(self, name):
+        """{"hash-NAME", "spki-NAME"} of a leaf, as verify_certificate_hash and verify_certificate_spki want them."""
+        cert = self.dir / f"{name}.pem"
+        der = ssl.PEM_cert_to_DER_cert(cert.read_text())
+        pem = subprocess.run(["openssl", "x509", "-in", cert, "-noout", "-pubkey"], check=True, capture_output=True, text=True).stdout
+        key = base64.b64decode("".join(pem.splitlines()[1:-1]))
+        return {f"hash-{name}": hashlib.sha256(der).hexdigest(),
+                f"spki-{name}": base64.b64encode(hashlib.sha256(key).digest()).decode()}

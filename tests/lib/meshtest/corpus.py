@@ -116,7 +116,7 @@ class Run:
     def __init__(self, kind, case, ports, folder, pki):
         self.kind, self.case, self.pki, self.folder = kind, case, pki, folder / case["name"] / kind
         self.folder.mkdir(parents=True)
-        self.ports = dict(ports, tmp=str(self.folder), pki=str(pki.dir))
+        self.ports = dict(ports, tmp=str(self.folder), **pki.names)
         self.backends, self.dns, self.held = {}, None, {}
 
     def __enter__(self):
