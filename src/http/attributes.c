@@ -470,7 +470,7 @@ static bool upstream(ctx c, enum field f, struct cel_value *out)
         *out = cel_uint(si->attempts);
         return true;
     case F_UP_POOL_READY:
-        return between(si->upstream_connect_start_ns, si->upstream_first_tx_ns, out);
+        return between(si->upstream_connect_start_ns, si->upstream_pool_ns, out);
     default:
         return tls(c, si->up, f, out);
     }
@@ -578,13 +578,14 @@ static bool xds(ctx c, enum field f, struct cel_value *out)
     case F_XDS_ROUTE_NAME:
         return si->route && string(si->route_name, out);
     case F_XDS_VHOST_NAME:
-        return if_any(si->virtual_host, out);
+        return si->virtual_host && string(*si->virtual_host, out);
     case F_XDS_CLUSTER_METADATA:
         return si->cluster && object(c, get_metadata, c, SUBSTITUTION_META_CLUSTER, 1, out);
     case F_XDS_ROUTE_METADATA:
         return si->route && object(c, get_metadata, c, SUBSTITUTION_META_ROUTE, 1, out);
     case F_XDS_VHOST_METADATA:
-        return si->route && object(c, get_metadata, c, SUBSTITUTION_META_VIRTUAL_HOST, 1, out);
+        return si->virtual_host &&
+               object(c, get_metadata, c, SUBSTITUTION_META_VIRTUAL_HOST, 1, out);
     default: /* F_XDS_HOST_METADATA */
         return si->upstream_endpoint &&
                object(c, get_metadata, c, SUBSTITUTION_META_UPSTREAM_HOST, 1, out);

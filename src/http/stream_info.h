@@ -217,6 +217,7 @@ struct stream_info {
     uint64_t start_wall_ns, start_ns;
     uint64_t request_end_ns; /* last byte of the request received */
     uint64_t upstream_connect_start_ns, upstream_connect_done_ns, upstream_handshake_done_ns;
+    uint64_t upstream_pool_ns; /* the last attempt got its connection, or none */
     uint64_t upstream_first_tx_ns, upstream_last_tx_ns;
     uint64_t upstream_first_rx_ns, upstream_last_rx_ns;
     uint64_t response_start_ns; /* first byte sent to the downstream */
@@ -254,7 +255,9 @@ struct stream_info {
     /* Routing. Names live in the snapshot that the stream holds (rule 9). */
     const void *route;   /* the matched route (struct route_entry of src/route), or NULL */
     const void *cluster; /* the chosen cluster, or NULL */
-    sv route_name, virtual_host, virtual_cluster;
+    sv route_name, virtual_cluster;
+    const sv *virtual_host; /* the name in the struct route_vhost that took the request, matched
+                               route or not; or NULL */
     sv upstream_cluster, upstream_cluster_alt; /* name, alt_stat_name if any */
     sv upstream_host;                          /* endpoint address as text */
     sv upstream_host_name;                     /* its hostname, if any */

@@ -54,7 +54,7 @@ static void world_init(struct world *w)
     si->upstream_connect_start_ns = 1001 * MS;
     si->upstream_connect_done_ns = 1002 * MS;
     si->upstream_handshake_done_ns = 1003 * MS;
-    si->upstream_first_tx_ns = 1004 * MS;
+    si->upstream_pool_ns = si->upstream_first_tx_ns = 1004 * MS;
     si->upstream_last_tx_ns = 1006 * MS;
     si->request_end_ns = 1005 * MS;
     si->upstream_first_rx_ns = 1010 * MS;
@@ -77,7 +77,8 @@ static void world_init(struct world *w)
     si->upstream_protocol = HTTP_2;
     si->details = SV("via_upstream");
     si->route_name = SV("default");
-    si->virtual_host = SV("books:80");
+    static const sv books = SV_INIT("books:80");
+    si->virtual_host = &books;
     si->upstream_cluster = SV("outbound|80||books");
     si->upstream_host = SV("[fd00::1]:8080");
     si->attempts = 2;

@@ -255,7 +255,7 @@ static struct sub_value duration(const struct stream_info *si, uint8_t id)
     case SUB_RESPONSE_TX_DURATION:
         return ms_between(si->upstream_first_rx_ns, si->response_end_ns);
     case SUB_UPSTREAM_CONNECTION_POOL_READY_DURATION:
-        return ms_between(si->upstream_connect_start_ns, si->upstream_first_tx_ns);
+        return ms_between(si->upstream_connect_start_ns, si->upstream_pool_ns);
     case SUB_DOWNSTREAM_HANDSHAKE_DURATION:
         return si->down ? ms_between(si->down->start_ns, si->down->handshake_done_ns) : none;
     default:
@@ -638,7 +638,7 @@ static struct sub_value stream(const struct substitution_ctx *c, const struct su
     case SUB_ROUTE_NAME:
         return text(si->route_name);
     case SUB_VIRTUAL_HOST_NAME:
-        return text(si->virtual_host);
+        return si->virtual_host ? text(*si->virtual_host) : none;
     case SUB_VIRTUAL_CLUSTER_NAME:
         return text(si->virtual_cluster);
     case SUB_STREAM_ID:

@@ -188,8 +188,10 @@ static void host_set_buffer_limit(struct http_filter_host *h, uint32_t bytes)
 HOT static bool find_route(struct hcm_stream *s, const struct http_head *head,
                            struct route_match *out)
 {
-    if (!s->view || !head)
+    if (!s->view || !head) {
+        *out = (struct route_match){0};
         return false;
+    }
     const struct tls_info *tls = s->hc->nc->sc.tls;
     struct route_ctx ctx = {
         .random = rand_u64(loop_rand(s->hc->conn->loop)),
@@ -207,14 +209,15 @@ HOT const struct route_match *hcm_route(struct hcm_stream *s)
         return s->matched ? &s->match : NULL;
     s->routed = true;
     s->matched = false;
-    if (!find_route(s, s->si.req, &s->match))
+    bool found = find_route(s, s->si.req, &s->match);
+    if (s->match.vhost) /* logs tell it also where none of its routes matches */
+        s->si.virtual_host = &s->match.vhost->name;
+    if (!found)
         return NULL;
     s->matched = true;
     s->si.route = s->match.route;
     if (s->match.route)
         s->si.route_name = s->match.route->name;
-    if (s->match.vhost)
-        s->si.virtual_host = s->match.vhost->name;
     return &s->match;
 }
 
@@ -236,7 +239,8 @@ static void host_clear_route_cache(struct http_filter_host *h)
     struct hcm_stream *s = filter_of(h)->s;
     s->routed = s->matched = false;
     s->si.route = NULL;
-    s->si.route_name = s->si.virtual_host = (sv){NULL, 0};
+    s->si.virtual_host = NULL;
+    s->si.route_name = (sv){NULL, 0};
 }
 
 static const void *host_route_config(struct http_filter_host *h)

@@ -139,7 +139,9 @@ static const struct envoy_Metadata *metadata_of(const struct stream_info *si,
     case SUBSTITUTION_META_ROUTE:
         return r ? r->metadata : NULL;
     case SUBSTITUTION_META_VIRTUAL_HOST:
-        return r && r->vhost ? r->vhost->metadata : NULL;
+        return si->virtual_host
+                   ? container_of(si->virtual_host, const struct route_vhost, name)->metadata
+                   : NULL;
     case SUBSTITUTION_META_CLUSTER:
         return si->cluster ? upstream_cluster_metadata(si->cluster) : NULL;
     case SUBSTITUTION_META_UPSTREAM_HOST:

@@ -503,8 +503,9 @@ static void note_connection(struct router_try *t, const struct conn *conn)
     upstream_conn_describe(conn, router_host(r)->arena, &t->up);
     t->up.remote = t->up.direct_remote = upstream_host_info(t->host)->addr_text;
     note_host(t);
+    si->upstream_pool_ns = loop_stamp_ns(r->w->loop);
     if (!si->upstream_connect_done_ns)
-        si->upstream_connect_done_ns = loop_stamp_ns(r->w->loop);
+        si->upstream_connect_done_ns = si->upstream_pool_ns;
 }
 
 /* For the next attempt, if there is one: hosts and priorities that had their chance. */
@@ -595,6 +596,8 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     if (t->dropped)
         return;
     note_failed_host(r, host);
+    if (why != UPSTREAM_FAIL_NO_HOST)
+        r->si->upstream_pool_ns = loop_stamp_ns(r->w->loop);
     r->si->upstream_failure = details.n ? arena_sv(router_host(r)->arena, details) : (sv){NULL, 0};
     switch (why) {
     case UPSTREAM_FAIL_NO_HOST:

@@ -48,6 +48,8 @@ struct tcp_session {
     bool retry_now;
     bool closed, connected;
     uint64_t start_ns, last_ms;
+    uint64_t connect_ns,
+        pool_ns; /* the first attempt began; the last got its connection, or none */
     uint64_t flags;
     sv failure; /* transport failure reason; malloc'd */
     struct stream_conn up_conn;
@@ -75,6 +77,8 @@ static struct stream_info *describe(struct tcp_session *s, struct arena *a)
     si->down = &s->nc->sc;
     si->start_ns = s->start_ns;
     si->end_ns = loop_stamp_ns(w->loop);
+    si->upstream_connect_start_ns = s->connect_ns;
+    si->upstream_pool_ns = s->pool_ns;
     si->start_wall_ns = loop_stamp_wall_ns(w->loop) - (si->end_ns - s->start_ns);
     si->bytes_received = si->down_wire_in = s->down.c->bytes_read;
     si->bytes_sent = si->down_wire_out = s->down.c->bytes_written;
@@ -326,6 +330,7 @@ static void on_ready(void *user, struct conn *c, struct upstream_host *host)
     s->up.c = c;
     s->host = host;
     s->connected = true;
+    s->pool_ns = loop_stamp_ns(w->loop);
     s->last_ms = loop_now_ms(w->loop);
     conn_set_owner(c, on_up, s);
     s->up_conn.id = c->id;
@@ -370,6 +375,8 @@ static void on_fail(void *user, enum upstream_fail why, struct upstream_host *ho
     s->failure = details.n ? sv_make(sv_dup(details), details.n) : (sv){NULL, 0};
     if (why == UPSTREAM_FAIL_NO_HOST || why == UPSTREAM_FAIL_OVERFLOW)
         s->attempts--; /* nothing was tried */
+    if (why != UPSTREAM_FAIL_NO_HOST)
+        s->pool_ns = loop_stamp_ns(s->nc->worker->loop);
     bool connect = why == UPSTREAM_FAIL_CONNECT || why == UPSTREAM_FAIL_CONNECT_TIMEOUT;
     if (connect && host)
         remember_host(s, host);
@@ -446,6 +453,8 @@ static void make_ask(struct tcp_session *s)
 /* One attempt; its callback may come from inside. */
 static void open_upstream(struct tcp_session *s, const struct upstream_ctx *x)
 {
+    if (!s->connect_ns)
+        s->connect_ns = loop_stamp_ns(s->nc->worker->loop);
     if (!s->cfg->tunnel) {
         struct upstream_open *o = upstream_tcp_open(s->cluster, x, &tcp_cb, s);
         if (o)
