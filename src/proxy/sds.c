@@ -4,9 +4,11 @@
 
 #include "api/envoy.pb.h"
 #include "api/pb.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "proxy/config_files.h"
 #include "proxy/server_private.h"
 #include "upstream/tls_options.h"
 
@@ -23,15 +25,24 @@ struct watches {
     unsigned n;
 };
 
+/* One of the packed ConfigSources that users gave with the name. */
+struct sds_config {
+    struct list link;
+    size_t n;
+    char bytes[];
+};
+
 struct sds_secret {
     struct proxy_server *s;
     char *name;
-    char *config, *packed; /* bytes: where it comes from; what names the watched files */
-    size_t n_config, n_packed;
+    struct list configs; /* never empty; all of one source */
+    char *packed;        /* what names the watched files */
+    size_t n_packed;
     struct watches watches;
     struct stat_group subscription, stats;
     bool good;     /* packed is in force */
     bool gone;     /* unwanted from inside a call of ours */
+    bool again;    /* a user came from inside one */
     uint32_t busy; /* such calls */
 };
 
@@ -103,8 +114,9 @@ static void sds_free(struct sds_secret *x)
     watches_free(&x->watches);
     stat_group_fini(&x->subscription);
     stat_group_fini(&x->stats);
+    list_each_safe (it, &x->configs)
+        free(container_of(it, struct sds_config, link));
     free(x->name);
-    free(x->config);
     free(x->packed);
     free(x);
 }
@@ -123,34 +135,43 @@ static void stats_init(struct sds_secret *x)
     stat_group_touch(&x->stats);
 }
 
-bool sds_want(struct proxy_server *s, sv name, sv config)
-{
-    if (map_get(&s->ads_secrets, name))
-        return false;
-    struct sds_secret *x = mem_new(struct sds_secret);
-    x->s = s;
-    x->name = sv_dup(name);
-    x->config = bytes_dup(config);
-    x->n_config = config.n;
-    stats_init(x);
-    map_put(&s->ads_secrets, name, x);
-    return true;
-}
-
-bool sds_unwant(struct proxy_server *s, sv name)
-{
-    struct sds_secret *x = map_del(&s->ads_secrets, name);
-    if (!x)
-        return false;
-    x->gone = true;
-    if (!x->busy)
-        sds_free(x);
-    return true;
-}
-
 /* ---- values ---- */
 
-/* Into the store. Whoever is told of it may make this secret unwanted. */
+static sv config_bytes(const struct sds_config *c)
+{
+    return sv_make(c->bytes, c->n);
+}
+
+static struct sds_config *find_config(const struct sds_secret *x, sv config)
+{
+    list_each (it, &x->configs) {
+        struct sds_config *c = container_of(it, struct sds_config, link);
+        if (sv_eq(config_bytes(c), config))
+            return c;
+    }
+    return NULL;
+}
+
+/* For all its users. Whoever is told may make some of them, or all, go. */
+static int put_all(struct sds_secret *x, const struct envoy_Secret *m, struct arena *a,
+                   struct error *err)
+{
+    struct proxy_server *s = x->s;
+    int64_t now = (int64_t)(loop_wall_ns(s->loop) / 1000000000u);
+    size_t n = 0, i = 0;
+    int rc = 0;
+    list_each (it, &x->configs)
+        i++;
+    sv *configs = arena_array(a, sv, i + 1);
+    list_each (it, &x->configs)
+        configs[n++] = arena_sv(a, config_bytes(container_of(it, struct sds_config, link)));
+    for (i = 0; rc == 0 && i < n; i++)
+        if (find_config(x, configs[i]))
+            rc = tls_options_secret(m, configs[i], now, s->secrets, err);
+    return rc;
+}
+
+/* Into the store. */
 static int put(struct sds_secret *x, sv packed, struct watches *w, struct error *err)
 {
     struct proxy_server *s = x->s;
@@ -161,16 +182,21 @@ static int put(struct sds_secret *x, sv packed, struct watches *w, struct error 
     if (rc == 0 && w)
         watch_files(x, w, m); /* before they are read: no change is missed */
     if (rc == 0)
-        rc = tls_options_secret(m, sv_make(x->config, x->n_config),
-                                (int64_t)(loop_wall_ns(s->loop) / 1000000000u), s->secrets, err);
+        rc = put_all(x, m, &a, err);
     arena_free(&a);
     return rc;
 }
 
 static void done(struct sds_secret *x)
 {
-    if (--x->busy == 0 && x->gone)
+    bool again = x->again;
+    if (--x->busy)
+        return;
+    x->again = false;
+    if (x->gone)
         sds_free(x);
+    else if (again)
+        on_change(x);
 }
 
 static void on_change(void *arg)
@@ -231,6 +257,83 @@ int sds_apply(struct proxy_server *s, const struct config_resource *r, sv versio
         watches_free(&w);
     x->good |= rc == 0;
     done(x);
+    return rc;
+}
+
+/* ---- names ---- */
+
+static void add_config(struct sds_secret *x, sv config)
+{
+    struct sds_config *c = mem_alloc(sizeof *c + config.n);
+    c->n = config.n;
+    if (config.n)
+        memcpy(c->bytes, config.p, config.n);
+    list_push(&x->configs, &c->link);
+}
+
+bool sds_want(struct proxy_server *s, sv name, sv config)
+{
+    struct sds_secret *x = map_get(&s->ads_secrets, name);
+    if (x) {
+        if (!find_config(x, config))
+            add_config(x, config);
+        /* The new user has nothing yet. */
+        if (x->busy)
+            x->again = true;
+        else if (x->good)
+            on_change(x);
+        return false;
+    }
+    x = mem_new(struct sds_secret);
+    x->s = s;
+    x->name = sv_dup(name);
+    list_init(&x->configs);
+    add_config(x, config);
+    stats_init(x);
+    map_put(&s->ads_secrets, name, x);
+    return true;
+}
+
+bool sds_unwant(struct proxy_server *s, sv name, sv config)
+{
+    struct sds_secret *x = map_get(&s->ads_secrets, name);
+    struct sds_config *c = x ? find_config(x, config) : NULL;
+    if (!c)
+        return false;
+    list_del(&c->link);
+    free(c);
+    if (!list_empty(&x->configs))
+        return false;
+    map_del(&s->ads_secrets, name);
+    x->gone = true;
+    if (!x->busy)
+        sds_free(x);
+    return true;
+}
+
+static sv path_of(const struct envoy_ConfigSource *c)
+{
+    if (!config_files_is(c))
+        return (sv){NULL, 0};
+    return c->which_config_source_specifier == envoy_ConfigSource_path_tag
+               ? c->path
+               : c->path_config_source->path;
+}
+
+int sds_check(const struct proxy_server *s, sv name, const struct envoy_ConfigSource *src,
+              struct error *err)
+{
+    struct sds_secret *x = map_get(&s->ads_secrets, name);
+    struct arena a;
+    void *m;
+    if (!x)
+        return 0;
+    arena_init(&a);
+    const struct sds_config *c = container_of(list_first(&x->configs), struct sds_config, link);
+    int rc = pb_decode(&envoy_ConfigSource_pb, config_bytes(c), &a, NULL, &m, err);
+    if (rc == 0 && !sv_eq(path_of(m), path_of(src)))
+        rc = error_set(err, E_UNSUPPORTED, "this name comes from another source already");
+    arena_free(&a);
     return rc;
 }
 

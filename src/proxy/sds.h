@@ -15,13 +15,18 @@
 
 #include "proxy/config_source.h"
 
+struct envoy_ConfigSource;
 struct proxy_server;
 struct sds_secret;
 
-/* Starts to follow a name; false: it is followed already. */
+/* Starts to follow a name; false: it is followed already, for a user with another ConfigSource, and
+ * this one has its value. */
 bool sds_want(struct proxy_server *s, sv name, sv config);
-/* False: it was not followed. */
-bool sds_unwant(struct proxy_server *s, sv name);
+/* False: others still need it. */
+bool sds_unwant(struct proxy_server *s, sv name, sv config);
+/* A name has one source: a file, or ADS. */
+int sds_check(const struct proxy_server *s, sv name, const struct envoy_ConfigSource *src,
+              struct error *err) MUST_CHECK;
 /* A new version of a secret. A name that nobody follows is not an error. */
 int sds_apply(struct proxy_server *s, const struct config_resource *r, sv version,
               struct error *err) MUST_CHECK;

@@ -332,7 +332,7 @@ static bool from_source(sv config)
     return ours;
 }
 
-static int check_secret_source(const struct proxy_server *s, sv config, struct error *err)
+static int check_secret_source(const struct proxy_server *s, sv name, sv config, struct error *err)
 {
     struct arena a;
     void *m;
@@ -342,6 +342,8 @@ static int check_secret_source(const struct proxy_server *s, sv config, struct e
         rc = config_files_check(m, err);
     else if (rc == 0 && !proxy_server_has_ads(s))
         rc = error_set(err, E_INVALID, "dynamic_resources.ads_config is missing");
+    if (rc == 0)
+        rc = sds_check(s, name, m, err);
     arena_free(&a);
     return rc;
 }
@@ -364,7 +366,7 @@ int proxy_secret_check(void *self, sv name, sv config, struct error *err)
                          "secret '%.*s': sds_config: only ads and path_config_source are supported "
                          "(others for the agent's own secrets)",
                          SV_ARG(name));
-    int rc = check_secret_source(s, config, err);
+    int rc = check_secret_source(s, name, config, err);
     if (rc < 0)
         error_prefix(err, "secret '%.*s': sds_config: ", SV_ARG(name));
     return rc;
@@ -392,6 +394,6 @@ void proxy_secret_unwant(void *self, sv name, sv config)
         s->agent->unwant(s->agent->self, s->secrets, name, config);
     if (of_agent(s, name) || !from_source(config))
         return;
-    if (sds_unwant(s, name) && s->source)
+    if (sds_unwant(s, name, config) && s->source)
         s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, name);
 }

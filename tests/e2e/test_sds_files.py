@@ -81,22 +81,24 @@ class World:
         new.write_text(text or json.dumps({"resources": [{"@type": TLS + "Secret", "name": called or name, kind: body}]}))
         os.rename(new, self.sds / f"{name}.json")
 
-    def reference(self, name):
-        return {"name": name, "sds_config": {"path_config_source": {"path": str(self.sds / f"{name}.json")}, "resource_api_version": "V3"}}
+    def reference(self, name, **more):
+        return {"name": name, "sds_config": {"path_config_source": {"path": str(self.sds / f"{name}.json")}, "resource_api_version": "V3", **more}}
 
     def bootstrap(self):
         down = {"@type": TLS + "DownstreamTlsContext", "require_client_certificate": True, "common_tls_context": {
             "tls_certificate_sds_secret_configs": [self.reference("server")],
             "validation_context_sds_secret_config": self.reference("roots")}}
         up = {"common_tls_context": {"tls_certificate_sds_secret_configs": [self.reference("client")]}}
+        # The same secret, but not the same ConfigSource.
+        again = {"common_tls_context": {"tls_certificate_sds_secret_configs": [self.reference("client", initial_fetch_timeout="7s")]}}
         hcm = {"@type": bootstrap.HCM, "stat_prefix": "inner", "forward_client_cert_details": "SANITIZE_SET",
                "set_current_client_cert_details": {"subject": True},
                "route_config": {"name": "inner", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
                    {"match": {"prefix": "/"}, "route": {"cluster": "b1"}}]}]},
                "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": bootstrap.ROUTER}}]}
-        return {"routes": [{"match": {"prefix": "/"}, "route": {"cluster": "inner"}}],
-                "clusters": [{"name": "inner", "hosts": ["second"], "tls": up, "http": {
-                    "common_http_protocol_options": {"max_requests_per_connection": 1}}}],
+        once = {"hosts": ["second"], "http": {"common_http_protocol_options": {"max_requests_per_connection": 1}}}
+        return {"routes": [{"match": {"prefix": f"/{n}"}, "route": {"cluster": n or "inner"}} for n in ("again", "")],
+                "clusters": [{"name": "inner", "tls": up, **once}, {"name": "again", "tls": again, **once}],
                 "listeners": [{"name": "inner", "address": {"socket_address": {"address": "127.0.0.1", "port_value": "{second}"}},
                                "filter_chains": [{"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": down},
                                                   "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": hcm}]}]}],
@@ -126,9 +128,9 @@ class World:
             c.sock.close()
         return name
 
-    def upstream_client(self):
+    def upstream_client(self, path="/"):
         """Whose certificate the cluster showed; else the status."""
-        r = http1.get(self.proxy.port, "/")
+        r = http1.get(self.proxy.port, path)
         if r.status != 200:
             return r.status
         said = dict(json.loads(r.body)["headers"])["x-forwarded-client-cert"]
@@ -153,13 +155,14 @@ def test_rotated_files_serve_new_connections(spawn, tmp_path, kind, folders, wat
     until(lambda: w.server() == "two", "the new certificate")
     w.put_cert("client", w.pki.leaf("bert"))
     until(lambda: w.upstream_client() == "bert", "the new client certificate")
+    until(lambda: w.upstream_client("/again") == "bert", "also where another cluster names it")
     assert w.server(w.other, "stranger") is None
     w.at["roots"].put(ca=w.other.root_cert.read_bytes())
     until(lambda: w.server(w.other, "stranger") == "two", "the new root")
     assert w.server() is None and w.upstream_client() == 503
     assert old.request(path="/").status == 200
     for name in w.at:
-        assert (w.count(name, "update_success"), w.count(name, "update_rejected"), w.count(name, "update_failure")) == (1, 0, 0)
+        assert (w.count(name, "update_success"), w.count(name, "update_rejected"), w.count(name, "update_failure")) == ((2 if kind == "envoy" and name == "client" else 1), 0, 0)
     if folders is Volume:  # never a certificate beside another's key
         assert w.count("server", "key_rotation_failed") == 0
 
@@ -211,11 +214,20 @@ def test_files_that_come_after_the_start(spawn, tmp_path):
     until(lambda: http1.get(ports["listen"], "/").status == 200, "the certificate that came")
 
 
-def test_a_source_must_be_there_at_the_start(spawn, tmp_path):
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "another"])
+def test_a_source_is_refused_by_name(spawn, tmp_path, there):
     w = World(spawn, tmp_path, "weft", Volume, True)
+    if there:
+        w.put_all()
+        for name in w.at:
+            w.put_source(name)
     ports = {n: procs.free_port() for n in ("listen", "second", "admin", "dead", "b1", "b2", "h2")}
     conf = tmp_path / "boot.json"
-    conf.write_text(json.dumps(bootstrap.build(w.bootstrap(), ports)))
+    text = json.dumps(bootstrap.build(w.bootstrap(), ports))
+    conf.write_text(text.replace("client.json", "server.json", 1))  # the first of two
     p = spawn("weft", [procs.binary("weft-proxy"), "-c", conf, "--mode", "validate"])
     p.wait(20)
-    assert "sds_config: path_config_source.path: " in p.output() and "cannot be read" in p.output()
+    if there:
+        assert "secret 'client': sds_config: this name comes from another source already" in p.output()
+    else:
+        assert "sds_config: path_config_source.path: " in p.output() and "cannot be read" in p.output()
