@@ -423,6 +423,10 @@ void h1_feed_eof(struct http_codec *c)
     } else if (!(h->rx == RX_DONE && c->switched)) {
         /* A client that has its whole response only loses the wish to send the rest. */
         bool served = !c->server && h->rx == RX_DONE;
+        if (!c->server && !served && h->rx != RX_HEAD && !c->error_text) {
+            c->error_text = "http1.codec_error";
+            c->error_reason = "closed inside a response";
+        }
         h1_set_state(h, HTTP_CODEC_DEAD);
         h1_kill(h, served ? HTTP_RESET_NO_ERROR : HTTP_RESET_CONN_TERMINATION,
                 c->server ? "downstream_remote_disconnect" : "connection_termination");

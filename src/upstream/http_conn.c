@@ -248,6 +248,8 @@ static void at_eof(struct http_conn *hc)
 {
     struct inside in = enter(hc);
     hc->codec->ops->feed_eof(hc->codec);
+    if (hc->codec->protocol < HTTP_2 && hc->codec->error_text)
+        stat_inc(core_stats(core_of(hc)), cluster_stat_upstream_cx_protocol_error);
     leave(hc, in);
     if (hc->codec->streams == 0)
         http_conn_close(hc, CX_REMOTE);

@@ -47,6 +47,7 @@ struct tcp_session {
     bool opening;                     /* inside upstream_tcp_open */
     bool retry_now;
     bool closed, connected;
+    bool up_last; /* of two ends of data, the upstream's was the second: it closed the connection */
     uint64_t start_ns, last_ms;
     uint64_t connect_ns,
         pool_ns; /* the first attempt began; the last got its connection, or none */
@@ -240,6 +241,7 @@ static bool pump(struct tcp_session *s, struct side *from, struct side *to)
             break;
         if (n == E_EOF) {
             from->eof = true;
+            s->up_last = from == &s->up;
             break;
         }
         if (n < 0) {
@@ -265,7 +267,7 @@ static void run(struct tcp_session *s, bool up_first)
     if (!pump(s, a, b) || !pump(s, b, a))
         return;
     if (s->down.eof && s->up.eof && !s->down.out.len && !s->up.out.len)
-        finish(s, true, false);
+        finish(s, s->up_last, false);
 }
 
 static void on_down(struct conn *c, unsigned events, void *user)
