@@ -3,7 +3,7 @@ BUILD := build
 JOBS  := $(shell nproc)
 MESON := $(BUILD)/release/build.ninja
 
-.PHONY: all help deps demo check check-one debug asan tsan fuzz bench bench-control e2e fmt lint layers clean
+.PHONY: all help deps demo check check-one tuned debug asan tsan fuzz bench bench-control e2e fmt lint layers clean
 
 all: $(MESON) ## release binaries: build/weft and build/weft-proxy
 	@grep -q flto $(MESON) || meson setup --reconfigure $(BUILD)/release -Dwhole_program=true >/dev/null
@@ -33,6 +33,12 @@ check: deps ## build and run every test; ends with "N passed, N failed"
 check-one: deps ## one suite or test: make check-one M=unit | sim | fuzz | e2e | conformance | h1 ...
 	@tools/check --only "$(M)"
 
+tuned: deps all ## build/weft-proxy as packages have it: compiled with what a run under load showed
+	@tests/peers
+	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/backend bench/backend_h2
+	@tools/tuned
+	@ln -sf tuned/src/main/weft-proxy $(BUILD)/weft-proxy
+
 debug: | deps-demo ## debug build in build/debug
 	@test -f $(BUILD)/debug/build.ninja || meson setup $(BUILD)/debug --buildtype=debug >/dev/null
 	@ninja -C $(BUILD)/debug -j $(JOBS)
@@ -48,9 +54,8 @@ tsan: | deps-demo ## TSan build in build/tsan
 fuzz: deps ## run every fuzz target for SECONDS (default 60) each
 	@tools/fuzz $(or $(SECONDS_EACH),60)
 
-bench: deps all ## side by side with Envoy, nginx, HAProxy: ratios (A="--only http1 --rounds 3")
-	@tests/peers
-	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/floor bench/backend bench/backend_h2
+bench: tuned ## side by side with Envoy, nginx, HAProxy: ratios (A="--only http1 --rounds 3")
+	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/floor
 	@bench/run $(A)
 
 bench-control: deps all ## the control plane with 1,000 services and 2,000 simulated sidecars

@@ -54,7 +54,8 @@ def h2load(port, seconds, args=()):
 
 
 def measure(b, args, peers, load, in_flight=64):
-    """Medians over the rounds, the peers taking turns: CPU µs a request and p50 latency in µs."""
+    """Medians over the rounds, the peers (but None) taking turns: CPU µs a request and p50 latency in µs."""
+    peers = {n: p for n, p in peers.items() if p}
     pids, cost, p50 = {}, {n: [] for n in peers}, {n: [] for n in peers}
     for name, (argvs, port) in peers.items():
         started = [b.spawn(a, P.PROXY_CORE, p) for a, p in argvs]
@@ -145,7 +146,7 @@ def grpc(b, args):
 
 def mtls_pair(b, args):
     backend = b.backend(1024)
-    got, _ = measure(b, args, {k: b.mtls_pair(k, backend) for k in ("weft", "envoy")}, wrk)
+    got, _ = measure(b, args, {k: b.mtls_pair(k, backend) for k in b.kinds}, wrk)
     return {"mtls-pair": Table("two sidecars, mTLS and HTTP/2 between, both together", CPU, got, [Goal(0.45, "envoy")])}
 
 
@@ -167,7 +168,7 @@ def routes_10k(b, args):
     backend = b.backend(1024)
     peers = {f"{k}{tag}": b.envoy_like(k, f"{k}{tag}", {"virtual_hosts": hosts}, backend)
              for tag, hosts in (("", virtual_hosts(10000)), (", one host", virtual_hosts(1)))
-             for k in ("weft", "envoy")}
+             for k in b.kinds}
     host = {port: f"Host: svc-{0 if 'one' in n else 7777}.ns.svc.cluster.local" for n, (_, port) in peers.items()}
     got, _ = measure(b, args, peers, lambda port, s: wrk(port, s, headers=[host[port]]))
     return {"routes-10k": Table("a table of 10,000 virtual hosts × 10 routes", CPU, got, [Goal(1.1, "weft, one host")])}

@@ -15,7 +15,7 @@ from meshtest import bootstrap, certs, procs
 
 TOP = Path(__file__).resolve().parent.parent
 RELEASE = TOP / "build/release"
-WEFT = RELEASE / "src/main/weft-proxy"
+WEFT = TOP / "build/tuned/src/main/weft-proxy"
 PROXY_CORE, LOAD_CORE = 0, 1
 
 
@@ -54,6 +54,8 @@ def wait_port(port, p, timeout=30):
 
 class Peers:
     """The processes of one case; close() ends them and removes their files."""
+
+    kinds = ("weft", "envoy")
 
     def __init__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="weft-bench-"))
@@ -116,7 +118,7 @@ class Peers:
         return [(argv + ["--disable-hot-restart"] * (kind == "envoy"), ports["listen"])], ports["listen"]
 
     def both(self, case, backend):
-        return {k: self.envoy_like(k, k, case, backend) for k in ("weft", "envoy")}
+        return {k: self.envoy_like(k, k, case, backend) for k in self.kinds}
 
     def nginx(self, backend, log=False):
         port = procs.free_port()
