@@ -35,7 +35,6 @@ struct loop {
     struct list soon; /* timers without a delay, for the next turn */
     struct list due;  /* timers that fire in this turn */
     struct deferred *deferred, **deferred_end;
-    size_t gathered; /* bytes, since what is deferred ran */
     struct os_event ev[EVENTS_MAX];
     int ev_at, ev_n; /* the batch under way */
     struct rand_state rand;
@@ -72,7 +71,6 @@ struct loop *loop_new(struct os *os)
 static int run_deferred(struct loop *l)
 {
     int n = 0;
-    l->gathered = 0;
     for (struct deferred *d; (d = l->deferred); n++) {
         l->deferred = d->next;
         if (!l->deferred)
@@ -169,8 +167,6 @@ static uint64_t wait_ns(struct loop *l, uint64_t most)
     return wait < most ? wait : most;
 }
 
-/* Between two callbacks nothing of either is on the stack, and io_forget has cleared the batch of
- * what is freed: what is deferred may run there as well as at the turn's end. */
 static int run_events(struct loop *l)
 {
     int ran = 0;
@@ -183,8 +179,6 @@ static int run_events(struct loop *l)
         l->stamped = false;
         io->fn(io, l->ev[l->ev_at].events);
         ran++;
-        if (l->gathered >= LOOP_GATHER_BYTES)
-            ran += run_deferred(l);
     }
     l->ev_at = l->ev_n = 0;
     return ran;
@@ -273,11 +267,6 @@ void loop_defer(struct loop *l, struct deferred *d, void (*fn)(struct deferred *
     d->fn = fn;
     *l->deferred_end = d;
     l->deferred_end = &d->next;
-}
-
-void loop_gather(struct loop *l, size_t n)
-{
-    l->gathered += n;
 }
 
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg)

@@ -3,10 +3,6 @@
  *
  *   turn:  wait -> descriptor callbacks -> due timers -> posted work -> deferred work (frees)
  *
- * Writing is deferred work, so that what one turn has for a connection leaves in one call. When
- * callbacks have read LOOP_GATHER_BYTES, deferred work runs before the next one: more would leave
- * the processor's cache before it is written.
- *
  * Rules of life: freeing is deferred to the end of the turn (loop_defer), never done under a
  * callback whose object is on the stack; any callback may end the object that called it.
  * Thread: owner, except loop_post and loop_stop (any). */
@@ -102,9 +98,6 @@ struct deferred {
     void (*fn)(struct deferred *d);
 };
 void loop_defer(struct loop *l, struct deferred *d, void (*fn)(struct deferred *d));
-/* Of a descriptor's callback: it has read n bytes, which are likely to be written in this turn. */
-#define LOOP_GATHER_BYTES (96u << 10)
-void loop_gather(struct loop *l, size_t n);
 /* Runs fn(arg) on the loop's thread soon. Any thread. Order of posts of one thread is kept.
  * Once loop_free has begun the work is dropped; who can post must have ended when it returns. */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);

@@ -222,8 +222,6 @@ HOT static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
         } else if (s->read_blocks < READ_BLOCKS) {
             s->read_blocks *= 2;
         }
-        if (n >= BUF_BLOCK)
-            loop_gather(c->loop, (size_t)n);
         return n;
     }
     c->readable = false;
