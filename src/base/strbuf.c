@@ -1,5 +1,6 @@
 #include "base/strbuf.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,21 @@ void strbuf_addv(struct strbuf *s, const char *fmt, va_list ap)
         s->n += fits;
     }
     va_end(again);
+}
+
+void strbuf_add_double(struct strbuf *s, double d)
+{
+    char text[40];
+    if (isnan(d)) { /* never "-nan" */
+        strbuf_add_c(s, "nan");
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            break;
+    }
+    strbuf_add_c(s, text);
 }
 
 void strbuf_addf(struct strbuf *s, const char *fmt, ...)

@@ -24,6 +24,8 @@ void strbuf_add(struct strbuf *s, const void *p, size_t n);
 void strbuf_add_sv(struct strbuf *s, sv v);
 void strbuf_add_c(struct strbuf *s, const char *cstr);
 void strbuf_add_ch(struct strbuf *s, char c);
+/* The fewest digits, 15 to 17, that read back as the same number; "nan", "inf". */
+void strbuf_add_double(struct strbuf *s, double d);
 void strbuf_addf(struct strbuf *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void strbuf_addv(struct strbuf *s, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 /* A JSON string with quotes; bytes that are not UTF-8 become U+FFFD, controls \u00xx. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdlib.h>
 
 static void adding(void **state)
@@ -85,12 +86,37 @@ static void json(void **state)
     }
 }
 
+static void doubles(void **state)
+{
+    static const struct {
+        double in;
+        const char *out;
+    } cases[] = {
+        {0, "0"},
+        {0.1, "0.1"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {1.0 / 3, "0.3333333333333333"},
+        {-1e300, "-1e+300"},
+        {123456789012345678.0, "1.2345678901234568e+17"},
+        {INFINITY, "inf"},
+        {-NAN, "nan"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct strbuf s;
+        strbuf_init(&s, 100);
+        strbuf_add_double(&s, cases[i].in);
+        assert_string_equal(s.p, cases[i].out);
+        strbuf_fini(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adding),
         cmocka_unit_test(the_maximum_holds),
         cmocka_unit_test(json),
+        cmocka_unit_test(doubles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

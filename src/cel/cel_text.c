@@ -59,17 +59,11 @@ static bool json(const struct cel_value *v, int depth, struct strbuf *out);
 
 static void json_double(double d, struct strbuf *out)
 {
-    char text[40];
     if (!isfinite(d)) {
         strbuf_add_c(out, isnan(d) ? "\"NaN\"" : d > 0 ? "\"Infinity\"" : "\"-Infinity\"");
         return;
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof(text), "%.*g", digits, d);
-        if (strtod(text, NULL) == d)
-            break;
-    }
-    strbuf_add_c(out, text);
+    strbuf_add_double(out, d);
 }
 
 /* "1.5s", with three, six or nine digits */

@@ -82,15 +82,14 @@ static int build_array(struct json_builder *b, const struct google_ListValue *l,
 
 static sv render_number(struct arena *a, double d)
 {
-    char text[40];
+    struct strbuf b;
     if (!isfinite(d))
         return SV("null");
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof(text), "%.*g", digits, d);
-        if (strtod(text, NULL) == d)
-            break;
-    }
-    return arena_sv(a, sv_of(text));
+    strbuf_init(&b, 40);
+    strbuf_add_double(&b, d);
+    sv text = arena_sv(a, strbuf_sv(&b));
+    strbuf_fini(&b);
+    return text;
 }
 
 static int build_value(struct json_builder *b, const struct google_Value *v, int depth,

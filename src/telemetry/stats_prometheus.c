@@ -114,7 +114,7 @@ static void add_histogram(const struct stats *s, const struct line *l, struct st
     }
     for (uint32_t i = 0; i < s->n_bounds; i++) {
         strbuf_addf(out, "%.*s_bucket{%.*s%sle=\"", SV_ARG(l->metric), SV_ARG(l->labels), comma);
-        stats_add_double(out, s->bounds[i]);
+        strbuf_add_double(out, s->bounds[i]);
         strbuf_addf(out, "\"} %llu\n", (unsigned long long)hist_below(&all, s->bounds[i]));
     }
     strbuf_addf(out, "%.*s_bucket{%.*s%sle=\"+Inf\"} %llu\n", SV_ARG(l->metric), SV_ARG(l->labels),

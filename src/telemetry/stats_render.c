@@ -9,21 +9,6 @@ static const char *const quantile_names[] = {"0",  "25", "50",   "75",   "90",
                                              "95", "99", "99.5", "99.9", "100"};
 #define QUANTILES (sizeof(quantiles) / sizeof(quantiles[0]))
 
-void stats_add_double(struct strbuf *out, double d)
-{
-    char text[40];
-    if (isnan(d)) {
-        strbuf_add_c(out, "nan");
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof(text), "%.*g", digits, d);
-        if (strtod(text, NULL) == d)
-            break;
-    }
-    strbuf_add_c(out, text);
-}
-
 /* Counts at the bounds: of all samples up to it, or of those between it and the one before. */
 static void below(const struct stats *s, const struct hist_bins *b, bool disjoint, uint32_t i,
                   uint64_t *n)
@@ -52,9 +37,9 @@ static void text_quantiles(const struct hist_bins *interval, const struct hist_b
 {
     for (size_t i = 0; i < QUANTILES; i++) {
         strbuf_addf(out, "%sP%s(", i ? " " : "", quantile_names[i]);
-        stats_add_double(out, hist_quantile(interval, quantiles[i]));
+        strbuf_add_double(out, hist_quantile(interval, quantiles[i]));
         strbuf_add_ch(out, ',');
-        stats_add_double(out, hist_quantile(all, quantiles[i]));
+        strbuf_add_double(out, hist_quantile(all, quantiles[i]));
         strbuf_add_ch(out, ')');
     }
 }
@@ -100,7 +85,7 @@ static void json_number(struct strbuf *out, double d)
     if (isnan(d))
         strbuf_add_c(out, "null");
     else
-        stats_add_double(out, d);
+        strbuf_add_double(out, d);
 }
 
 static void json_quantiles(const struct hist_bins *interval, const struct hist_bins *all,
@@ -128,7 +113,7 @@ static void json_buckets(const struct stats *s, const struct stats_query *q,
         below(s, interval, disjoint, i, &a);
         below(s, all, disjoint, i, &b);
         strbuf_add_c(out, i ? ",{\"upper_bound\":" : "{\"upper_bound\":");
-        stats_add_double(out, s->bounds[i]);
+        strbuf_add_double(out, s->bounds[i]);
         strbuf_addf(out, ",\"interval\":%llu,\"cumulative\":%llu}", (unsigned long long)a,
                     (unsigned long long)b);
     }

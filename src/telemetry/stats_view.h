@@ -32,8 +32,6 @@ struct stats_view {
 void stats_view_init(struct stats_view *v, struct stats *s, const struct stats_query *q);
 void stats_view_fini(struct stats_view *v);
 
-/* Appends a number as Envoy prints doubles: as short as reads back the same. */
-void stats_add_double(struct strbuf *out, double d);
 void stats_render_prometheus(const struct stats_view *v, const struct stats_query *q,
                              struct strbuf *out);
 

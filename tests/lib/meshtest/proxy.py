@@ -14,7 +14,7 @@ class Proxy:
         self.config = tmp_path / f"{kind}-{self.port}.json"
         self.config.write_text(json.dumps(bootstrap.build(case or {}, self.ports), indent=1))
         binary = procs.envoy_binary() if kind == "envoy" else procs.binary("weft-proxy")
-        argv = [binary, "-c", self.config, "--concurrency", "1", "-l", "info", *args]
+        argv = [binary, "-c", self.config, "--concurrency", "1", "-l", "info", "--file-flush-interval-msec", "50", *args]
         self.proc = spawn(kind, argv + (["--disable-hot-restart"] if kind == "envoy" else []), env=env)
         procs.wait_port(self.port, self.proc)
 
