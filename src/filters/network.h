@@ -52,6 +52,7 @@ struct network_conn_ops {
  * (network_owner_ops.describe), and, before it closes anything, the end. */
 struct network_observer {
     struct network_observer *next;
+    /* NULL: not asked for. */
     void (*on_connected)(struct network_observer *o, const struct stream_info *si);
     /* Exactly once, last; si is NULL when no terminal filter had the connection. */
     void (*on_end)(struct network_observer *o, const struct stream_info *si);
@@ -79,7 +80,8 @@ static inline void network_observe(struct network_conn *nc, struct network_obser
 static inline void network_tell_connected(struct network_conn *nc, const struct stream_info *si)
 {
     for (struct network_observer *o = nc->observers; o; o = o->next)
-        o->on_connected(o, si);
+        if (o->on_connected)
+            o->on_connected(o, si);
 }
 static inline void network_tell_end(struct network_conn *nc, const struct stream_info *si)
 {

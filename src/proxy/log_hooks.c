@@ -6,7 +6,7 @@
 #include "api/google.pb.h"
 #include "base/strbuf.h"
 #include "http/substitution.h"
-#include "proxy/conn_accept.h"
+#include "proxy/accepted.h"
 #include "route/route.h"
 #include "tls/tls_conn.h"
 #include "tls/tls_info.h"

@@ -10,6 +10,7 @@
 #include "filters/trace_export.h"
 #include "net/listener.h"
 #include "net/loop.h"
+#include "proxy/accepted.h"
 #include "proxy/conn_accept.h"
 #include "telemetry/access_log_file.h"
 #include "telemetry/istio_metrics.h"
@@ -96,7 +97,7 @@ static void update_now(void *arg)
     struct worker_listener *wl = t->wl;
     struct listener_conf *old = wl->conf;
     wl->conf = t->conf;
-    conn_accept_drain(wl, wl->conf);
+    accepted_drain(wl, wl->conf);
     if (wl->w->drain_ms)
         timer_set(&wl->drain_end, wl->w->drain_ms);
     listener_conf_unref(old);
@@ -110,7 +111,7 @@ static void remove_now(void *arg)
     stop_accepting(wl);
     index_listener(wl, false);
     wl->removed = true;
-    conn_accept_drain(wl, NULL);
+    accepted_drain(wl, NULL);
     if (!wl->n_conns)
         conn_accept_abort(wl, false);
     if (wl->n_conns)
@@ -124,7 +125,7 @@ static void drain_listener_now(void *arg)
     struct task *t = arg;
     t->wl->draining = true;
     t->wl->drain_start_ms = loop_now_ms(t->w->f.loop);
-    conn_accept_drain(t->wl, NULL);
+    accepted_drain(t->wl, NULL);
     free(t);
 }
 
@@ -144,7 +145,7 @@ static void drain_now(void *arg)
     list_each (it, &w->listeners) {
         struct worker_listener *wl = container_of(it, struct worker_listener, link);
         stop_accepting(wl);
-        conn_accept_drain(wl, NULL);
+        accepted_drain(wl, NULL);
     }
     free(t);
 }
@@ -202,7 +203,7 @@ uint32_t worker_busy(struct worker *w)
 {
     uint32_t n = 0;
     list_each (it, &w->listeners)
-        n += conn_accept_busy(container_of(it, struct worker_listener, link));
+        n += accepted_busy(container_of(it, struct worker_listener, link));
     return n;
 }
 
