@@ -87,18 +87,19 @@ static char *put_proper(char *w, sv name)
     return w;
 }
 
+/* The message's own comes first; without one there is nothing to keep. */
 static enum http_spelling spelling_of(const struct http_headers *h, enum http_spelling own)
 {
-    return h->spelled ? HTTP_SPELLING_KEPT : own;
+    return h->spelled                    ? HTTP_SPELLING_KEPT
+           : own == HTTP_SPELLING_PROPER ? HTTP_SPELLING_PROPER
+                                         : HTTP_SPELLING_LOWER;
 }
 
-static char *put_name(char *w, const struct http_headers *h, const struct http_header *e,
-                      enum http_spelling own)
+static inline char *put_name(char *w, const struct http_header *e, enum http_spelling spelling)
 {
-    enum http_spelling spelling = spelling_of(h, own);
     if (spelling == HTTP_SPELLING_PROPER)
         return put_proper(w, e->name);
-    return put(w, h->spelled && e->raw ? e->raw : e->name.p, e->name.n);
+    return put(w, spelling == HTTP_SPELLING_KEPT && e->raw ? e->raw : e->name.p, e->name.n);
 }
 
 /* A line of our own, whose name is in small letters. */
@@ -113,11 +114,12 @@ static char *put_line(char *w, sv line, enum http_spelling spelling)
 
 HOT static char *put_fields(char *w, const struct http_headers *h, const struct h1_style *style)
 {
+    enum http_spelling spelling = spelling_of(h, style->spelling);
     for (uint32_t i = 0; i < h->n; i++) {
         const struct http_header *e = &h->v[i];
         if (is_ours(e) || (style->drop_length && e->id == HTTP_H_CONTENT_LENGTH))
             continue;
-        w = put_name(w, h, e, style->spelling);
+        w = put_name(w, e, spelling);
         *w++ = ':';
         *w++ = ' ';
         w = put_sv(w, e->value);
@@ -125,7 +127,7 @@ HOT static char *put_fields(char *w, const struct http_headers *h, const struct 
         *w++ = '\n';
     }
     for (size_t i = 0; i < sizeof(style->extra) / sizeof(style->extra[0]); i++)
-        w = put_line(w, style->extra[i], spelling_of(h, style->spelling));
+        w = put_line(w, style->extra[i], spelling);
     return put(w, "\r\n", 2);
 }
 
@@ -212,11 +214,12 @@ int h1_write_trailers(struct buf *out, const struct http_headers *t, enum http_s
     }
     struct room r = room_for(out, n);
     char *w = put(r.p, "0\r\n", 3);
+    spelling = spelling_of(t, spelling);
     for (uint32_t i = 0; i < t->n; i++) {
         const struct http_header *e = &t->v[i];
         if (!h1_trailer_allowed(e->name))
             continue;
-        w = put_name(w, t, e, spelling);
+        w = put_name(w, e, spelling);
         w = put(w, ": ", 2);
         w = put_sv(w, e->value);
         w = put(w, "\r\n", 2);

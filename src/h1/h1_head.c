@@ -276,24 +276,26 @@ static int too_large(struct http_codec_stats *st, struct h1_error *err)
     return h1_fail(err, "http1.headers_too_large", "head is too large", 431);
 }
 
-/* Field lines up to and with the empty line. `use` sees each one and may take it out of h. */
+/* Field lines up to and with the empty line; *fields is their number. `use` sees each one and may
+ * take it out of h. */
 HOT static int read_fields(const char **p, const char *end, size_t bytes, const struct h1_limits *l,
                            struct http_codec_stats *st, struct http_headers *h,
                            int (*use)(void *arg, struct http_headers *h, struct http_header *e,
                                       struct h1_error *err),
                            void *arg, uint32_t *fields, struct h1_error *err)
 {
-    *fields = 0;
-    for (;;) {
+    for (uint32_t n = 0;;) {
         if (*p == end)
             return E_AGAIN;
-        if (**p == '\r' || **p == '\n')
+        if (**p == '\r' || **p == '\n') {
+            *fields = n;
             return read_crlf(p, end, err);
+        }
         struct http_header *e;
         int rc = h1_read_field(p, end, l, st, h, &e, err);
         if (rc)
             return rc;
-        if (++*fields > l->max_headers || *fields > FIELDS_PER_HEAD_MAX)
+        if (++n > l->max_headers || n > FIELDS_PER_HEAD_MAX)
             return too_many(st, err);
         if (!e)
             continue;

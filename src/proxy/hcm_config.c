@@ -225,6 +225,11 @@ static int build_limits(const struct build *b)
     const struct envoy_HttpProtocolOptions *o = b->m->common_http_protocol_options;
     uint32_t kb = 60;
     http_limits_default(l);
+    const struct listener_conf *listener = b->x->listener;
+    if (listener && listener->buffer_limit) { /* how much of an answer may wait for the client */
+        l->high_watermark = listener->buffer_limit;
+        l->low_watermark = listener->buffer_limit / 2;
+    }
     int rc = u32(b, b->m->max_request_headers_kb, "max_request_headers_kb", 1, 8192, &kb);
     if (rc < 0)
         return rc;

@@ -435,17 +435,6 @@ static void rest(struct hcm_conn *hc)
     hc->codec = NULL;
 }
 
-/* The listener says how much of an answer may wait for the peer. */
-static struct http_limits limits_of(const struct hcm_conn *hc)
-{
-    struct http_limits l = hc->cfg->limits;
-    if (hc->nc->buffer_limit) {
-        l.high_watermark = hc->nc->buffer_limit;
-        l.low_watermark = hc->nc->buffer_limit / 2;
-    }
-    return l;
-}
-
 /* Chosen by configuration, ALPN, or the first bytes. False: more bytes are needed. */
 static bool choose_codec(struct hcm_conn *hc)
 {
@@ -464,9 +453,8 @@ static bool choose_codec(struct hcm_conn *hc)
             h2 = m > 0;
         }
     }
-    struct http_limits limits = limits_of(hc);
-    hc->codec = h2 ? h2_server_new(&limits, &codec_events, hc)
-                   : h1_server_new_from(take_spare(hc), &limits, &codec_events, hc);
+    hc->codec = h2 ? h2_server_new(&c->limits, &codec_events, hc)
+                   : h1_server_new_from(take_spare(hc), &c->limits, &codec_events, hc);
     hc->is_h1 = !h2;
     hc->is_h2 = h2;
     hc->codec->streams_total = hc->nc->sc.requests; /* of the ones before it */
