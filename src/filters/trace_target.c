@@ -105,8 +105,7 @@ static int http_service(const struct filter_ctx *x, const struct envoy_HttpServi
     return rc;
 }
 
-/* As Envoy: the runtime's value, else `otherwise`; never so large that it overflows a sum of times.
- */
+/* The runtime's value, else `otherwise`; never so large that a sum of times overflows. */
 static uint64_t runtime(const struct filter_ctx *x, const char *key, uint64_t otherwise)
 {
     uint64_t v = filter_runtime_number(x->runtime, sv_of(key), otherwise);

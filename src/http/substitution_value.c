@@ -108,15 +108,6 @@ static struct sub_value trailer(const struct substitution_ctx *c, const struct s
     return present(v);
 }
 
-/* What a map of fields weighs in Envoy's eyes: names and values. */
-static uint64_t list_bytes(const struct http_headers *h)
-{
-    uint64_t n = 0;
-    for (uint32_t i = 0; h && i < h->n; i++)
-        n += h->v[i].name.n + h->v[i].value.n;
-    return n;
-}
-
 static uint64_t pseudo_bytes(sv name, sv value)
 {
     return value.n ? name.n + value.n : 0;
@@ -126,7 +117,7 @@ static struct sub_value request_bytes(const struct http_head *m)
 {
     if (!m)
         return number(0);
-    return number(list_bytes(&m->h) + pseudo_bytes(SV(":method"), m->method) +
+    return number(http_headers_bytes(&m->h, false) + pseudo_bytes(SV(":method"), m->method) +
                   pseudo_bytes(SV(":path"), m->path) + pseudo_bytes(SV(":scheme"), m->scheme) +
                   pseudo_bytes(SV(":authority"), m->authority) +
                   pseudo_bytes(SV(":protocol"), m->connect_protocol));
@@ -134,7 +125,12 @@ static struct sub_value request_bytes(const struct http_head *m)
 
 static struct sub_value response_bytes(const struct http_head *m)
 {
-    return number(m ? list_bytes(&m->h) + sizeof(":status200") - 1 : 0);
+    return number(m ? http_headers_bytes(&m->h, false) + sizeof(":status200") - 1 : 0);
+}
+
+static struct sub_value trailers_bytes(const struct http_headers *h)
+{
+    return number(h ? http_headers_bytes(h, false) : 0);
 }
 
 static struct sub_value without_query(struct sub_value v)
@@ -688,7 +684,7 @@ struct sub_value substitution_value(const struct sub_op *op, const struct substi
     case SUB_RESPONSE_HEADERS_BYTES:
         return response_bytes(c->resp ? c->resp : si->resp);
     case SUB_RESPONSE_TRAILERS_BYTES:
-        return number(list_bytes(c->resp_trailers ? c->resp_trailers : si->resp_trailers));
+        return trailers_bytes(c->resp_trailers ? c->resp_trailers : si->resp_trailers);
     case SUB_START_TIME:
     case SUB_START_TIME_LOCAL:
         return text(

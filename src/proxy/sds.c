@@ -46,15 +46,6 @@ struct sds_secret {
     uint32_t busy; /* such calls */
 };
 
-static char *bytes_dup(sv v)
-{
-    char *p = mem_alloc(v.n + 1);
-    if (v.n)
-        memcpy(p, v.p, v.n);
-    p[v.n] = 0;
-    return p;
-}
-
 /* ---- watched files ---- */
 
 static void on_change(void *arg);
@@ -218,7 +209,7 @@ static void on_change(void *arg)
 
 static void keep(struct sds_secret *x, sv packed, const struct watches *w)
 {
-    char *copy = bytes_dup(packed);
+    char *copy = sv_dup(packed);
     watches_free(&x->watches);
     free(x->packed);
     x->watches = *w;

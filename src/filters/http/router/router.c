@@ -341,13 +341,17 @@ static bool stop_holding(struct router *r)
     return true;
 }
 
+/* Past what may be kept of a request by every filter of the stream. */
+static bool too_large(const struct router *r)
+{
+    uint32_t limit = r->f.host->buffer_limit;
+    return limit && r->body.len > limit;
+}
+
 /* What the route says about that goes over what filters were granted to keep. */
 static bool too_large_to_hold(const struct router *r)
 {
-    uint64_t limit = r->f.host->buffer_limit;
-    if (r->route->has_body_limit)
-        return r->body.len > r->route->body_limit;
-    return limit && r->body.len > limit;
+    return r->route->has_body_limit ? r->body.len > r->route->body_limit : too_large(r);
 }
 
 static enum http_filter_status decode_data(struct http_filter *f, struct buf *data, bool end)
@@ -358,14 +362,13 @@ static enum http_filter_status decode_data(struct http_filter *f, struct buf *da
     if (end)
         request_ended(r);
     buf_move(&r->body, data);
-    uint32_t limit = f->host->buffer_limit;
     if (r->holding && too_large_to_hold(r) && !stop_holding(r))
         return HTTP_FILTER_STOP;
     if (r->cur)
         router_try_send(r->cur);
     if (r->done)
         return HTTP_FILTER_STOP;
-    if (limit && !r->holding && r->body.len > limit && !r->paused_request && !end) {
+    if (!r->holding && too_large(r) && !r->paused_request && !end) {
         r->paused_request = true;
         f->host->ops->pause_request(f->host, true);
     }

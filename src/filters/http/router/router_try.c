@@ -275,8 +275,7 @@ static void win(struct router_try *t)
         router_try_end(r->hedged, ROUTER_END_CANCEL);
 }
 
-/* A bad answer while attempts are hedged: that of another one is waited for, if there is another.
- */
+/* A bad answer while attempts are hedged: another one's is waited for, if there is another. */
 static bool pass_over(struct router_try *t)
 {
     struct router *r = t->r;
