@@ -14,6 +14,7 @@ from meshtest.operators import EXTENSION, OURS, call, table
 from test_tracing import PARENT, backend, case, proxies  # noqa: F401 (fixtures)
 from test_tracing_zipkin import SINGLE, zipkin
 
+
 def log(text, **more):
     return {"name": "f", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": "{where}",
                                           "log_format": {"text_format_source": {"inline_string": text + "\n"}}}, **more}

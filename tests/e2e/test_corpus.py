@@ -2,6 +2,7 @@
 same through a real Envoy and through weft-proxy. A case is a document of corpus/*.yaml; see corpus/README.md."""
 import json
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,13 +35,20 @@ def pki(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(request, pki, tmp_path_factory):
-    """What came of a case through both; `again`: anew. All chosen cases are under way from the start."""
+    """What came of a case through both; `again`: anew. All chosen cases are under way from the start, any other runs when it is asked for."""
     folder = tmp_path_factory.mktemp("corpus")
     chosen = [i.callspec.params["case"] for i in request.session.items if getattr(i, "originalname", "") == "test_same_as_envoy"]
     chosen.sort(key=lambda c: not c.get("slow"))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         first = {c["name"]: pool.submit(corpus.play, c, folder, pki) for c in chosen}
-        yield lambda c, again: corpus.play(c, folder / "again", pki) if again else first[c["name"]].result()
+
+        def result(case, again):
+            if again:
+                return corpus.play(case, folder / "again", pki)
+            if case["name"] not in first:
+                first[case["name"]] = pool.submit(corpus.play, case, folder, pki)
+            return first[case["name"]].result()
+        yield result
         pool.shutdown(cancel_futures=True)
 
 
@@ -58,6 +66,7 @@ def test_same_as_envoy(case, runs):
     bad = found = judged(case, *runs(case, again=False))
     if found:
         bad = judged(case, *runs(case, again=True))
+        warnings.warn(f"{case['name']} was played twice, the first time: " + "\n".join(found), stacklevel=1)  # to be seen, also when it passes
     assert not bad, "\n".join(["the second time:", *bad, "the first time:", *found])
 
 
@@ -102,12 +111,9 @@ NEVER = {"CUSTOM_FLAGS": "no filter sets any", "ROUNDTRIP_DURATION": "HTTP/3 onl
          "DOWNSTREAM_TLS_SESSION_ID": "resumption is by tickets", "UPSTREAM_TLS_SESSION_ID": "TLS 1.3"}
 
 
-def test_every_operator_has_a_value(request, runs):
+def test_every_operator_has_a_value(runs):
     """Every operator that is documented has a value in some case that logs them all (Envoy's value, to which weft's is compared above)."""
     cases = [c for c in CASES if "{operators}" in json.dumps(c)]
-    chosen = {i.callspec.params["case"]["name"] for i in request.session.items if getattr(i, "originalname", "") == "test_same_as_envoy"}
-    if not {c["name"] for c in cases} <= chosen:
-        pytest.skip("not all of these cases were chosen")
     seen = {k.partition("(")[0] for c in cases for line in runs(c, again=False)[0]["operators"] for k, v in line.items() if v not in (None, "", 0)}
     without = set(operators.table("operators")) - operators.OURS - seen
     assert without == set(NEVER), " ".join(sorted(without ^ set(NEVER)))

@@ -65,18 +65,19 @@ def expanded(c):
     return c
 
 
-def file_log(path, log):
+def file_log(path, log, **more):
     return [{"name": "envoy.access_loggers.file", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": path,
-        "log_format": {"json_format": log}}}]
+        "log_format": {"json_format": log, **more}}}]
 
 
 def build(case, ports, log=None):
     """ports: name -> number, with listen, admin, b1, b2, h2 and dead (nothing listens there). `{log}` alone is an
     access log in {tmp}/log.json with the fields of `log`; the plain connection manager writes it, too. `{operators}` alone is one of every operator
     in {tmp}/operators.json."""
-    ports = dict(ports, operators=operators.log(f"{ports.get('tmp')}/operators.json"),
-                 log=file_log("{tmp}/log.json".replace("{tmp}", str(ports.get("tmp"))), log) if log else [])
+    tmp = ports.get("tmp")
+    ports = dict(ports, operators=file_log(f"{tmp}/operators.json", operators.logged(), formatters=operators.FORMATTERS),
+                 log=file_log(f"{tmp}/log.json", log) if log else [])
     hcm = {"@type": HCM, "stat_prefix": "ingress", **({"access_log": "{log}"} if log else {}),
            "route_config": {"name": "local", "virtual_hosts": case.get("virtual_hosts") or [
                {"name": "all", "domains": ["*"], "routes": case.get("routes") or [

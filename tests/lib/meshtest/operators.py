@@ -2,6 +2,7 @@
 
 `{operators}` in a corpus case is a file log with a field for every operator of the page's table, each with the arguments below; what is chance in any
 proxy (times, ids, a temporary port) is told by its shape alone."""
+import functools
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ ARGUMENTS = {"REQ": "(x?y):3", "REQ_WITHOUT_QUERY": "(x)", "QUERY_PARAM": "(x)",
 OURS = {"VIRTUAL_HOST_NAME"}  # Envoy has no such operator
 EXTENSION = {"REQ_WITHOUT_QUERY"}  # Envoy: with its formatter extension only
 
+FORMATTERS = [{"name": "envoy.formatter.req_without_query", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"}}]
+
 # What is logged of an operator instead, where more is to be seen by it.
 LOGGED = {"REQ": ["(x-log?:path):12", "(:METHOD)"], "REQ_WITHOUT_QUERY": ["(:PATH)"], "QUERY_PARAM": ["(x)"], "RESP": ["(x-backend)"], "TRAILER": ["(x-last)"], "REQUEST_HEADER": ["(:authority)"], "RESPONSE_HEADER": ["(:status)"], "RESPONSE_TRAILER": ["(x-last)"],
           "CLUSTER_METADATA": ["(log:text)", "(log)"], "UPSTREAM_METADATA": ["(log:text)", "(log:deep:n)"], "METADATA": ["(ROUTE:log:text)", "(VIRTUAL_HOST:log)"],
@@ -24,6 +27,7 @@ LOGGED = {"REQ": ["(x-log?:path):12", "(:METHOD)"], "REQ_WITHOUT_QUERY": ["(:PAT
 CHANCE = re.compile(r"DURATION|TIME|_ID$|_ID\(|CONNECTION_ID|REMOTE_PORT|UPSTREAM_LOCAL_PORT|IDS_ATTEMPTED|UPSTREAM_REMOTE_PORT|V_END|SESSION_ID|HOSTNAME|UNIQUE|CERT$")
 
 
+@functools.cache
 def table(head):
     rows = PAGE.read_text().partition(f"| {head} |")[2].partition("\n\n")[0]
     return re.findall(r"`([A-Z][A-Z0-9_]+)`", "\n".join(row.rpartition(" | ")[0] if head != "operators" else row for row in rows.splitlines()))
@@ -33,17 +37,11 @@ def call(name):
     return f"%{name}{ARGUMENTS.get(name, '')}%"
 
 
+@functools.cache
 def logged():
     """field -> format: all operators that Envoy has, too."""
     calls = {n: LOGGED.get(n, [ARGUMENTS.get(n, "")]) for n in table("operators") if n not in OURS}
     return {n + a: f"%{n}{a}%" for n, many in calls.items() for a in many}
-
-
-def log(path):
-    return [{"name": "envoy.access_loggers.file", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": path,
-        "log_format": {"json_format": logged(), "formatters": [{"name": "envoy.formatter.req_without_query", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"}}]}}}]
 
 
 def shape(value):
