@@ -33,7 +33,7 @@ check: deps ## build and run every test; ends with "N passed, N failed"
 check-one: deps ## one suite or test: make check-one M=unit | sim | fuzz | e2e | conformance | h1 ...
 	@tools/check --only "$(M)"
 
-tuned: deps all ## build/weft-proxy as packages have it: compiled with what a run under load showed
+tuned: deps all ## build/weft-proxy compiled with what a run under load showed (bench measures it)
 	@tests/peers
 	@ninja --quiet -C $(BUILD)/release -j $(JOBS) bench/backend bench/backend_h2
 	@tools/tuned
