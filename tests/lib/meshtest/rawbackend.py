@@ -60,7 +60,8 @@ class Pool:
 
     def stop(self):
         self.over = True
-        self.thread.join(5)
+        if self.thread.is_alive():
+            self.thread.join(60)
         for key in list(self.sel.get_map().values()):
             key.fileobj.close()
         self.sel.close()
