@@ -110,6 +110,11 @@ struct pb_opts {
     void (*on_unknown)(void *arg, const char *path);
     void *arg;
     const char *path; /* prefix of paths in errors, or NULL */
+    /* Text only: what the reader of JSON in Envoy's protobuf library takes beyond the JSON mapping,
+     * and files written for Envoy use: a single value for a list of one, names of enum values in
+     * either case, numbers of enum values and booleans in quotes, {seconds, nanos} for a duration.
+     */
+    bool lenient;
 };
 
 /* Decodes bytes into a new struct in `a`. Views borrow from `bytes`. */

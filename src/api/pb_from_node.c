@@ -16,6 +16,11 @@ static int read_repeated(struct pb_reader *r, const struct pb_field *f, const st
 {
     struct pb_frame here = {fr, name, -1, {NULL, 0}, NULL};
     size_t each = pb_kind_size(f->kind);
+    if (n->kind != NODE_SEQ && n->kind != NODE_NULL && pb_reader_lenient(r)) {
+        list->v = arena_zalloc(r->a, each);
+        list->n = 1;
+        return pb_read_value(r, f, n, list->v, &here);
+    }
     if (pb_reader_need(r, n, NODE_SEQ, "a list", &here) < 0)
         return E_INVALID;
     list->v = arena_zalloc(r->a, n->n * each);
@@ -101,9 +106,14 @@ static int read_member(struct pb_reader *r, const struct pb_message *m, const st
 int pb_read_message(struct pb_reader *r, const struct pb_message *m, const struct node *n,
                     void *msg, const struct pb_frame *fr)
 {
+    return m->well_known != PB_WKT_NONE ? pb_read_well_known(r, m, n, msg, fr)
+                                        : pb_read_fields(r, m, n, msg, fr);
+}
+
+int pb_read_fields(struct pb_reader *r, const struct pb_message *m, const struct node *n, void *msg,
+                   const struct pb_frame *fr)
+{
     uint64_t seen[4] = {0};
-    if (m->well_known != PB_WKT_NONE)
-        return pb_read_well_known(r, m, n, msg, fr);
     if (pb_reader_need(r, n, NODE_MAP, "a mapping", fr) < 0)
         return E_INVALID;
     for (uint32_t i = 0; i < n->n; i++) {

@@ -113,7 +113,8 @@ struct guess {
 
 static struct guess guess_start(sv wanted)
 {
-    /* A third of the letters may differ, not more: beyond that a guess is noise. */
+    /* A third of the letters may differ, not more: beyond that a guess is noise. Of a type it
+     * is its last part that counts: most types share their first parts with many. */
     return (struct guess){wanted, NULL, (unsigned)(wanted.n / 3) + 1};
 }
 
@@ -159,11 +160,18 @@ static int unknown_enum(struct pb_reader *r, const struct pb_enum *e, const stru
 int pb_reader_unknown_type(struct pb_reader *r, sv type, const struct node *n,
                            const struct pb_frame *fr)
 {
-    struct guess g = guess_start(type);
+    sv last = type, rest = type;
+    while (sv_cut(rest, '.', &last, &rest))
+        ;
+    struct guess g = guess_start(last);
+    g.wanted = type;
     for (uint32_t i = 0; i < pb_all_n; i++)
         guess_try(&g, pb_all[i]->full_name, pb_all[i]->full_name);
-    return pb_reader_fail(r, n, fr, "type \"%.*s\" is unknown to weft" MEAN_FMT,
-                          pb_reader_shown(type), type.p, MEAN_ARG(g));
+    bool extension = !g.best && sv_starts(type, SV("envoy."));
+    return pb_reader_fail(r, n, fr, "type \"%.*s\" is %s" MEAN_FMT, pb_reader_shown(type), type.p,
+                          extension ? "an extension of Envoy that weft does not have"
+                                    : "unknown to weft",
+                          MEAN_ARG(g));
 }
 
 /* ---- scalars ---- */
@@ -234,9 +242,22 @@ int pb_read_float(struct pb_reader *r, const struct pb_field *f, const struct no
 
 int pb_read_bool(struct pb_reader *r, const struct node *n, bool *out, const struct pb_frame *fr)
 {
-    if (n->kind != NODE_SCALAR || n->quoted || node_text_bool(n->text, out) < 0)
+    bool quoted = n->quoted && !(pb_reader_lenient(r) &&
+                                 (sv_eq_c(n->text, "true") || sv_eq_c(n->text, "false")));
+    if (n->kind != NODE_SCALAR || quoted || node_text_bool(n->text, out) < 0)
         return pb_reader_fail(r, n, fr, "must be true or false");
     return 0;
+}
+
+/* The value whose name differs in case only; names of values are in capitals. */
+static int enum_in_any_case(const struct pb_enum *e, sv name, int32_t *out)
+{
+    char upper[MAX_NAME];
+    if (name.n > sizeof upper)
+        return E_NOT_FOUND;
+    for (size_t i = 0; i < name.n; i++)
+        upper[i] = name.p[i] >= 'a' && name.p[i] <= 'z' ? (char)(name.p[i] - 32) : name.p[i];
+    return pb_enum_number(e, (sv){upper, name.n}, out);
 }
 
 static int read_enum(struct pb_reader *r, const struct pb_field *f, const struct node *n,
@@ -248,7 +269,9 @@ static int read_enum(struct pb_reader *r, const struct pb_field *f, const struct
         return E_INVALID;
     if (pb_enum_number(e, n->text, out) == 0)
         return 0;
-    if (n->quoted || !node_text_is_number(n->text))
+    if (pb_reader_lenient(r) && enum_in_any_case(e, n->text, out) == 0)
+        return 0;
+    if ((n->quoted && !pb_reader_lenient(r)) || !node_text_is_number(n->text))
         return unknown_enum(r, e, n, fr);
     int rc = read_int(r, f, n, INT32_MIN, INT32_MAX, &v, fr);
     if (rc < 0)

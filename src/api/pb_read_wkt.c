@@ -124,6 +124,8 @@ static int read_time(struct pb_reader *r, const struct pb_message *m, const stru
     bool duration = m->well_known == PB_WKT_DURATION;
     const char *what =
         duration ? "a duration like \"1.5s\"" : "a time like \"2001-02-03T04:05:06Z\"";
+    if (n->kind == NODE_MAP && pb_reader_lenient(r))
+        return pb_read_fields(r, m, n, msg, fr);
     if (n->kind != NODE_SCALAR)
         return pb_reader_need(r, n, NODE_SCALAR, what, fr);
     int rc = duration ? pb_duration_parse(n->text, &d->seconds, &d->nanos)

@@ -22,6 +22,11 @@ int pb_reader_fail_at(struct pb_reader *r, const char *file, uint32_t line,
 /* E_INVALID "must be WHAT, is ..." unless n is of that kind. */
 int pb_reader_need(struct pb_reader *r, const struct node *n, enum node_kind kind, const char *what,
                    const struct pb_frame *fr);
+/* pb_opts.lenient */
+static inline bool pb_reader_lenient(const struct pb_reader *r)
+{
+    return r->o && r->o->lenient;
+}
 /* How much of a scalar a message shows, for "%.*s". */
 int pb_reader_shown(sv v);
 /* Key i of n is no field of m: an error with a guess, or in tolerant mode a report and 0. */
@@ -32,6 +37,9 @@ int pb_reader_unknown_type(struct pb_reader *r, sv type, const struct node *n,
 
 int pb_read_message(struct pb_reader *r, const struct pb_message *m, const struct node *n,
                     void *msg, const struct pb_frame *fr);
+/* The same by the fields alone, also where the JSON form is another. */
+int pb_read_fields(struct pb_reader *r, const struct pb_message *m, const struct node *n, void *msg,
+                   const struct pb_frame *fr);
 /* A message whose JSON form is its own (m->well_known). */
 int pb_read_well_known(struct pb_reader *r, const struct pb_message *m, const struct node *n,
                        void *msg, const struct pb_frame *fr);

@@ -41,7 +41,8 @@ int pb_any_untyped(struct google_Any *any, struct arena *a, const struct pb_opts
         return 0;
     const struct pb_opts here = {.allow_unknown = o && o->allow_unknown,
                                  .on_unknown = o ? o->on_unknown : NULL,
-                                 .arg = o ? o->arg : NULL};
+                                 .arg = o ? o->arg : NULL,
+                                 .lenient = o && o->lenient};
     int rc = pb_decode(w, any->value, a, &here, &msg, err);
     if (rc < 0)
         return rc;

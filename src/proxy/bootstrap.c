@@ -21,8 +21,10 @@ static void on_unknown(void *arg, const char *path)
 int bootstrap_parse(sv text, const char *file, bool allow_unknown, struct arena *a,
                     const struct envoy_Bootstrap **out, struct error *err)
 {
-    struct pb_opts o = {
-        .allow_unknown = allow_unknown, .on_unknown = on_unknown, .arg = (void *)(uintptr_t)file};
+    struct pb_opts o = {.allow_unknown = allow_unknown,
+                        .on_unknown = on_unknown,
+                        .arg = (void *)(uintptr_t)file,
+                        .lenient = true};
     void *m;
     int rc = pb_from_text(&envoy_Bootstrap_pb, text, file, a, &o, &m, err);
     if (rc == 0)

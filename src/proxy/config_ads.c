@@ -138,7 +138,7 @@ int config_ads_check(const struct envoy_ApiConfigSource *c, const char *path, st
         c->api_type != envoy_ApiConfigSource_AGGREGATED_GRPC)
         return error_set(err, E_UNSUPPORTED, "%s.api_type: only GRPC and DELTA_GRPC are supported",
                          path);
-    if (c->transport_api_version != envoy_ApiVersion_V3)
+    if (c->transport_api_version == envoy_ApiVersion_V2)
         return error_set(err, E_UNSUPPORTED, "%s.transport_api_version: only V3 is supported",
                          path);
     if (c->cluster_names.n)

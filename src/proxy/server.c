@@ -315,6 +315,7 @@ static int build(struct proxy_server *s, const struct proxy_server_opts *o, stru
     proxy_runtime_load(s);
     s->static_pb.allow_unknown = s->cli->allow_unknown_static;
     s->dynamic_pb.allow_unknown = s->cli->ignore_unknown_dynamic;
+    s->dynamic_pb.lenient = true; /* of files */
     s->stats = stats_new();
     proxy_server_stats_init(s);
     s->sinks = access_log_sinks_new(s->stats);
