@@ -607,8 +607,12 @@ static void test_refusals(void **state)
         {"{connectionPool: {http: {useClientProtocol: true, h2UpgradePolicy: UPGRADE}}}",
          "contradicts useClientProtocol"},
         {"{connectionPool: {http: {http2KeepAlive: {interval: 1s}}}}", "timeout: how long"},
+        {"{connectionPool: {http: {http2KeepAlive: {timeout: 1s}}}}", "interval: how often"},
         {"{loadBalancer: {consistentHash: {}}}", "needs one of httpHeaderName"},
         {"{loadBalancer: {consistentHash: {httpCookie: {ttl: 1s}}}}", "httpCookie.name: a cookie"},
+        {"{loadBalancer: {consistentHash: {httpCookie: {name: c, attributes: [{name: A}, {name: "
+         "a}]}}}}",
+         "httpCookie.attributes[1].name: 'a' stands there twice"},
         {"{loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 4}}}}",
          "a prime"},
         {"{loadBalancer: {consistentHash: {useSourceIp: true, minimumRingSize: 8388609}}}",
@@ -634,6 +638,15 @@ static void test_refusals(void **state)
         expect_refused(f, i, text, cases[i].text);
         assert_int_equal(f->m->problems[0].line, 4);
     }
+    expect_refused(f, 0, RULE("bad", "books", "{host: a, exportTo: ['*', b]}"),
+                   "spec.exportTo[0]: '*' is everybody");
+    expect_refused(
+        f, 1,
+        RULE("bad", "books", "{host: a, exportTo: ['*'], workloadSelector: {matchLabels: {a: b}}}"),
+        "workloadSelector selects clients of this namespace alone");
+    expect_refused(f, 2,
+                   RULE("bad", "books", "{host: a, workloadSelector: {matchLabels: {'': b}}}"),
+                   "a label has a name");
 }
 
 int main(void)

@@ -274,12 +274,108 @@ static void test_host_twice(void **state)
 {
     struct fixture *f = *state;
     entries(f, ENTRY("a", "{hosts: [x.test], ports: [" HTTP "], resolution: NONE}")
-                   ENTRY("b", "{hosts: [x.test, y.test], ports: [" TCP "], resolution: NONE}"));
+                   ENTRY("b", "{hosts: [x.test, y.test], ports: [" TCP "], resolution: DNS}"));
     problems(f);
     expect(f->json.p, "books/b Conflict: spec.hosts[0]: host 'x.test' already belongs to "
                       "ServiceEntry books/a");
     line_of((clusters(f), f), "outbound|80||x.test");
     line_of(f, "outbound|9000||y.test");
+}
+
+/* Several that are alike are one: ports and addresses add up, each with its own endpoints. */
+static void test_host_in_parts(void **state)
+{
+    struct fixture *f = *state;
+    const char *c;
+
+    entries(
+        f,
+        ENTRY("a", "{hosts: [x.test], addresses: [192.0.2.1], ports: [" HTTP
+                   "], resolution: STATIC, exportTo: [., shop], endpoints: [{address: 10.1.0.1}]}")
+            ENTRY("b", "{hosts: [X.test], addresses: [192.0.2.2, 192.0.2.1], ports: [" TCP
+                       ", {number: 80, name: web, protocol: HTTP, targetPort: 8080}], resolution: "
+                       "STATIC, exportTo: [shop, .], endpoints: [{address: 10.1.0.2, ports: {web: "
+                       "81}}, {address: 10.1.0.1, ports: {web: 80}}]}"));
+    line_of(f, "outbound|80||x.test");
+    line_of(f, "outbound|9000||x.test");
+    assert_true(endpoints(f, "outbound|80||x.test"));
+    expect(f->json.p, "\"address\":\"10.1.0.1\",\"port_value\":80");
+    expect(f->json.p, "\"address\":\"10.1.0.2\",\"port_value\":81");
+    c = strstr(f->json.p, "10.1.0.1");
+    assert_null(strstr(c + 1, "10.1.0.1"));
+    assert_true(endpoints(f, "outbound|9000||x.test"));
+    expect(f->json.p, "\"address\":\"10.1.0.2\",\"port_value\":9000");
+    listeners(f);
+    expect(line_of(f, "192.0.2.1_9000"), "outbound|9000||x.test");
+    expect(line_of(f, "192.0.2.2_9000"), "outbound|9000||x.test");
+    problems(f);
+    assert_false(has(f, "books/"));
+
+    /* What the younger one says changes the service. */
+    write_file(f, "entries.yaml",
+               ENTRY("a", "{hosts: [x.test], ports: [" HTTP "], resolution: DNS}")
+                   ENTRY("b", "{hosts: [x.test], ports: [" HTTPS "], resolution: DNS}"));
+    rebuild_accepted(f);
+    write_file(f, "entries.yaml",
+               ENTRY("a", "{hosts: [x.test], ports: [" HTTP "], resolution: DNS}") ENTRY(
+                   "b", "{hosts: [x.test], ports: [" HTTPS
+                        "], resolution: DNS, subjectAltNames: [y.test], endpoints: [{address: "
+                        "z.test}]}"));
+    rebuild_accepted(f);
+    assert_int_equal(f->delta->n_hosts, 1);
+    clusters(f);
+    expect(line_of(f, "outbound|443||x.test"), "\"address\":\"z.test\",\"port_value\":443");
+    expect(line_of(f, "outbound|80||x.test"), "\"address\":\"x.test\",\"port_value\":80");
+    assert_ptr_equal(model_port_entry(model_service_find(f->m, SV("x.test")), 443),
+                     f->m->objects[MODEL_SERVICE_ENTRY][1]->spec);
+
+    /* One address is all that DNS_ROUND_ROBIN can have; a port is what the older one says. */
+    entries(f, ENTRY("a", "{hosts: [x.test], ports: [" HTTP "], resolution: DNS_ROUND_ROBIN}")
+                   ENTRY("b", "{hosts: [x.test], ports: [{number: 80, name: tcp, protocol: TCP}], "
+                              "resolution: DNS_ROUND_ROBIN, endpoints: [{address: z.test}]}"));
+    c = line_of(f, "outbound|80||x.test");
+    expect(c, "\"address\":\"x.test\"");
+    expect_not(c, "z.test");
+    problems(f);
+    expect(f->json.p, "books/b Conflict: spec.ports[0].protocol: port 80 of 'x.test' is HTTP by an "
+                      "older ServiceEntry, which stays in force, and TCP here");
+}
+
+/* Several hosts at one address: TLS goes by the server name, TCP to the older one. */
+static void test_shared_addresses(void **state)
+{
+    struct fixture *f = *state;
+    const char *l;
+
+    entries(f, ENTRY("tls", "{hosts: [a.test, b.test], addresses: [192.0.2.1], ports: [" HTTPS
+                            "], resolution: DNS}")
+                   ENTRY("tcp", "{hosts: [c.test], addresses: [192.0.2.1], ports: [{number: 443, "
+                                "name: other, protocol: TCP}, " TCP "], resolution: DNS}")
+                       ENTRY("two", "{hosts: [d.test], addresses: [192.0.2.9, 192.0.2.1], ports: "
+                                    "[" TCP "], resolution: DNS}"));
+    listeners(f);
+    l = line_of(f, "192.0.2.1_443");
+    expect(l, "\"server_names\":[\"a.test\"]");
+    expect(l, "\"server_names\":[\"b.test\"]");
+    expect(l, "outbound|443||a.test");
+    expect(l, "outbound|443||b.test");
+    expect(l, "outbound|443||c.test");
+    expect(l, "envoy.filters.listener.tls_inspector");
+    expect_not(l, "PassthroughFilterChain");
+    assert_null(strstr(strstr(f->json.p, "\n192.0.2.1_443 ") + 1, "\n192.0.2.1_443 "));
+    l = line_of(f, "192.0.2.1_9000");
+    expect(l, "outbound|9000||c.test");
+    expect_not(l, "d.test");
+    expect(line_of(f, "192.0.2.9_9000"), "outbound|9000||d.test");
+    problems(f);
+    expect(f->json.p, "books/two PortShared: spec.ports[0]: TCP to 'd.test' cannot be told from "
+                      "TCP to 'c.test', which takes 192.0.2.1 port 9000");
+    assert_false(has(f, "books/tls") || has(f, "books/tcp"));
+    /* Without anything for the rest, other names go where they were going. */
+    entries(f, ENTRY("tls", "{hosts: [a.test, b.test], addresses: [192.0.2.1], ports: [" HTTPS
+                            "], resolution: DNS}"));
+    listeners(f);
+    expect(line_of(f, "192.0.2.1_443"), "PassthroughFilterChain");
 }
 
 /* TCP that nothing but the port could tell apart is said. */
@@ -412,6 +508,18 @@ static void test_refusals(void **state)
          "a Unix socket is"},
         {"ServiceEntry", "{hosts: [a], resolution: STATIC, endpoints: [{ports: {h: 1}}]}",
          "spec.endpoints[0].address: an address is needed"},
+        {"ServiceEntry",
+         "{hosts: [a], ports: [{number: 1, name: x}], resolution: STATIC, endpoints: [{address: "
+         "10.0.0.1, ports: {y: 2}}]}",
+         "spec.endpoints[0].ports.y: spec.ports has no port of this name"},
+        {"ServiceEntry", "{hosts: [-a]}", "spec.hosts[0]: '-a' is no host name"},
+        {"ServiceEntry", "{hosts: [a..b]}", "spec.hosts[0]: 'a..b' is no host name"},
+        {"ServiceEntry", "{hosts: [a], workloadSelector: {labels: {'': b}}}",
+         "spec.workloadSelector.labels: a label has a name"},
+        {"ServiceEntry", "{hosts: [a], workloadSelector: {labels: {a: '*'}}}",
+         "there are no wildcards"},
+        {"ServiceEntry", "{hosts: [a], exportTo: ['~', b]}", "'~' is nobody"},
+        {"ServiceEntry", "{hosts: [a], exportTo: [B]}", "'B' is neither"},
         {"WorkloadEntry", "{labels: {a: b}}", "spec.address: an address is needed"},
         {"WorkloadEntry", "{address: 'a b'}", "is no host name"},
         {"WorkloadEntry", "{address: '*.a'}", "must not be a wildcard"},
@@ -433,11 +541,12 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_resolutions), T(test_locations),    T(test_selected),
-        T(test_unix),        T(test_own_address),  T(test_tls_names),
-        T(test_addresses),   T(test_host_twice),   T(test_automatic_addresses),
-        T(test_shared_port), T(test_ports_shared), T(test_external_name),
-        T(test_export),      T(test_headless),     T(test_refusals),
+        T(test_resolutions),   T(test_locations),        T(test_selected),
+        T(test_unix),          T(test_own_address),      T(test_tls_names),
+        T(test_addresses),     T(test_host_twice),       T(test_automatic_addresses),
+        T(test_shared_port),   T(test_ports_shared),     T(test_external_name),
+        T(test_host_in_parts), T(test_shared_addresses), T(test_export),
+        T(test_headless),      T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

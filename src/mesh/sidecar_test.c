@@ -45,6 +45,13 @@ static void test_egress(void **state)
     sees(f, false, false, true);
     sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: [~/*]}]}"));
     sees(f, false, false, false);
+    /* "~" in front takes out. */
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: ['*/*', ~shop/*, './" DB "']}]}"));
+    sees(f, true, true, false);
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: ['*/*', ~./*, './" DB "']}]}"));
+    sees(f, false, false, true);
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: ['*/*', '~/" DB "']}]}"));
+    sees(f, true, false, true);
     sidecars(f, SIDECAR("s", "books", "{egress: []}"));
     sees(f, true, true, true);
     /* Another namespace is not concerned. */
@@ -129,6 +136,8 @@ static void test_refusals(void **state)
         {"{egress: [{hosts: []}]}", "spec.egress[0].hosts: at least one host is needed"},
         {"{egress: [{hosts: [x.test]}]}", "'x.test' is not NAMESPACE/HOST"},
         {"{egress: [{hosts: ['./a b']}]}", "is no host name"},
+        {"{egress: [{hosts: ['*/*', ~Shop/*]}]}", "'~Shop/*' is not NAMESPACE/HOST"},
+        {"{workloadSelector: {labels: {a: 'b*'}}}", "there are no wildcards"},
         {"{egress: [{port: {number: 80}, hosts: [./*]}]}", "spec.egress[0].port: not supported"},
         {"{egress: [{bind: 127.0.0.1, hosts: [./*]}]}", "spec.egress[0].bind: not supported"},
         {"{ingress: [{port: {number: 80}}]}", "spec.ingress: not supported"},

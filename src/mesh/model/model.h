@@ -203,7 +203,14 @@ struct model_service {
     uint32_t n_addresses;
     const sv *cidrs; /* "10.0.0.0/8", of a ServiceEntry */
     uint32_t n_cidrs;
+    /* Where several ServiceEntries are one: what each of them said, by itself, the oldest first.
+     * Above are the ports and addresses of all, and the rest as the oldest has it. */
+    const struct model_service *more;
 };
+/* The ServiceEntry that says how a port is; NULL for a Service. */
+const struct istio_ServiceEntry *model_port_entry(const struct model_service *svc, uint16_t port);
+/* The object is the service's, or one of those that are one with it. */
+bool model_service_is_of(const struct model_service *svc, const struct model_object *o);
 
 /* One endpoint of a service port. */
 struct model_endpoint {

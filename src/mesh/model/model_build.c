@@ -243,23 +243,20 @@ static sv endpoint_key(struct arena *a, sv host, uint16_t port)
     return arena_printf(a, "%.*s|%u", SV_ARG(host), port);
 }
 
-static void build_port(struct builder *b, const struct model_service *svc,
-                       const struct model_port *port)
+static void find_endpoints(struct builder *b, const struct model_service *svc,
+                           const struct model_port *port, struct vec *found)
 {
-    struct model_endpoints *out = arena_new(&b->m->arena, struct model_endpoints);
-    struct vec found = {0};
     bool sliced = false;
     struct vec *list = map_get(&b->by_ns[MODEL_ENDPOINT_SLICE], svc->ns);
-    struct model_endpoint *flat;
 
     if (svc->entry || svc->spec->external_name.n)
-        add_inline(b, &found, svc, port);
+        add_inline(b, found, svc, port);
     for (uint32_t i = 0; !svc->entry && list && i < list->n; i++) {
         const struct model_object *o = list->v[i];
         if (!sv_eq(((const struct model_slice_spec *)o->spec)->service, svc->name))
             continue;
         sliced = true;
-        add_slice(b, &found, o, port);
+        add_slice(b, found, o, port);
     }
     /* Where no controller makes slices (files alone), pods are selected here. */
     for (enum model_kind k = MODEL_POD; svc->spec->selector.n && k < MODEL_KINDS; k++) {
@@ -271,11 +268,50 @@ static void build_port(struct builder *b, const struct model_service *svc,
             if (!model_labels_match(o->labels, svc->spec->selector))
                 continue;
             if (k == MODEL_WORKLOAD_ENTRY)
-                add_entry(b, &found, o, port);
+                add_entry(b, found, o, port);
             else
-                add_pod(b, &found, o, port);
+                add_pod(b, found, o, port);
         }
     }
+}
+
+/* Several ServiceEntries of the host: an endpoint that two of them name is one, as the older has
+ * it; with DNS_ROUND_ROBIN there is one in all. */
+static void find_parts(struct builder *b, const struct model_service *svc, uint16_t number,
+                       struct vec *found)
+{
+    struct map seen;
+
+    map_init(&seen);
+    for (const struct model_service *part = svc->more; part; part = part->more) {
+        struct vec more = {0};
+        for (uint32_t i = 0; i < part->spec->n_ports; i++) {
+            if (part->spec->ports[i].port == number)
+                find_endpoints(b, part, &part->spec->ports[i], &more);
+        }
+        for (uint32_t i = 0; i < more.n; i++) {
+            const struct model_endpoint *e = more.v[i];
+            sv key = arena_printf(&b->scratch, "%.*s|%u", SV_ARG(e->address), e->port);
+            if (map_has(&seen, key) || (found->n && svc->resolution == MODEL_RESOLVE_DNS_ONE))
+                continue;
+            map_put(&seen, key, b);
+            vec_add(found, &b->scratch, e);
+        }
+    }
+    map_fini(&seen);
+}
+
+static void build_port(struct builder *b, const struct model_service *svc,
+                       const struct model_port *port)
+{
+    struct model_endpoints *out = arena_new(&b->m->arena, struct model_endpoints);
+    struct vec found = {0};
+    struct model_endpoint *flat;
+
+    if (svc->more)
+        find_parts(b, svc, port->port, &found);
+    else
+        find_endpoints(b, svc, port, &found);
     if (found.n > 1)
         qsort(found.v, found.n, sizeof(*found.v), by_address);
     flat = arena_array(&b->m->arena, struct model_endpoint, found.n + 1);
@@ -400,14 +436,17 @@ static void build_services(struct builder *b)
         }
         list[k++] = add_service(b, svc);
     }
-    /* A host has one owner: a Service, else the first ServiceEntry. */
+    /* A host has one owner: a Service, else the first ServiceEntry and those that are like it. */
     for (uint32_t i = 0; i < m->n_objects[MODEL_SERVICE_ENTRY]; i++) {
         const struct model_object *o = m->objects[MODEL_SERVICE_ENTRY][i];
         const struct istio_ServiceEntry *se = o->spec;
         for (uint32_t h = 0; h < se->hosts.n; h++) {
             struct model_service *svc = model_entry_service(&m->arena, o, se->hosts.v[h]);
-            if (!map_has(&m->services, svc->host))
+            struct model_service *owner = map_get(&m->services, svc->host);
+            if (!owner)
                 list[k++] = add_service(b, svc);
+            else if (owner->object != o)
+                model_entry_merge(&m->arena, owner, svc);
         }
     }
     n = k;
@@ -541,6 +580,16 @@ static bool endpoints_differ(const struct model *a, const struct model *b,
     return false;
 }
 
+/* The same objects say what the service is. */
+static bool same_parts(const struct model_service *x, const struct model_service *y)
+{
+    while (x && y && x->object == y->object) {
+        x = x->more;
+        y = y->more;
+    }
+    return !x && !y;
+}
+
 /* Endpoints that stand in clusters or listeners, not in endpoint resources. */
 static bool endpoints_in_config(const struct model_service *svc)
 {
@@ -565,7 +614,7 @@ static const struct model_delta *compare(struct builder *b)
     for (uint32_t i = 0; i < m->n_services; i++) {
         const struct model_service *now = m->service_list[i];
         const struct model_service *was = prev ? map_get(&prev->services, now->host) : NULL;
-        if (!was || was->object != now->object || was->resolution != now->resolution ||
+        if (!was || !same_parts(was, now) || was->resolution != now->resolution ||
             !sv_eq(was->vip, now->vip))
             vec_add(&hosts, &b->scratch, &now->host);
         else if (endpoints_differ(m, prev, now))

@@ -121,3 +121,95 @@ struct model_service *model_entry_service(struct arena *a, const struct model_ob
     svc->cidrs = cidrs;
     return svc;
 }
+
+/* ---- several of one host ---- */
+
+static const struct model_port *port_of(const struct model_service_spec *s, uint16_t number)
+{
+    for (uint32_t i = 0; i < s->n_ports; i++) {
+        if (s->ports[i].port == number)
+            return &s->ports[i];
+    }
+    return NULL;
+}
+
+static bool alike(const struct model_service *x, const struct model_service *y)
+{
+    const struct model_service_spec *a = x->spec, *b = y->spec;
+
+    return x->entry && y->entry && sv_eq(x->ns, y->ns) && x->resolution == y->resolution &&
+           a->selector.n == b->selector.n && model_labels_match(a->selector, b->selector) &&
+           model_same_names(a->export_to, a->n_export_to, b->export_to, b->n_export_to);
+}
+
+/* Both lists, each name once. */
+static const sv *joined(struct arena *a, const sv *x, uint32_t *nx, const sv *y, uint32_t ny)
+{
+    sv *out = arena_array(a, sv, *nx + ny + 1);
+    uint32_t n = *nx;
+
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = x[i];
+    for (uint32_t i = 0; i < ny; i++) {
+        uint32_t k = 0;
+        while (k < n && !sv_eq(out[k], y[i]))
+            k++;
+        out[k] = y[i];
+        n += k == n;
+    }
+    *nx = n;
+    return out;
+}
+
+bool model_entry_merge(struct arena *a, struct model_service *into, struct model_service *part)
+{
+    struct model_service_spec *s = arena_new(a, struct model_service_spec);
+    struct model_port *ports;
+    struct model_service *last = into;
+
+    if (!alike(into, part))
+        return false;
+    *s = *into->spec;
+    ports = arena_array(a, struct model_port, s->n_ports + part->spec->n_ports + 1);
+    for (uint32_t i = 0; i < s->n_ports; i++)
+        ports[i] = s->ports[i];
+    s->ports = ports;
+    for (uint32_t i = 0; i < part->spec->n_ports; i++) {
+        if (!port_of(s, part->spec->ports[i].port))
+            ports[s->n_ports++] = part->spec->ports[i];
+    }
+    /* What the first alone said is kept as a part too. */
+    if (!into->more) {
+        struct model_service *first = arena_new(a, struct model_service);
+        *first = *into;
+        into->more = first;
+    }
+    while (last->more)
+        last = (struct model_service *)last->more;
+    last->more = part;
+    into->spec = s;
+    into->addresses =
+        joined(a, into->addresses, &into->n_addresses, part->addresses, part->n_addresses);
+    into->cidrs = joined(a, into->cidrs, &into->n_cidrs, part->cidrs, part->n_cidrs);
+    if (!into->vip.n && into->n_addresses)
+        into->vip = into->addresses[0];
+    return true;
+}
+
+const struct istio_ServiceEntry *model_port_entry(const struct model_service *svc, uint16_t port)
+{
+    for (const struct model_service *p = svc->more; p; p = p->more) {
+        if (port_of(p->spec, port))
+            return p->entry;
+    }
+    return svc->entry;
+}
+
+bool model_service_is_of(const struct model_service *svc, const struct model_object *o)
+{
+    for (; svc; svc = svc->more) {
+        if (svc->object == o)
+            return true;
+    }
+    return false;
+}

@@ -9,7 +9,7 @@
 
 #define ROOT_NS SV("istio-system")
 
-static bool same_list(const sv *a, uint32_t na, const sv *b, uint32_t nb)
+bool model_same_names(const sv *a, uint32_t na, const sv *b, uint32_t nb)
 {
     uint32_t found = 0;
 
@@ -38,7 +38,7 @@ static bool same_selector(const struct istio_type_WorkloadSelector *a,
 bool model_rules_merge(const struct istio_DestinationRule *a, const struct istio_DestinationRule *b)
 {
     return same_selector(a->workload_selector, b->workload_selector) &&
-           same_list(a->export_to.v, a->export_to.n, b->export_to.v, b->export_to.n);
+           model_same_names(a->export_to.v, a->export_to.n, b->export_to.v, b->export_to.n);
 }
 
 static bool has_subset(const struct istio_DestinationRule *r, sv name)

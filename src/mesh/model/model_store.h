@@ -29,6 +29,11 @@ struct model_store {
 void model_rules_add(struct model *m, const struct model_object *o, sv host);
 /* A host of a ServiceEntry as a service; vip is left to the caller. Lives in a. */
 struct model_service *model_entry_service(struct arena *a, const struct model_object *o, sv host);
+/* Ports, addresses and endpoints of a younger ServiceEntry of the same host, where both are alike
+ * otherwise: namespace, resolution, workloadSelector and exportTo. */
+bool model_entry_merge(struct arena *a, struct model_service *into, struct model_service *part);
+/* The same names, in whatever order. */
+bool model_same_names(const sv *a, uint32_t na, const sv *b, uint32_t nb);
 /* An endpoint from what a WorkloadEntry says, for one port; name, namespace and labels are the
  * caller's. */
 void model_entry_endpoint(const struct istio_WorkloadEntry *w, const struct model_port *port,

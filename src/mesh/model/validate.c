@@ -146,19 +146,64 @@ const char *validate_path(struct validating *c, const char *fmt, ...)
     return arena_printf(c->a, "%s", text).p;
 }
 
+/* Letters, digits, '-' and '_', a '-' neither first nor last. */
+static bool host_label(sv v)
+{
+    for (size_t i = 0; i < v.n; i++) {
+        char ch = v.p[i];
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') ||
+              ch == '_' || (ch == '-' && i && i + 1 < v.n)))
+            return false;
+    }
+    return v.n > 0;
+}
+
 int validate_host(struct validating *c, const char *path, sv host)
 {
     bool ok = host.n > 0 && host.n <= 253;
-    for (size_t i = 0; i < host.n && ok; i++) {
-        char ch = host.p[i];
-        ok = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '.' ||
-             (ch == '*' && i == 0 && (host.n == 1 || host.p[1] == '.')) ||
-             (ch >= 'A' && ch <= 'Z') || ch == '_';
+    sv label, rest = sv_starts(host, SV("*.")) ? sv_from(host, 2) : host;
+
+    ok &= rest.n > 0;
+    while (ok && rest.n && !sv_eq_c(host, "*")) {
+        sv_cut(rest, '.', &label, &rest);
+        ok = host_label(label);
     }
     return ok ? 0
               : validate_bad(c, path, "InvalidHost",
                              "%s: '%.*s' is no host name; a wildcard is '*' or '*.suffix'", path,
                              SV_ARG(host));
+}
+
+int validate_export(struct validating *c, const sv *v, uint32_t n, bool none)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const char *at = validate_path(c, "spec.exportTo[%u]", i);
+        bool star = sv_eq_c(v[i], "*"), nobody = none && sv_eq_c(v[i], "~");
+        if (!star && !nobody && !sv_eq_c(v[i], ".") && !validate_dns_label(v[i]))
+            return validate_bad(c, at, "InvalidExportTo",
+                                "%s: '%.*s' is neither '.', '*' nor a namespace", at, SV_ARG(v[i]));
+        if ((star || nobody) && n > 1)
+            return validate_bad(c, at, "InvalidExportTo", "%s: '%.*s' is %s; name nobody else", at,
+                                SV_ARG(v[i]), star ? "everybody" : "nobody");
+        for (uint32_t k = 0; k < i; k++) {
+            if (sv_eq(v[i], v[k]))
+                return validate_bad(c, at, "Duplicate", "%s: '%.*s' stands there twice", at,
+                                    SV_ARG(v[i]));
+        }
+    }
+    return 0;
+}
+
+int validate_label(struct validating *c, const char *path, sv key, sv value)
+{
+    if (!key.n)
+        return validate_bad(c, path, "Required", "%s: a label has a name", path);
+    if (sv_find(key, '*') >= 0 || sv_find(value, '*') >= 0)
+        return validate_bad(c, path, "InvalidValue",
+                            "%s: '%.*s: %.*s' is taken as it stands, there are no wildcards; name "
+                            "one value, or leave the label out",
+                            path, SV_ARG(key), SV_ARG(value));
+    return 0;
 }
 
 int validate_port(struct validating *c, const char *path, uint32_t port)

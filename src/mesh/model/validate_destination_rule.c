@@ -67,6 +67,11 @@ static int check_cookie(struct validating *c, const char *path,
         PATH(sub, "%s.attributes[%u].name", path, i);
         if (!k->attributes.v[i]->name.n)
             return validate_bad(c, sub, "Required", "%s: an attribute needs one", sub);
+        for (uint32_t j = 0; j < i; j++) {
+            if (sv_eq_icase(k->attributes.v[i]->name, k->attributes.v[j]->name))
+                return validate_bad(c, sub, "Duplicate", "%s: '%.*s' stands there twice", sub,
+                                    SV_ARG(k->attributes.v[i]->name));
+        }
     }
     return validate_duration(c, PATH(sub, "%s.ttl", path), k->ttl, true);
 }
@@ -222,7 +227,10 @@ check_keepalive(struct validating *c, const char *path,
     if (!k->timeout)
         return validate_bad(c, sub, "Required", "%s: how long an answer may take is needed", sub);
     rc = validate_duration(c, sub, k->timeout, false);
-    return rc ? rc : validate_duration(c, PATH(sub, "%s.interval", path), k->interval, false);
+    PATH(sub, "%s.interval", path);
+    if (!rc && !k->interval)
+        return validate_bad(c, sub, "Required", "%s: how often to ask is needed", sub);
+    return rc ? rc : validate_duration(c, sub, k->interval, false);
 }
 
 static int check_http(struct validating *c, const char *path,
@@ -412,6 +420,20 @@ static int check_subsets(struct validating *c, const struct istio_DestinationRul
     return rc;
 }
 
+static int check_clients(struct validating *c, const struct istio_DestinationRule *r)
+{
+    int rc = validate_export(c, r->export_to.v, r->export_to.n, false);
+
+    if (rc || !r->workload_selector)
+        return rc;
+    if (r->export_to.n && (r->export_to.n > 1 || !sv_eq_c(r->export_to.v[0], ".")))
+        return validate_bad(c, "spec.exportTo", "InvalidExportTo",
+                            "spec.exportTo: workloadSelector selects clients of this namespace "
+                            "alone; leave exportTo out, or set it to ['.']");
+    return VALIDATE_LABELS(c, "spec.workloadSelector.matchLabels",
+                           r->workload_selector->match_labels);
+}
+
 int validate_destination_rule(struct validating *c, const struct istio_DestinationRule *r)
 {
     int rc = validate_walk(c, refused, sizeof refused / sizeof *refused, &istio_DestinationRule_pb,
@@ -422,6 +444,7 @@ int validate_destination_rule(struct validating *c, const struct istio_Destinati
     if (!r->host.n)
         return validate_bad(c, "spec.host", "Required", "spec.host: a host is needed");
     rc = validate_host(c, "spec.host", r->host);
+    rc = rc ? rc : check_clients(c, r);
     if (!rc && r->traffic_policy)
         rc = check_policy(c, "spec.trafficPolicy", r->traffic_policy);
     return rc ? rc : check_subsets(c, r);

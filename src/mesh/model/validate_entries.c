@@ -125,6 +125,24 @@ static int check_addresses(struct validating *c, const struct istio_ServiceEntry
     return 0;
 }
 
+/* Names of an endpoint's ports are those of the service's ports. */
+static int check_port_names(struct validating *c, const char *base,
+                            const struct istio_ServiceEntry *e, const struct istio_WorkloadEntry *w)
+{
+    char path[VALIDATE_PATH_BYTES];
+
+    for (uint32_t i = 0; i < w->ports.n; i++) {
+        bool known = false;
+        for (uint32_t k = 0; k < e->ports.n; k++)
+            known |= sv_eq(e->ports.v[k]->name, w->ports.v[i]->key);
+        PATH(path, "%s.ports.%.*s", base, SV_ARG(w->ports.v[i]->key));
+        if (!known)
+            return validate_bad(c, path, "PortNotFound",
+                                "%s: spec.ports has no port of this name; correct it", path);
+    }
+    return 0;
+}
+
 static int check_endpoints(struct validating *c, const struct istio_ServiceEntry *e)
 {
     char path[VALIDATE_PATH_BYTES];
@@ -143,6 +161,7 @@ static int check_endpoints(struct validating *c, const struct istio_ServiceEntry
         const struct istio_WorkloadEntry *w = e->endpoints.v[i];
         bool unix_ = sv_starts(w->address, SV("unix://"));
         rc = check_workload(c, PATH(path, "spec.endpoints[%u]", i), w);
+        rc = rc ? rc : check_port_names(c, path, e, w);
         PATH(path, "spec.endpoints[%u].address", i);
         if (!rc && e->resolution == istio_ServiceEntry_STATIC && !unix_ && !is_ip(w->address))
             rc = validate_bad(c, path, "InvalidAddress",
@@ -181,6 +200,9 @@ int validate_service_entry(struct validating *c, const struct istio_ServiceEntry
                               "%s: a wildcard cannot be resolved; give endpoints, or use NONE",
                               path);
     }
+    if (!rc && e->workload_selector)
+        rc = VALIDATE_LABELS(c, "spec.workloadSelector.labels", e->workload_selector->labels);
+    rc = rc ? rc : validate_export(c, e->export_to.v, e->export_to.n, true);
     rc = rc ? rc : check_ports(c, e);
     rc = rc ? rc : check_addresses(c, e);
     return rc ? rc : check_endpoints(c, e);

@@ -107,6 +107,12 @@ int validate_destination(struct validating *c, const char *path, const struct is
         sub = validate_path(c, "%s.destination.host", path);
         return validate_bad(c, sub, "Required", "%s: a destination needs a host", sub);
     }
+    sub = validate_path(c, "%s.destination.host", path);
+    if (sv_eq_c(d->host, "*"))
+        return validate_bad(c, sub, "InvalidHost", "%s: '*' is no destination; name a service",
+                            sub);
+    if (validate_host(c, sub, d->host))
+        return E_INVALID;
     if (d->port && (d->port->number < 1 || d->port->number > 65535)) {
         sub = validate_path(c, "%s.destination.port.number", path);
         return validate_bad(c, sub, "InvalidPort", "%s: must be 1 to 65535", sub);
@@ -231,6 +237,8 @@ static int check_mirrors(struct validating *c, const char *path, const struct is
         path = validate_path(c, "%s.mirror.host", path);
         return validate_bad(c, path, "Required", "%s: a destination needs a host", path);
     }
+    if (!rc && r->mirror)
+        rc = validate_host(c, validate_path(c, "%s.mirror.host", path), r->mirror->host);
     for (uint32_t i = 0; i < r->mirrors.n && !rc; i++) {
         const char *at = validate_path(c, "%s.mirrors[%u]", path, i);
         rc = validate_destination(c, at, r->mirrors.v[i]->destination, 0);

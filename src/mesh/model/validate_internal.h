@@ -33,8 +33,21 @@ int validate_walk(struct validating *c, const struct validate_refusal *table, si
                   const struct pb_message *m, const void *msg, const char *path) MUST_CHECK;
 /* "spec.http[0].match[1]" for messages, in the arena. */
 const char *validate_path(struct validating *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The name of an object or a namespace: lower-case letters, digits, '-' and '.'. */
+bool validate_dns_label(sv v);
 /* A host name; "*" and "*.suffix" too. */
 int validate_host(struct validating *c, const char *path, sv host) MUST_CHECK;
+/* "*" alone, or "." and namespaces, each once; with `none` also "~" alone. */
+int validate_export(struct validating *c, const sv *v, uint32_t n, bool none) MUST_CHECK;
+/* A label that a selector asks for. */
+int validate_label(struct validating *c, const char *path, sv key, sv value) MUST_CHECK;
+#define VALIDATE_LABELS(c, path, map)                                                              \
+    ({                                                                                             \
+        int rc_ = 0;                                                                               \
+        for (uint32_t i_ = 0; i_ < (map).n && !rc_; i_++)                                          \
+            rc_ = validate_label((c), (path), (map).v[i_]->key, (map).v[i_]->value);               \
+        rc_;                                                                                       \
+    })
 /* 1 to 65535. */
 int validate_port(struct validating *c, const char *path, uint32_t port) MUST_CHECK;
 

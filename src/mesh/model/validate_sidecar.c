@@ -12,11 +12,16 @@ static const struct validate_refusal refused[] = {
      "unknown hosts go where they were going, or nowhere; name them in a ServiceEntry"},
 };
 
+/* A namespace is "*", ".", "~" or a name; "~" in front of one takes its hosts out. */
 static int check_egress_host(struct validating *c, const char *path, sv host)
 {
     sv ns, name;
+    bool ok = sv_cut(host, '/', &ns, &name) && ns.n && name.n;
 
-    if (!sv_cut(host, '/', &ns, &name) || !ns.n || !name.n)
+    if (sv_starts(ns, SV("~")))
+        ns = sv_from(ns, 1);
+    ok &= !ns.n || sv_eq_c(ns, "*") || sv_eq_c(ns, ".") || validate_dns_label(ns);
+    if (!ok)
         return validate_bad(c, path, "InvalidHost",
                             "%s: '%.*s' is not NAMESPACE/HOST, such as ./*, */x.test or shop/*",
                             path, SV_ARG(host));
@@ -39,6 +44,8 @@ int validate_sidecar(struct validating *c, const struct istio_Sidecar *s)
             rc = check_egress_host(c, path, e->hosts.v[k]);
         }
     }
+    if (!rc && s->workload_selector)
+        rc = VALIDATE_LABELS(c, "spec.workloadSelector.labels", s->workload_selector->labels);
     if (!rc && s->inbound_connection_pool)
         rc = validate_pool(c, "spec.inboundConnectionPool", s->inbound_connection_pool);
     return rc;

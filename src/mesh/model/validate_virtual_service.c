@@ -21,7 +21,7 @@ int validate_percent(struct validating *c, const char *path, const struct istio_
                              path);
 }
 
-static bool dns_label(sv v)
+bool validate_dns_label(sv v)
 {
     for (size_t i = 0; i < v.n; i++) {
         char ch = v.p[i];
@@ -38,7 +38,7 @@ int validate_gateways(struct validating *c, const char *path, const sv *v, uint3
 
     for (uint32_t i = 0; i < n; i++) {
         bool two = sv_cut(v[i], '/', &ns, &name);
-        if (dns_label(ns) && (!two || dns_label(name)))
+        if (validate_dns_label(ns) && (!two || validate_dns_label(name)))
             continue;
         path = validate_path(c, "%s.gateways[%u]", path, i);
         return validate_bad(c, path, "InvalidGateway",
@@ -191,27 +191,6 @@ static int check_hosts(struct validating *c, const struct istio_VirtualService *
     return rc;
 }
 
-static int check_export(struct validating *c, const struct istio_VirtualService *vs)
-{
-    for (uint32_t i = 0; i < vs->export_to.n; i++) {
-        sv to = vs->export_to.v[i];
-        const char *at = validate_path(c, "spec.exportTo[%u]", i);
-        bool star = sv_eq_c(to, "*");
-        if (!star && !sv_eq_c(to, ".") && !dns_label(to))
-            return validate_bad(c, at, "InvalidExportTo",
-                                "%s: '%.*s' is neither '.', '*' nor a namespace", at, SV_ARG(to));
-        if (star && vs->export_to.n > 1)
-            return validate_bad(c, at, "InvalidExportTo", "%s: '*' is everybody; name nobody else",
-                                at);
-        for (uint32_t k = 0; k < i; k++) {
-            if (sv_eq(to, vs->export_to.v[k]))
-                return validate_bad(c, at, "Duplicate", "%s: '%.*s' stands there twice", at,
-                                    SV_ARG(to));
-        }
-    }
-    return 0;
-}
-
 int validate_virtual_service(struct validating *c, const struct istio_VirtualService *vs)
 {
     int rc = validate_walk(c, refused, sizeof refused / sizeof *refused, &istio_VirtualService_pb,
@@ -219,7 +198,7 @@ int validate_virtual_service(struct validating *c, const struct istio_VirtualSer
 
     rc = rc ? rc : check_hosts(c, vs);
     rc = rc ? rc : validate_gateways(c, "spec", vs->gateways.v, vs->gateways.n);
-    rc = rc ? rc : check_export(c, vs);
+    rc = rc ? rc : validate_export(c, vs->export_to.v, vs->export_to.n, false);
     if (!rc && !vs->http.n && !vs->tcp.n && !vs->tls.n)
         rc = validate_bad(c, "spec", "Required",
                           "spec: at least one of http, tcp and tls is needed");

@@ -105,40 +105,97 @@ static void check_rules(struct checking *c)
 
 /* ---- service entries ---- */
 
-static bool takes_whole_port(const struct model_service *svc, const struct model_port *p)
+static bool is_opaque(const struct model_port *p)
 {
-    return svc->entry && !svc->vip.n && !svc->n_cidrs &&
-           (p->protocol == MODEL_TCP || p->protocol == MODEL_AUTO);
+    return p->protocol == MODEL_TCP || p->protocol == MODEL_AUTO;
 }
 
-/* TCP without an address can be told by nothing but the port. */
+/* Who has the port, or the address and port, so far: the older one. */
+struct first {
+    const struct model_service *svc;
+    uint32_t port; /* index */
+};
+
+static void check_shared(struct checking *c, struct map *seen, sv key, struct first mine)
+{
+    struct first *first = map_get(seen, key), loser = mine;
+
+    if (!first) {
+        first = arena_new(c->a, struct first);
+        *first = mine;
+        map_put(seen, key, first);
+        return;
+    }
+    if (build_older(mine.svc, first->svc)) {
+        loser = *first;
+        *first = mine;
+    }
+    if (!loser.svc->entry)
+        return;
+    c->o = loser.svc->object;
+    check_report(
+        c, MODEL_WARNING, "PortShared", arena_printf(c->a, "spec.ports[%u]", loser.port),
+        arena_printf(c->a,
+                     "spec.ports[%u]: TCP to '%.*s' cannot be told from TCP to '%.*s', which takes "
+                     "%s%.*s: give %s",
+                     loser.port, SV_ARG(loser.svc->host), SV_ARG(first->svc->host),
+                     sv_find(key, ' ') >= 0 ? "" : "port ", SV_ARG(key),
+                     sv_find(key, ' ') >= 0 ? "it an address of its own"
+                                            : "addresses, or a resolution other than NONE"));
+}
+
+/* TCP can be told by nothing but address and port. */
 static void check_shared_ports(struct checking *c)
 {
-    const struct model_service **first = arena_array(c->a, const struct model_service *, 65536);
+    struct map seen;
 
+    map_init_borrow(&seen);
     for (uint32_t i = 0; i < c->m->n_services; i++) {
         const struct model_service *svc = c->m->service_list[i];
-        for (uint32_t k = 0; svc->entry && k < svc->spec->n_ports; k++) {
+        for (uint32_t k = 0; k < svc->spec->n_ports; k++) {
             const struct model_port *p = &svc->spec->ports[k];
-            if (!takes_whole_port(svc, p))
+            struct first mine = {svc, k};
+            if (!is_opaque(p))
                 continue;
-            if (!first[p->port]) {
-                first[p->port] = svc;
-                continue;
-            }
-            c->o = svc->object;
-            check_report(
-                c, MODEL_WARNING, "PortShared", arena_printf(c->a, "spec.ports[%u]", k),
-                arena_printf(c->a,
-                             "spec.ports[%u]: TCP to '%.*s' cannot be told from TCP to "
-                             "'%.*s', which takes port %u: give addresses, or a resolution "
-                             "other than NONE",
-                             k, SV_ARG(svc->host), SV_ARG(first[p->port]->host), p->port));
+            if (svc->entry && !svc->vip.n && !svc->n_cidrs)
+                check_shared(c, &seen, arena_printf(c->a, "%u", p->port), mine);
+            for (uint32_t a = 0; a < svc->n_addresses; a++)
+                check_shared(c, &seen,
+                             arena_printf(c->a, "%.*s port %u", SV_ARG(svc->addresses[a]), p->port),
+                             mine);
         }
+    }
+    map_fini(&seen);
+}
+
+static const char *protocol_name(enum model_protocol p)
+{
+    static const char *const names[] = {"TCP", "HTTP",  "HTTP2", "GRPC",   "GRPC-WEB",
+                                        "TLS", "HTTPS", "UDP",   "sniffed"};
+    return names[p];
+}
+
+/* A port that another ServiceEntry of the host has too, and has otherwise. */
+static void check_same_port(struct checking *c, const struct model_service *svc)
+{
+    const struct model_service *mine = svc->more;
+
+    while (mine && mine->object != c->o)
+        mine = mine->more;
+    for (uint32_t k = 0; mine && k < mine->spec->n_ports; k++) {
+        const struct model_port *p = &mine->spec->ports[k], *q = build_port(svc, p->port);
+        if (p->protocol != q->protocol)
+            check_report(
+                c, MODEL_WARNING, "Conflict", arena_printf(c->a, "spec.ports[%u].protocol", k),
+                arena_printf(c->a,
+                             "spec.ports[%u].protocol: port %u of '%.*s' is %s by an older "
+                             "ServiceEntry, which stays in force, and %s here: correct one of them",
+                             k, p->port, SV_ARG(svc->host), protocol_name(q->protocol),
+                             protocol_name(p->protocol)));
     }
 }
 
-/* A host has one owner. */
+/* A host has one owner: a Service, or ServiceEntries that are alike. */
 static void check_entry(struct checking *c)
 {
     const struct istio_ServiceEntry *se = c->o->spec;
@@ -146,14 +203,22 @@ static void check_entry(struct checking *c)
     for (uint32_t i = 0; i < se->hosts.n; i++) {
         const struct model_service *svc =
             model_service_find(c->m, arena_lower(c->a, se->hosts.v[i]));
-        if (svc && svc->object != c->o)
+        if (svc && model_service_is_of(svc, c->o)) {
+            check_same_port(c, svc);
+            continue;
+        }
+        if (svc)
             check_report(
                 c, MODEL_ERROR, "Conflict", arena_printf(c->a, "spec.hosts[%u]", i),
                 arena_printf(c->a,
                              "spec.hosts[%u]: host '%.*s' already belongs to %s %.*s/%.*s, which "
-                             "stays in force",
+                             "stays in force%s",
                              i, SV_ARG(svc->host), model_kind_name(svc->object->kind),
-                             SV_ARG(svc->object->ns), SV_ARG(svc->object->name)));
+                             SV_ARG(svc->object->ns), SV_ARG(svc->object->name),
+                             svc->entry && sv_eq(svc->ns, c->o->ns)
+                                 ? "; make resolution, workloadSelector and exportTo the same in "
+                                   "both, and their ports add up"
+                                 : ""));
     }
 }
 

@@ -45,14 +45,15 @@ static void add_identities(struct outbound *o, struct envoy_CertificateValidatio
 {
     struct build *b = o->b;
     const struct model_endpoints *eps = model_endpoints_find(b->m, o->svc->host, o->port->port);
-    uint32_t said = o->svc->entry ? o->svc->entry->subject_alt_names.n : 0, n = 0;
+    const struct istio_ServiceEntry *se = model_port_entry(o->svc, o->port->port);
+    uint32_t said = se ? se->subject_alt_names.n : 0, n = 0;
     const struct envoy_SubjectAltNameMatcher **list = arena_array(
         b->a, const struct envoy_SubjectAltNameMatcher *, (eps ? eps->n : 0) + said + 1);
     struct map seen;
 
     map_init_borrow(&seen);
     for (uint32_t i = 0; i < said; i++) {
-        sv name = o->svc->entry->subject_alt_names.v[i];
+        sv name = se->subject_alt_names.v[i];
         add_san(b, &list[n++], name, san_type(name));
     }
     for (uint32_t i = 0; eps && i < eps->n; i++) {
@@ -116,7 +117,7 @@ static void verify(struct outbound *o, const struct istio_ClientTLSSettings *tls
                    struct envoy_CommonTlsContext *c)
 {
     struct build *b = o->b;
-    const struct istio_ServiceEntry *se = o->svc->entry;
+    const struct istio_ServiceEntry *se = model_port_entry(o->svc, o->port->port);
     struct envoy_CertificateValidationContext *v = MAKE(
         b, envoy_CertificateValidationContext,
         .trusted_ca = file_source(b, tls->ca_certificates.n ? tls->ca_certificates : SYSTEM_ROOTS));

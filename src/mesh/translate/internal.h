@@ -124,6 +124,9 @@ const struct envoy_ClusterLoadAssignment *build_assignment(struct build *b,
 /* Connections of the cluster go where they were going. */
 void build_original_dst(struct envoy_Cluster *c);
 
+/* Who has what two services claim: the one whose object is older, then by host name. */
+bool build_older(const struct model_service *a, const struct model_service *b);
+
 /* ---- inbound ---- */
 /* A port of the proxy's own workload that some service names. */
 struct inbound_port {

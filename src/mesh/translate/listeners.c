@@ -8,15 +8,12 @@
 static int by_port(const void *pa, const void *pb)
 {
     const struct inbound_port *a = pa, *b = pb;
-    uint64_t old_a = a->svc->object->created_ns, old_b = b->svc->object->created_ns;
-    int rc;
 
     if (a->port != b->port)
         return (int)a->port - (int)b->port;
-    if (old_a != old_b)
-        return old_a < old_b ? -1 : 1;
-    rc = sv_cmp(a->svc->host, b->svc->host);
-    return rc ? rc : (a->order < b->order ? -1 : 1);
+    if (a->svc != b->svc)
+        return build_older(a->svc, b->svc) ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
 }
 
 /* Ports of a service at the proxy's own address; only counted when v is NULL. */

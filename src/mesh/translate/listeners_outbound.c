@@ -171,27 +171,79 @@ static void set_inspectors(struct build *b, struct envoy_Listener *l, bool tls, 
     l->listener_filters.n = n;
 }
 
-static void emit_address(struct build *b, const struct model_service *svc,
-                         const struct model_port *port, sv address)
+/* A service's port at an address. Several services may have it: the older one stands first. */
+struct claim {
+    const struct model_service *svc;
+    const struct model_port *port;
+    struct claim *next;
+};
+struct claims {
+    struct map by_name; /* "ADDRESS_PORT" -> struct claim */
+    struct address {
+        sv ip, name;
+    } * v; /* each once, in order */
+    uint32_t n, cap;
+};
+
+static void claim(struct build *b, struct claims *l, const struct model_service *svc,
+                  const struct model_port *port, sv ip)
+{
+    sv name = arena_printf(b->a, "%.*s_%u", SV_ARG(ip), port->port);
+    struct claim *c = MAKE(b, claim, .svc = svc, .port = port), *first = map_get(&l->by_name, name);
+    struct claim **at = &first;
+
+    if (!first && l->n == l->cap) {
+        struct address *v = arena_array(b->a, struct address, l->cap ? l->cap * 2 : 16);
+        if (l->n)
+            memcpy(v, l->v, l->n * sizeof *v);
+        l->cap = l->cap ? l->cap * 2 : 16;
+        l->v = v;
+    }
+    if (!first)
+        l->v[l->n++] = (struct address){ip, name};
+    while (*at && !build_older(svc, (*at)->svc))
+        at = &(*at)->next;
+    c->next = *at;
+    *at = c;
+    map_put(&l->by_name, name, first);
+}
+
+static void add_sniffed(struct build *b, struct chain_list *l, const struct claim *c, sv listener)
+{
+    sv route = arena_printf(b->a, "%.*s:%u", SV_ARG(c->svc->host), c->port->port);
+
+    add_chain(b, l,
+              listener_chain(
+                  b, (sv){NULL, 0}, listener_match_http(b, 0), NULL,
+                  outbound_http(b, arena_printf(b->a, "outbound_%.*s", SV_ARG(listener)), route)));
+}
+
+/* TLS to an address that is several services' goes by the server name; the rest is the oldest's. */
+static void emit_address(struct build *b, const struct address *at, const struct claim *first)
 {
     struct envoy_Listener *l = build_copy(b, b->t->listener_tcp, sizeof *l);
     struct chain_list chains = {0};
-    sv route = arena_printf(b->a, "%.*s:%u", SV_ARG(svc->host), port->port);
+    const struct claim *rest = NULL;
+    bool sniffed;
 
     map_init_borrow(&chains.taken);
-    l->name = arena_printf(b->a, "%.*s_%u", SV_ARG(address), port->port);
-    l->address = build_address(b, address, port->port);
-    if (port->protocol == MODEL_AUTO)
-        add_chain(
-            b, &chains,
-            listener_chain(
-                b, (sv){NULL, 0}, listener_match_http(b, 0), NULL,
-                outbound_http(b, arena_printf(b->a, "outbound_%.*s", SV_ARG(l->name)), route)));
-    add_service_chains(b, &chains, svc, port, NULL, 0, false);
+    l->name = at->name;
+    l->address = build_address(b, at->ip, first->port->port);
+    for (const struct claim *c = first; c; c = c->next) {
+        if (first->next && build_is_tls(c->port->protocol))
+            add_service_chains(b, &chains, c->svc, c->port, NULL, 0, true);
+        else if (!rest)
+            rest = c;
+    }
+    sniffed = rest && rest->port->protocol == MODEL_AUTO;
+    if (sniffed)
+        add_sniffed(b, &chains, rest, l->name);
+    if (rest)
+        add_service_chains(b, &chains, rest->svc, rest->port, NULL, 0, false);
     /* Names that no rule has go where they were going. */
-    if (chains.sni)
+    if (chains.sni && take(b, &chains, SV(""), SV(""), SV("")))
         add_chain(b, &chains, passthrough_chain(b, NULL));
-    set_inspectors(b, l, chains.sni, port->protocol == MODEL_AUTO);
+    set_inspectors(b, l, chains.sni, sniffed);
     l->filter_chains.v = chains.v;
     l->filter_chains.n = chains.n;
     map_fini(&chains.taken);
@@ -284,7 +336,7 @@ static void add_service(struct build *b, struct wildcard *w, const struct model_
     }
     if (port->protocol == MODEL_AUTO)
         w->http = w->sniff_http = true;
-    if (!w->tcp) {
+    if (!w->tcp || build_older(svc, w->tcp)) {
         w->tcp = svc;
         w->tcp_port = port;
     }
@@ -350,21 +402,23 @@ static void emit_virtual_outbound(struct build *b)
     build_emit(b, l->name, &envoy_Listener_pb, l);
 }
 
-static void emit_addresses(struct build *b, const struct model_service *svc,
-                           const struct model_port *port)
+static void claim_addresses(struct build *b, struct claims *claims, const struct model_service *svc,
+                            const struct model_port *port)
 {
-    if (port->protocol == MODEL_UDP || model_protocol_is_http(port->protocol))
+    if (model_protocol_is_http(port->protocol))
         return;
     for (uint32_t i = 0; i < svc->n_addresses; i++)
-        emit_address(b, svc, port, svc->addresses[i]);
+        claim(b, claims, svc, port, svc->addresses[i]);
     if (!svc->n_addresses && svc->vip.n && !build_on_wildcard(b, svc))
-        emit_address(b, svc, port, svc->vip);
+        claim(b, claims, svc, port, svc->vip);
 }
 
 static void emit_outbound(struct build *b)
 {
     struct wildcard **ports = arena_array(b->a, struct wildcard *, 65536);
+    struct claims claims = {0};
 
+    map_init_borrow(&claims.by_name);
     emit_virtual_outbound(b);
     for (uint32_t i = 0; i < b->m->n_services; i++) {
         const struct model_service *svc = b->m->service_list[i];
@@ -375,7 +429,7 @@ static void emit_outbound(struct build *b)
             struct wildcard **w = &ports[port->port];
             if (port->protocol == MODEL_UDP)
                 continue;
-            emit_addresses(b, svc, port);
+            claim_addresses(b, &claims, svc, port);
             if (!*w) {
                 *w = MAKE(b, wildcard, .port = port->port);
                 map_init_borrow(&(*w)->chains.taken);
@@ -383,6 +437,9 @@ static void emit_outbound(struct build *b)
             add_service(b, *w, svc, port);
         }
     }
+    for (uint32_t i = 0; i < claims.n; i++)
+        emit_address(b, &claims.v[i], map_get(&claims.by_name, claims.v[i].name));
+    map_fini(&claims.by_name);
     for (uint32_t i = 0; i < 65536; i++) {
         if (!ports[i])
             continue;

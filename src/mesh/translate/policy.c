@@ -7,6 +7,12 @@ bool build_on_wildcard(struct build *b, const struct model_service *svc)
            (!svc->auto_vip || !b->p->dns_capture);
 }
 
+bool build_older(const struct model_service *a, const struct model_service *b)
+{
+    uint64_t old_a = a->object->created_ns, old_b = b->object->created_ns;
+    return old_a != old_b ? old_a < old_b : sv_cmp(a->host, b->host) < 0;
+}
+
 bool build_pods(struct build *b, const struct model_service *svc, const struct model_port *port)
 {
     const struct model_endpoints *eps = model_endpoints_find(b->m, svc->host, port->port);

@@ -44,24 +44,38 @@ const struct istio_Sidecar *build_sidecar(struct build *b)
 }
 
 /* "ns/host" of an egress listener against a host of a namespace. */
-static bool named(const struct build *b, sv pattern, sv ns, sv host)
+static bool named(const struct build *b, sv want, sv name, sv ns, sv host)
 {
-    sv want, name;
-
-    sv_cut(pattern, '/', &want, &name);
-    if (sv_eq_c(want, "~") || (sv_eq_c(want, ".") && !sv_eq(ns, b->p->ns)) ||
+    if ((sv_eq_c(want, ".") && !sv_eq(ns, b->p->ns)) ||
         (!sv_eq_c(want, "*") && !sv_eq_c(want, ".") && !sv_eq(want, ns)))
         return false;
     return sv_eq(name, host) || model_wildcard_matches(name, host);
 }
 
+/* "~ns/host" and "~/host" take out of the listener what its other hosts name. */
+static bool in_listener(const struct build *b, const struct istio_IstioEgressListener *e, sv ns,
+                        sv host)
+{
+    bool in = false;
+
+    for (uint32_t i = 0; i < e->hosts.n; i++) {
+        sv want, name;
+        bool out = sv_starts(e->hosts.v[i], SV("~"));
+        sv_cut(out ? sv_from(e->hosts.v[i], 1) : e->hosts.v[i], '/', &want, &name);
+        if (!named(b, want.n ? want : SV("*"), name, ns, host))
+            continue;
+        if (out)
+            return false;
+        in = true;
+    }
+    return in;
+}
+
 static bool in_egress(const struct build *b, const struct istio_Sidecar *s, sv ns, sv host)
 {
     for (uint32_t i = 0; i < s->egress.n; i++) {
-        for (uint32_t k = 0; k < s->egress.v[i]->hosts.n; k++) {
-            if (named(b, s->egress.v[i]->hosts.v[k], ns, host))
-                return true;
-        }
+        if (in_listener(b, s->egress.v[i], ns, host))
+            return true;
     }
     return !s->egress.n;
 }
