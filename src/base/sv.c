@@ -34,6 +34,11 @@ uint64_t sv_hash_stable(sv v)
     return XXH3_64bits(v.n ? v.p : "", v.n);
 }
 
+uint64_t sv_hash_xx64(sv v, uint64_t seed)
+{
+    return XXH64(v.n ? v.p : "", v.n, seed);
+}
+
 static inline unsigned char lower(char c)
 {
     unsigned char u = (unsigned char)c;

@@ -97,6 +97,9 @@ void sv_hash_set_seed(uint64_t seed);
 /* The same for every process and host (xxh3 without a seed): versions of resources, checksums.
  * Never for a table whose keys a peer chooses. */
 uint64_t sv_hash_stable(sv v);
+/* XXH64, which other programs compute too: what a ring, a hash policy and the gauge of a version
+ * say is what Envoy says. As little for such a table. */
+uint64_t sv_hash_xx64(sv v, uint64_t seed);
 /* A malloc'd NUL-terminated copy; the caller frees it. */
 char *sv_dup(sv v);
 

@@ -8,6 +8,7 @@
 #include "grpc/grpc.h"
 #include "proxy/cluster_channel.h"
 #include "proxy/server_private.h"
+#include "proxy/subscription.h"
 #include "route/match.h"
 #include "xds/ads_client.h"
 
@@ -172,11 +173,8 @@ static void connect_now(struct config_ads *a);
 static void count_failure(struct config_ads *a)
 {
     for (int t = 0; t < CONFIG_TYPE_COUNT; t++) {
-        struct stat_group *g = &a->s->subscriptions[t];
-        if (!a->wildcard[t] || !g->def)
-            continue;
-        stat_inc(g, subscription_stats_update_attempt);
-        stat_inc(g, subscription_stats_update_failure);
+        if (a->wildcard[t])
+            subscription_failed(&a->s->subscriptions[t]);
     }
 }
 
@@ -321,10 +319,10 @@ static void on_dirty(void *arg)
 static void subscribe(void *self, enum config_type t, sv name)
 {
     struct config_ads *a = self;
-    if (!name.n)
+    if (!name.n) {
         a->wildcard[t] = true;
-    if (!name.n && a->s->subscriptions[t].def)
-        stat_inc(&a->s->subscriptions[t], subscription_stats_update_attempt);
+        subscription_asked(&a->s->subscriptions[t]);
+    }
     ads_client_subscribe(a->client, config_ads_type(t), name);
 }
 

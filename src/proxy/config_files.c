@@ -10,6 +10,7 @@
 #include "proxy/config_ads.h"
 #include "proxy/sds.h"
 #include "proxy/server_private.h"
+#include "proxy/subscription.h"
 #include "upstream/data_source.h"
 
 LOG_COMPONENT(config);
@@ -210,13 +211,9 @@ static void load(struct deferred *d)
         count_names(f, &u);
         f->owner->sink.update(f->owner->sink.self, &u);
     } else {
-        struct stat_group *g = &f->owner->s->subscriptions[f->type];
         log_error(&log_config, "file refused, the last good version stays in force reason=%s",
                   err.msg);
-        if (g->def) {
-            stat_inc(g, subscription_stats_update_attempt);
-            stat_inc(g, subscription_stats_update_failure);
-        }
+        subscription_failed(&f->owner->s->subscriptions[f->type]);
         count_names(f, NULL);
         tell_missing(f);
     }

@@ -153,7 +153,7 @@ static void provider_free(struct rds_provider *p)
     route_table_unref(p->table);
     route_table_unref(p->base);
     map_fini(&p->hosts.by_name);
-    stat_group_fini(&p->stats);
+    rds_counts_fini(&p->counts);
     free(p->version);
     free(p->stat_prefix);
     free(p->name);
@@ -274,9 +274,9 @@ void rds_wait_cancel(struct rds_wait *w)
 /* ---- from the source ---- */
 
 /* Counted as in Envoy: one attempt more than answers. */
-void rds_touch_stats(struct rds_provider *p, struct stat_group *g, const char *middle)
+void rds_counts_init(struct rds_provider *p, struct rds_counts *c, const char *middle)
 {
-    if (g->def || !p->m->o.stats)
+    if (c->reloads.def || !p->m->o.stats)
         return;
     char text[512], table[300];
     snprintf(text, sizeof text, "http.%s.rds.%s%s.", p->stat_prefix, middle, p->name);
@@ -289,29 +289,39 @@ void rds_touch_stats(struct rds_provider *p, struct stat_group *g, const char *m
         p->m->o.stats,
         &(struct stats_scope_spec){
             .prefix = sv_of(text), .family = SV("http.rds."), .labels = labels, .n_labels = 2});
-    stat_group_init(g, &rds_stats_def, sc);
+    stat_group_init(&c->subscription, &subscription_stats_def, sc);
+    stat_group_init(&c->reloads, &rds_stats_def, sc);
     stats_scope_unref(sc);
-    stat_inc(g, rds_stats_update_attempt);
+    stat_group_touch(&c->reloads);
+    subscription_asked(&c->subscription);
 }
 
-static void count_version(struct rds_provider *p, sv version)
+void rds_counts_fini(struct rds_counts *c)
+{
+    stat_group_fini(&c->subscription);
+    stat_group_fini(&c->reloads);
+    *c = (struct rds_counts){0};
+}
+
+void rds_counts_reload(struct rds_provider *p, struct rds_counts *c)
+{
+    if (!c->reloads.def)
+        return;
+    stat_inc(&c->reloads, rds_stats_config_reload);
+    stat_gauge_set(&c->reloads, rds_stats_config_reload_time_ms, p->updated_wall_ns / 1000000u);
+}
+
+static void taken(struct rds_provider *p, sv version)
 {
     free(p->version);
     p->version = sv_dup(version);
-    if (!p->stats.def)
-        return;
-    stat_inc(&p->stats, rds_stats_update_success);
-    stat_gauge_set(&p->stats, rds_stats_update_time, loop_wall_ns(p->m->o.main) / 1000000u);
-    stat_text_set(&p->stats, rds_stats_version_text, version);
+    subscription_taken(&p->counts.subscription, version, p->m->o.main);
 }
 
 void rds_publish(struct rds_provider *p, struct route_table *t)
 {
     set_table(p, t, true);
-    if (p->stats.def) {
-        stat_inc(&p->stats, rds_stats_config_reload);
-        stat_gauge_set(&p->stats, rds_stats_config_reload_time_ms, p->updated_wall_ns / 1000000u);
-    }
+    rds_counts_reload(p, &p->counts);
     wake(p);
 }
 
@@ -334,12 +344,9 @@ int rds_update(struct rds_manager *m, const struct config_resource *r, struct er
     struct rds_provider *p = map_get(&m->dynamic, r->name);
     if (!p)
         return 0; /* nobody needs it any more: it crossed our unsubscription */
-    rds_touch_stats(p, &p->stats, "");
-    if (p->stats.def)
-        stat_inc(&p->stats, rds_stats_update_attempt);
+    rds_counts_init(p, &p->counts, "");
     if (p->base && sv_eq(route_table_packed(p->base), r->packed)) {
-        free(p->version);
-        p->version = sv_dup(r->version);
+        taken(p, r->version);
         return 0;
     }
     struct route_table *t;
@@ -352,11 +359,10 @@ int rds_update(struct rds_manager *m, const struct config_resource *r, struct er
         rc = use(p, t, err);
     }
     if (rc < 0) {
-        if (p->stats.def)
-            stat_inc(&p->stats, rds_stats_update_rejected);
+        subscription_rejected(&p->counts.subscription);
         return rc;
     }
-    count_version(p, r->version);
+    taken(p, r->version);
     log_debug(&log_config, "rds: applied name=%s version=%s", p->name, p->version);
     return 0;
 }
@@ -366,9 +372,8 @@ void rds_missing(struct rds_manager *m, sv name)
     struct rds_provider *p = map_get(&m->dynamic, name);
     if (!p || p->base)
         return;
-    rds_touch_stats(p, &p->stats, "");
-    if (p->stats.def)
-        stat_inc(&p->stats, rds_stats_init_fetch_timeout);
+    rds_counts_init(p, &p->counts, "");
+    subscription_timed_out(&p->counts.subscription);
     p->given_up = true;
     wake(p);
 }

@@ -122,8 +122,7 @@ static void on_timeout(struct timer *timer)
         container_of(container_of(timer, struct rds_hosts, wait), struct rds_provider, hosts);
     log_warn(&log_config, "vhds: no virtual hosts came in time, going on without table=%s",
              p->name);
-    if (p->hosts.stats.def)
-        stat_inc(&p->hosts.stats, rds_stats_init_fetch_timeout);
+    subscription_timed_out(&p->hosts.counts.subscription);
     publish_base(p);
 }
 
@@ -138,7 +137,7 @@ static void subscribe(struct rds_provider *p, uint64_t wait_ms)
     struct config_source src = *p->m->o.source;
     p->hosts.subscribed = true;
     p->hosts.came = false;
-    rds_touch_stats(p, &p->hosts.stats, "vhds.");
+    rds_counts_init(p, &p->hosts.counts, "vhds.");
     timer_init(&p->hosts.wait, p->m->o.main, on_timeout);
     if (wait_ms)
         timer_set(&p->hosts.wait, wait_ms);
@@ -152,8 +151,7 @@ void rds_hosts_leave(struct rds_provider *p)
     p->hosts.subscribed = p->hosts.came = false;
     timer_cancel(&p->hosts.wait);
     drop_hosts(&p->hosts.by_name);
-    stat_group_fini(&p->hosts.stats);
-    p->hosts.stats = (struct stat_group){0};
+    rds_counts_fini(&p->hosts.counts);
     if (p->m->o.source)
         p->m->o.source->ops->unsubscribe(p->m->o.source->self, CONFIG_VHDS, sv_of(p->name));
 }
@@ -249,19 +247,13 @@ static bool take_away(struct rds_provider *p, sv name, struct change *c)
 
 static void count_answer(struct rds_provider *p, bool refused, bool reloaded, sv version)
 {
-    struct stat_group *g = &p->hosts.stats;
-    if (!g->def)
-        return;
-    stat_inc(g, rds_stats_update_attempt);
-    stat_inc(g, refused ? rds_stats_update_rejected : rds_stats_update_success);
-    if (reloaded) {
-        stat_inc(g, rds_stats_config_reload);
-        stat_gauge_set(g, rds_stats_config_reload_time_ms, p->updated_wall_ns / 1000000u);
-    }
+    struct rds_counts *c = &p->hosts.counts;
+    if (reloaded)
+        rds_counts_reload(p, c);
     if (refused)
-        return;
-    stat_gauge_set(g, rds_stats_update_time, loop_wall_ns(p->m->o.main) / 1000000u);
-    stat_text_set(g, rds_stats_version_text, version);
+        subscription_rejected(&c->subscription);
+    else
+        subscription_taken(&c->subscription, version, p->m->o.main);
 }
 
 /* The part of a response that is for one table. */

@@ -12,7 +12,7 @@
 #include "base/map.h"
 #include "net/loop.h"
 #include "proxy/rds.h"
-#include "telemetry/stats.h"
+#include "proxy/subscription.h"
 
 struct rds_manager {
     struct rds_manager_opts o;
@@ -24,23 +24,21 @@ struct rds_manager {
 #define RDS_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                              \
     COUNTER(P, config_reload)                                                                      \
     GAUGE(P, config_reload_time_ms)                                                                \
-    COUNTER(P, init_fetch_timeout)                                                                 \
-    COUNTER(P, update_attempt)                                                                     \
-    COUNTER(P, update_empty)                                                                       \
-    COUNTER(P, update_failure)                                                                     \
-    COUNTER(P, update_rejected)                                                                    \
-    COUNTER(P, update_success)                                                                     \
-    GAUGE(P, update_time)                                                                          \
-    GAUGE(P, version)                                                                              \
-    TEXT(P, version_text)
+    COUNTER(P, update_empty)
 STAT_GROUP_DECLARE(rds_stats, RDS_STATS);
+
+/* Of one subscription; of a provider whose configuration came with the listener: nothing. */
+struct rds_counts {
+    struct stat_group subscription; /* proxy/subscription.h */
+    struct stat_group reloads;
+};
 
 struct rds_hosts {
     bool subscribed;
     bool came;          /* an answer, or the time for it is over */
     struct map by_name; /* resource's name -> struct route_hosts, a reference each */
     struct timer wait;
-    struct stat_group stats;
+    struct rds_counts counts;
 };
 
 struct rds_provider {
@@ -55,7 +53,7 @@ struct rds_provider {
     struct list waiting; /* struct rds_wait */
     char *version;
     uint64_t updated_wall_ns;
-    struct stat_group stats;
+    struct rds_counts counts;
     uint32_t n;
     struct rds_view *views[]; /* views[i] belongs to worker i once it is published */
 };
@@ -63,7 +61,10 @@ struct rds_provider {
 /* ---- rds.c ---- */
 /* Puts the table in force (takes over the reference) and tells who waits. */
 void rds_publish(struct rds_provider *p, struct route_table *t);
-void rds_touch_stats(struct rds_provider *p, struct stat_group *g, const char *middle);
+/* http.PREFIX.rds.<middle>NAME., at the first call. */
+void rds_counts_init(struct rds_provider *p, struct rds_counts *c, const char *middle);
+void rds_counts_reload(struct rds_provider *p, struct rds_counts *c);
+void rds_counts_fini(struct rds_counts *c);
 
 /* ---- rds_hosts.c ---- */
 /* The new base (its reference is taken over) refers to VHDS; on failure nothing changed. */

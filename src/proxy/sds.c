@@ -10,6 +10,7 @@
 #include "base/strbuf.h"
 #include "proxy/config_files.h"
 #include "proxy/server_private.h"
+#include "proxy/subscription.h"
 #include "upstream/tls_options.h"
 
 LOG_COMPONENT(config);
@@ -217,20 +218,6 @@ static void keep(struct sds_secret *x, sv packed, const struct watches *w)
     x->n_packed = packed.n;
 }
 
-static void count(struct sds_secret *x, sv version, bool refused)
-{
-    struct stat_group *g = &x->subscription;
-    stat_inc(g, subscription_stats_update_attempt);
-    if (refused) {
-        stat_inc(g, subscription_stats_update_rejected);
-        return;
-    }
-    stat_inc(g, subscription_stats_update_success);
-    stat_gauge_set(g, subscription_stats_update_time, loop_wall_ns(x->s->loop) / 1000000u);
-    stat_text_set(g, subscription_stats_version_text, version);
-    stat_gauge_set(g, subscription_stats_version, sv_hash(version));
-}
-
 int sds_apply(struct proxy_server *s, const struct config_resource *r, sv version,
               struct error *err)
 {
@@ -240,7 +227,10 @@ int sds_apply(struct proxy_server *s, const struct config_resource *r, sv versio
         return 0; /* nobody needs it any more: it crossed our unsubscription */
     x->busy++;
     int rc = put(x, r->packed, &w, err);
-    count(x, version, rc != 0);
+    if (rc == 0)
+        subscription_taken(&x->subscription, version, s->loop);
+    else
+        subscription_rejected(&x->subscription);
     /* The first one's files are waited for, even where they are not there yet. */
     if (rc == 0 || !x->good)
         keep(x, r->packed, &w);
@@ -331,15 +321,13 @@ int sds_check(const struct proxy_server *s, sv name, const struct envoy_ConfigSo
 void sds_count_failure(struct proxy_server *s, sv name)
 {
     struct sds_secret *x = map_get(&s->ads_secrets, name);
-    if (!x)
-        return;
-    stat_inc(&x->subscription, subscription_stats_update_attempt);
-    stat_inc(&x->subscription, subscription_stats_update_failure);
+    if (x)
+        subscription_failed(&x->subscription);
 }
 
 void sds_count_rejected(struct proxy_server *s, sv name)
 {
     struct sds_secret *x = map_get(&s->ads_secrets, name);
     if (x)
-        count(x, (sv){NULL, 0}, true);
+        subscription_rejected(&x->subscription);
 }

@@ -8,10 +8,9 @@
 #include "proxy/rds.h"
 #include "proxy/sds.h"
 #include "proxy/server_private.h"
+#include "proxy/subscription.h"
 
 LOG_COMPONENT(config);
-
-STAT_GROUP_DEFINE(subscription_stats, SUBSCRIPTION_STATS);
 
 #define FETCH_TIMEOUT_MS 15000u
 
@@ -74,20 +73,14 @@ sv proxy_server_version(const struct proxy_server *s, enum config_type t)
 
 static void count_update(struct proxy_server *s, const struct config_update *u, bool refused)
 {
-    if (!refused) {
-        free(s->versions[u->type]);
-        s->versions[u->type] = sv_dup(u->version);
-    }
     struct stat_group *g = &s->subscriptions[u->type];
-    if (!g->def)
+    if (refused) {
+        subscription_rejected(g);
         return;
-    stat_inc(g, subscription_stats_update_attempt);
-    stat_inc(g, refused ? subscription_stats_update_rejected : subscription_stats_update_success);
-    stat_gauge_set(g, subscription_stats_update_time, loop_wall_ns(s->loop) / 1000000u);
-    if (!refused && u->version.n) {
-        stat_text_set(g, subscription_stats_version_text, u->version);
-        stat_gauge_set(g, subscription_stats_version, sv_hash(u->version));
     }
+    free(s->versions[u->type]);
+    s->versions[u->type] = sv_dup(u->version);
+    subscription_taken(g, u->version, s->loop);
 }
 
 static void clusters_warm(void *arg)
@@ -181,8 +174,7 @@ static void on_fetch_timeout(struct timer *t)
         bool done = v[i] == CONFIG_CDS ? s->cds_done && s->cds_warm : s->lds_done;
         if (done)
             continue;
-        if (s->subscriptions[v[i]].def)
-            stat_inc(&s->subscriptions[v[i]], subscription_stats_init_fetch_timeout);
+        subscription_timed_out(&s->subscriptions[v[i]]);
         log_warn(&log_config, "no answer in time, going on without type=%s",
                  proxy_config_type_name(v[i]));
     }

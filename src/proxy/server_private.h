@@ -43,19 +43,6 @@ struct admin;
     COUNTER(P, wip_protos)
 STAT_GROUP_DECLARE(server_stats, SERVER_STATS);
 
-/* Updates of one wildcard type: cluster_manager.cds.*, listener_manager.lds.* */
-#define SUBSCRIPTION_STATS(P, COUNTER, GAUGE, HISTOGRAM, TEXT)                                     \
-    COUNTER(P, init_fetch_timeout)                                                                 \
-    COUNTER(P, update_attempt)                                                                     \
-    HISTOGRAM(P, update_duration, STAT_UNIT_MS)                                                    \
-    COUNTER(P, update_failure)                                                                     \
-    COUNTER(P, update_rejected)                                                                    \
-    COUNTER(P, update_success)                                                                     \
-    GAUGE(P, update_time)                                                                          \
-    GAUGE(P, version)                                                                              \
-    TEXT(P, version_text)
-STAT_GROUP_DECLARE(subscription_stats, SUBSCRIPTION_STATS);
-
 struct proxy_server {
     struct proxy_options own_options;
     const struct proxy_options *cli;

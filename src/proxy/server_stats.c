@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "proxy/listener_manager.h"
 #include "proxy/server_private.h"
+#include "proxy/subscription.h"
 #include "tls/tls_slot.h"
 
 LOG_COMPONENT(main);

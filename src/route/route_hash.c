@@ -2,16 +2,10 @@
  * in Envoy, so both can stand side by side in front of one set of endpoints. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "api/google.pb.h"
 #include "base/code.h"
 #include "http/path.h"
 #include "route/route_int.h"
-
-static uint64_t xx64(sv v, uint64_t seed)
-{
-    return XXH64(v.p ? v.p : "", v.n, seed);
-}
 
 /* ---- building ---- */
 
@@ -153,7 +147,7 @@ static bool hash_header(const struct route_hash_policy *p, const struct http_hea
         sv v = http_head_get(req, p->name, a);
         if (!v.p)
             return false;
-        *out = xx64(rewritten(p, v, a), 0);
+        *out = sv_hash_xx64(rewritten(p, v, a), 0);
         return true;
     }
     uint32_t n = 0;
@@ -170,7 +164,7 @@ static bool hash_header(const struct route_hash_policy *p, const struct http_hea
         qsort(values, n, sizeof(*values), by_text);
     uint64_t h = 0;
     for (uint32_t i = 0; i < n; i++)
-        h = xx64(values[i], h);
+        h = sv_hash_xx64(values[i], h);
     *out = h;
     return true;
 }
@@ -202,7 +196,7 @@ static sv make_cookie(const struct route_hash_policy *p, const struct stream_inf
     const struct stream_conn *d = si ? si->down : NULL;
     sv remote = si && d ? stream_info_remote(si) : (sv){0};
     sv local = d ? d->local : (sv){0};
-    uint64_t h = xx64(arena_printf(a, "%.*s%.*s", SV_ARG(remote), SV_ARG(local)), 0);
+    uint64_t h = sv_hash_xx64(arena_printf(a, "%.*s%.*s", SV_ARG(remote), SV_ARG(local)), 0);
     sv value = arena_printf(a, "%016llx", (unsigned long long)h);
     if (!set_cookie)
         return value;
@@ -224,7 +218,7 @@ static bool hash_cookie(const struct route_hash_policy *p, const struct http_hea
         v = make_cookie(p, si, a, set_cookie);
     if (v.n == 0)
         return false;
-    *out = xx64(v, 0);
+    *out = sv_hash_xx64(v, 0);
     return true;
 }
 
@@ -254,7 +248,7 @@ static bool hash_one(const struct route_hash_policy *p, const struct http_head *
     }
     if (!v.p)
         return false;
-    *out = xx64(v, 0);
+    *out = sv_hash_xx64(v, 0);
     return true;
 }
 

@@ -146,8 +146,10 @@ static inline void stat_inc(struct stat_group *g, unsigned id)
     stat_add(g, id, 1);
 }
 
-/* A gauge is stored with a bias, so that "never set" (0) and "back to zero" differ (?usedonly). */
-#define STAT_GAUGE_BIAS (1ull << 62)
+/* A gauge is stored with a bias, so that "never set" (0) and "back to zero" differ (?usedonly), and
+ * so that one that was decremented before it was incremented shows 0. Small beside 2^64: gauges of
+ * versions hold hashes. */
+#define STAT_GAUGE_BIAS (1ull << 40)
 static inline void stat_value_gauge_add(stat_value *v, int64_t delta)
 {
     if (__builtin_expect(atomic_load_explicit(v, memory_order_relaxed) == 0, 0)) {

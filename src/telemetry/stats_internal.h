@@ -98,7 +98,6 @@ void stats_series_unref(struct stat_series *e);
 
 static inline uint64_t stats_gauge_value(uint64_t raw)
 {
-    /* A gauge that was decremented before it was incremented is below its bias for a moment. */
     return raw < STAT_GAUGE_BIAS ? 0 : raw - STAT_GAUGE_BIAS;
 }
 

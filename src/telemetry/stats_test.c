@@ -97,6 +97,8 @@ static void test_gauges(void **state)
     stat_gauge_set(&g, thing_stats_rq_active, 4294967295u);
     stat_gauge_add(&g, thing_stats_rq_active, 5);
     assert_page(s, "/stats?type=Gauges&filter=server", "server.rq_active: 4294967300\n");
+    stat_gauge_set(&g, thing_stats_rq_active, 0xfff0000000000000u); /* a hash, as of versions */
+    assert_page(s, "/stats?type=Gauges&filter=server", "server.rq_active: 18442240474082181120\n");
     stat_group_fini(&g);
     stats_free(s);
 }

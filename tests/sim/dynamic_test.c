@@ -145,6 +145,11 @@ static void bad_routes_leave_the_good_ones(void **state)
     struct stage s;
     struct fake f;
     up(&s, &f);
+    uint64_t since = stage_stat(&s, "http.t.rds.r1.update_time");
+    uint64_t version = stage_stat(&s, "http.t.rds.r1.version");
+    assert_true(since > 0);
+    assert_int_equal(version, 0xb7b41276360564d4ull); /* XXH64("1"), as Envoy says */
+    stage_run(&s, 5);
     assert_non_null(strstr(give(&f, CONFIG_RDS, "r1",
                                 "{name: r1, virtual_hosts: [{name: v, domains: [\"*\"], routes: "
                                 "[{match: {safe_regex: {regex: \"(\"}}, route: {cluster: b2}}]}]}"),
@@ -152,6 +157,8 @@ static void bad_routes_leave_the_good_ones(void **state)
     stage_run(&s, 5);
     expect(&s, "x-port: 9001");
     assert_int_equal(stage_stat(&s, "http.t.rds.r1.update_rejected"), 1);
+    assert_int_equal(stage_stat(&s, "http.t.rds.r1.update_time"), since);
+    assert_int_equal(stage_stat(&s, "http.t.rds.r1.version"), version);
     down(&s, &f);
 }
 

@@ -1,12 +1,5 @@
 #include "upstream/lb/hash.h"
 
-#include <xxhash.h>
-
-uint64_t hash_xx64(sv v, uint64_t seed)
-{
-    return XXH64(v.p, v.n, seed);
-}
-
 static uint64_t little_endian(const char *p, size_t n)
 {
     uint64_t r = 0;

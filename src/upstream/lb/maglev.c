@@ -3,7 +3,6 @@
  * its share is due. A key belongs to entry hash mod size. The order of turns, hashes and arithmetic
  * are Envoy's, so that the table agrees with it. */
 #include "base/mem.h"
-#include "upstream/lb/hash.h"
 #include "upstream/lb/lb.h"
 
 STAT_GROUP_DEFINE(lb_maglev_stat, LB_MAGLEV_STATS);
@@ -70,8 +69,8 @@ static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)
     for (uint32_t i = 0; i < n; i++) {
         sv key = lb_hash_key(lb, w[i].index);
         v[i] = (struct claimant){.key = key,
-                                 .offset = hash_xx64(key, 0) % size,
-                                 .skip = hash_xx64(key, 1) % (size - 1) + 1,
+                                 .offset = sv_hash_xx64(key, 0) % size,
+                                 .skip = sv_hash_xx64(key, 1) % (size - 1) + 1,
                                  .weight = w[i].weight,
                                  .index = w[i].index};
     }

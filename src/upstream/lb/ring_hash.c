@@ -32,7 +32,7 @@ static uint64_t hash_place(const struct lb *lb, sv key, uint64_t number)
     memcpy(buf, key.p, key.n);
     int digits = snprintf(buf + key.n, sizeof buf - key.n, "_%llu", (unsigned long long)number);
     sv whole = sv_make(buf, key.n + (size_t)digits);
-    return lb->cfg->murmur2 ? hash_murmur2(whole) : hash_xx64(whole, 0);
+    return lb->cfg->murmur2 ? hash_murmur2(whole) : sv_hash_xx64(whole, 0);
 }
 
 static void init(struct lb *lb, struct lb_list *l, const struct lb_priority *p)

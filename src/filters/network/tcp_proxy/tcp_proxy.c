@@ -17,7 +17,6 @@
 #include "filters/network/tcp_proxy/tcp_proxy_private.h"
 #include "net/loop.h"
 #include "telemetry/access_log.h"
-#include "upstream/lb/hash.h"
 #include "upstream/tunnel.h"
 #include "upstream/upstream.h"
 
@@ -422,7 +421,7 @@ static struct upstream_ctx context(struct tcp_session *s, const struct tcp_weigh
     if (s->cfg->hash_source_ip) {
         char ip[ADDR_TEXT_MAX]; /* of the text, as Envoy: the same clients go to the same hosts */
         x.has_hash = true;
-        x.hash = hash_xx64(addr_ip_text(s->nc->sc.remote_addr, ip), 0);
+        x.hash = sv_hash_xx64(addr_ip_text(s->nc->sc.remote_addr, ip), 0);
     }
     return x;
 }
