@@ -10,6 +10,7 @@
 #include "proxy/server_private.h"
 #include "proxy/subscription.h"
 #include "route/match.h"
+#include "tls/tls_key.h"
 #include "xds/ads_client.h"
 
 LOG_COMPONENT(config);
@@ -42,6 +43,7 @@ struct config_ads {
     uint64_t started_ns;
     struct deferred flush;
     bool flush_due, ended;
+    bool keys; /* the message that is read holds secrets */
     bool wildcard[CONFIG_TYPE_COUNT];
     struct stat_group stats;
 };
@@ -212,9 +214,13 @@ static void on_message(void *user, struct buf *msg, sv bytes)
     struct error err = {0};
     a->wait_ms = a->base_ms;
     stat_gauge_set(&a->stats, control_plane_stats_connected_state, 1);
-    if (mem_short()) /* a new stream, later, brings it again */
-        error_set(&err, E_LIMIT, "memory is short");
-    else if (ads_client_receive(a->client, bytes, &err) == 0)
+    a->keys = false;
+    int rc = mem_short() /* a new stream, later, brings it again */
+                 ? error_set(&err, E_LIMIT, "memory is short")
+                 : ads_client_receive(a->client, bytes, &err);
+    if (a->keys)
+        tls_wipe((void *)(uintptr_t)bytes.p, bytes.n);
+    if (rc == 0)
         return;
     log_warn(&log_config, "ads: the stream is ended cluster=%s reason=%s", a->cluster, err.msg);
     grpc_cancel(a->call);
@@ -254,6 +260,7 @@ static void on_update(void *self, struct ads_update *u)
     struct config_ads *a = self;
     struct arena m;
     enum config_type type = config_of(u->type);
+    a->keys |= type == CONFIG_SDS;
     arena_init(&m);
     struct config_update c = {.type = type,
                               .version = u->version,

@@ -11,6 +11,7 @@
 #include "proxy/config_files.h"
 #include "proxy/server_private.h"
 #include "proxy/subscription.h"
+#include "tls/tls_key.h"
 #include "upstream/tls_options.h"
 
 LOG_COMPONENT(config);
@@ -29,6 +30,7 @@ struct watches {
 /* One of the packed ConfigSources that users gave with the name. */
 struct sds_config {
     struct list link;
+    bool left; /* by its last user, since this turn began */
     size_t n;
     char bytes[];
 };
@@ -41,9 +43,10 @@ struct sds_secret {
     size_t n_packed;
     struct watches watches;
     struct stat_group subscription, stats;
+    struct deferred sweep;
+    bool sweep_due;
     bool good;     /* packed is in force */
-    bool gone;     /* unwanted from inside a call of ours */
-    bool again;    /* a user came from inside one */
+    bool again;    /* a user came from inside a call of ours */
     uint32_t busy; /* such calls */
 };
 
@@ -101,6 +104,13 @@ static void watches_free(struct watches *w)
 
 /* ---- life ---- */
 
+/* It may hold a private key. */
+static void packed_free(struct sds_secret *x)
+{
+    tls_wipe(x->packed, x->n_packed);
+    free(x->packed);
+}
+
 static void sds_free(struct sds_secret *x)
 {
     watches_free(&x->watches);
@@ -109,7 +119,7 @@ static void sds_free(struct sds_secret *x)
     list_each_safe (it, &x->configs)
         free(container_of(it, struct sds_config, link));
     free(x->name);
-    free(x->packed);
+    packed_free(x);
     free(x);
 }
 
@@ -185,9 +195,7 @@ static void done(struct sds_secret *x)
     if (--x->busy)
         return;
     x->again = false;
-    if (x->gone)
-        sds_free(x);
-    else if (again)
+    if (again)
         on_change(x);
 }
 
@@ -212,7 +220,7 @@ static void keep(struct sds_secret *x, sv packed, const struct watches *w)
 {
     char *copy = sv_dup(packed);
     watches_free(&x->watches);
-    free(x->packed);
+    packed_free(x);
     x->watches = *w;
     x->packed = copy;
     x->n_packed = packed.n;
@@ -246,6 +254,7 @@ int sds_apply(struct proxy_server *s, const struct config_resource *r, sv versio
 static void add_config(struct sds_secret *x, sv config)
 {
     struct sds_config *c = mem_alloc(sizeof *c + config.n);
+    c->left = false;
     c->n = config.n;
     if (config.n)
         memcpy(c->bytes, config.p, config.n);
@@ -255,9 +264,13 @@ static void add_config(struct sds_secret *x, sv config)
 bool sds_want(struct proxy_server *s, sv name, sv config)
 {
     struct sds_secret *x = map_get(&s->ads_secrets, name);
+    struct sds_config *c = x ? find_config(x, config) : NULL;
+    if (c) { /* its value, if there is one, is still in the store */
+        c->left = false;
+        return false;
+    }
     if (x) {
-        if (!find_config(x, config))
-            add_config(x, config);
+        add_config(x, config);
         /* The new user has nothing yet. */
         if (x->busy)
             x->again = true;
@@ -275,21 +288,42 @@ bool sds_want(struct proxy_server *s, sv name, sv config)
     return true;
 }
 
-bool sds_unwant(struct proxy_server *s, sv name, sv config)
+/* The values that nobody took up again go, and with the last one the subscription. */
+static void sweep(struct deferred *d)
+{
+    struct sds_secret *x = container_of(d, struct sds_secret, sweep);
+    struct proxy_server *s = x->s;
+    x->sweep_due = false;
+    list_each_safe (it, &x->configs) {
+        struct sds_config *c = container_of(it, struct sds_config, link);
+        if (!c->left)
+            continue;
+        list_del(&c->link);
+        tls_secret_store_remove(s->secrets, sv_of(x->name), config_bytes(c));
+        free(c);
+    }
+    if (!list_empty(&x->configs))
+        return;
+    map_del(&s->ads_secrets, sv_of(x->name));
+    if (s->source)
+        s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, sv_of(x->name));
+    sds_free(x);
+}
+
+void sds_unwant(struct proxy_server *s, sv name, sv config)
 {
     struct sds_secret *x = map_get(&s->ads_secrets, name);
     struct sds_config *c = x ? find_config(x, config) : NULL;
     if (!c)
-        return false;
-    list_del(&c->link);
-    free(c);
-    if (!list_empty(&x->configs))
-        return false;
-    map_del(&s->ads_secrets, name);
-    x->gone = true;
-    if (!x->busy)
-        sds_free(x);
-    return true;
+        return;
+    c->left = true;
+    if (x->sweep_due)
+        return;
+    x->sweep_due = true;
+    if (s->source || x->busy)
+        loop_defer(s->loop, &x->sweep, sweep);
+    else
+        sweep(&x->sweep); /* the server ends: there may be no more turn */
 }
 
 static sv path_of(const struct envoy_ConfigSource *c)

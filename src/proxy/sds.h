@@ -9,7 +9,11 @@
  * entry of that directory changes, which is how a mounted Kubernetes Secret is swapped as a whole.
  * What cannot be read, or does not fit together (a certificate before its key), is counted as
  * key_rotation_failed and changes nothing.
- * Thread: main. */
+ *
+ * What nobody uses any more is given up at the end of the turn: the value leaves the store (its key
+ * is wiped when the last connection that uses it has ended), the name is unsubscribed. Whoever
+ * wants it in the same turn, as a configuration does that drops it and names it again, finds it as
+ * it was; whoever wants it later has it fetched anew. Thread: main. */
 #ifndef WEFT_PROXY_SDS_H
 #define WEFT_PROXY_SDS_H
 
@@ -22,8 +26,8 @@ struct sds_secret;
 /* Starts to follow a name; false: it is followed already, for a user with another ConfigSource, and
  * this one has its value. */
 bool sds_want(struct proxy_server *s, sv name, sv config);
-/* False: others still need it. */
-bool sds_unwant(struct proxy_server *s, sv name, sv config);
+/* The last user of name and config is gone. */
+void sds_unwant(struct proxy_server *s, sv name, sv config);
 /* A name has one source: a file, or ADS. */
 int sds_check(const struct proxy_server *s, sv name, const struct envoy_ConfigSource *src,
               struct error *err) MUST_CHECK;

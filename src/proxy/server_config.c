@@ -386,6 +386,5 @@ void proxy_secret_unwant(void *self, sv name, sv config)
         s->agent->unwant(s->agent->self, s->secrets, name, config);
     if (of_agent(s, name) || !from_source(config))
         return;
-    if (sds_unwant(s, name, config) && s->source)
-        s->source->ops->unsubscribe(s->source->self, CONFIG_SDS, name);
+    sds_unwant(s, name, config);
 }

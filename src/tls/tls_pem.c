@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <limits.h>
 #include <openssl/pem.h>
+#include "tls/tls_mem.h"
 
 const char *tls_openssl_reason(void)
 {
@@ -95,7 +96,9 @@ EVP_PKEY *tls_pem_key(sv pem, sv password, const char *what, struct error *err)
 {
     BIO *bio = mem_bio(pem);
     ERR_clear_error();
+    tls_mem_wipe(true);
     EVP_PKEY *k = PEM_read_bio_PrivateKey(bio, NULL, no_password, &password);
+    tls_mem_wipe(false);
     if (!k && sv_find_sv(pem, SV("PRIVATE KEY-----")) < 0)
         error_set(err, E_INVALID, "%s: bad PEM, it holds no private key", what);
     else if (!k && sv_find_sv(pem, SV("ENCRYPTED")) >= 0)

@@ -39,6 +39,7 @@ int data_source_file(sv filename, size_t max_bytes, const char *path, struct are
     if (!f)
         return error_set(err, errno == ENOENT ? E_NOT_FOUND : E_IO, "%s: cannot open '%.*s': %s",
                          path, SV_ARG(filename), strerror(errno));
+    setvbuf(f, NULL, _IONBF, 0); /* no second copy: it may be a key */
     int rc = read_open_file(f, filename, max_bytes, path, a, out, err);
     fclose(f);
     return rc;

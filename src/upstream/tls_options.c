@@ -3,6 +3,7 @@
 #include "api/google.pb.h"
 #include "api/regex.h"
 #include "base/mem.h"
+#include "tls/tls_key.h"
 #include "upstream/data_source.h"
 
 /* Where distributions keep the trusted certificates of the system (Debian, Red Hat, SUSE). */
@@ -197,6 +198,25 @@ static int validation(const struct envoy_CertificateValidationContext *c, const 
     return 0;
 }
 
+static void wipe(void *arg)
+{
+    const sv *v = arg;
+    tls_wipe((void *)(uintptr_t)v->p, v->n);
+}
+
+/* What was read from a file is in the arena only, and does not outlive it. */
+static int read_private(const struct envoy_DataSource *d, size_t max_bytes, const char *path,
+                        struct arena *a, sv *out, struct error *err)
+{
+    int rc = data_source_read(d, max_bytes, path, a, out, err);
+    if (rc == 0 && d && d->which_specifier == envoy_DataSource_filename_tag) {
+        sv *copy = arena_new(a, sv);
+        *copy = *out;
+        arena_on_free(a, wipe, copy);
+    }
+    return rc;
+}
+
 static int certificate(const struct envoy_TlsCertificate *c, const char *path, struct arena *a,
                        struct tls_cert_opts *out, struct error *err)
 {
@@ -209,11 +229,11 @@ static int certificate(const struct envoy_TlsCertificate *c, const char *path, s
         data_source_read(c->certificate_chain, TLS_OPTIONS_MAX_FILE,
                          arena_printf(a, "%s.certificate_chain", path).p, a, &out->chain_pem, err);
     if (rc == 0)
-        rc = data_source_read(c->private_key, TLS_OPTIONS_MAX_FILE,
-                              arena_printf(a, "%s.private_key", path).p, a, &out->key_pem, err);
+        rc = read_private(c->private_key, TLS_OPTIONS_MAX_FILE,
+                          arena_printf(a, "%s.private_key", path).p, a, &out->key_pem, err);
     if (rc == 0)
-        rc = data_source_read(c->password, 4096, arena_printf(a, "%s.password", path).p, a,
-                              &out->key_password, err);
+        rc = read_private(c->password, 4096, arena_printf(a, "%s.password", path).p, a,
+                          &out->key_password, err);
     out->name = path;
     return rc;
 }

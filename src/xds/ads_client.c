@@ -158,8 +158,9 @@ static void want(struct ads_client *c, struct type_state *t, sv name)
 
     if (h->wanted++)
         return;
-    /* The server was not told yet that nobody wanted it: whoever wants it now does not have it. */
-    if (h->on_stream) {
+    /* Nobody wanted it for a while, and the server may not have been told, or a last answer was on
+     * its way: whoever wants it now does not have it. */
+    if (h->on_stream || !t->wildcard) {
         h->on_stream = h->has = false;
         h->hash = 0;
     }
@@ -279,6 +280,20 @@ static void send_delta(struct ads_client *c, enum xds_type type, sv nonce, sv na
     arena_free(&a);
 }
 
+static void drop_unwanted(struct type_state *t)
+{
+    sv *gone = mem_alloc((map_len(&t->names) + 1) * sizeof *gone);
+    uint32_t n = 0;
+
+    map_each (e, &t->names) {
+        if (!((struct held *)e->val)->wanted)
+            gone[n++] = e->key;
+    }
+    while (n)
+        held_drop(t, gone[--n]);
+    free(gone);
+}
+
 /* State of the world: every request lists all names. */
 static void send_sotw(struct ads_client *c, enum xds_type type, sv nack)
 {
@@ -304,6 +319,8 @@ static void send_sotw(struct ads_client *c, enum xds_type type, sv nack)
     t->dirty = false;
     c->node_sent = true;
     send_message(c, &envoy_DiscoveryRequest_pb, &r);
+    if (!t->wildcard)
+        drop_unwanted(t);
     arena_free(&a);
 }
 
@@ -402,7 +419,9 @@ static sv batch_settle(struct batch *b)
                         SV_ARG(r->name), r->refused.msg);
             continue;
         }
-        h = held_get(t, r->name);
+        h = t->wildcard ? held_get(t, r->name) : map_get(&t->names, r->name);
+        if (!h)
+            continue; /* it crossed our unsubscription */
         h->has = true;
         h->hash = b->hashes[i];
         h->version[0] = 0;

@@ -300,6 +300,36 @@ static void test_named(void **state)
     }
 }
 
+/* Who wants a name that was given up gets its value, also when that has not changed meanwhile; and
+ * an answer that crossed the unsubscription does not count as his. */
+static void test_wanted_again(void **state)
+{
+    for (int variant = 0; variant < 4; variant++) {
+        bool crossing = variant & 2;
+        struct world *w = world_new(variant & 1, "n");
+        put(w, XDS_EDS, "a", 1);
+        put(w, XDS_EDS, "b", 1);
+        ads_client_subscribe(w->client, XDS_EDS, SV("a"));
+        ads_client_subscribe(w->client, XDS_EDS, SV("b"));
+        connect_stream(w);
+        settle(w);
+        assert_true(map_has(&w->applied[XDS_EDS], SV("b")));
+        ads_client_unsubscribe(w->client, XDS_EDS, SV("b"));
+        if (crossing) {
+            sv name = SV("b");
+            ads_client_flush(w->client);
+            put(w, XDS_EDS, "b", 2);
+            changed_names(w, XDS_EDS, &name, 1);
+        }
+        settle(w);
+        free(map_del(&w->applied[XDS_EDS], SV("b")));
+        ads_client_subscribe(w->client, XDS_EDS, SV("b"));
+        settle(w);
+        assert_true(map_has(&w->applied[XDS_EDS], SV("b")));
+        world_free(w);
+    }
+}
+
 static void test_late_resource(void **state)
 {
     for (int delta = 0; delta < 2; delta++) {
@@ -513,11 +543,12 @@ static void test_name_of_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wildcard),        cmocka_unit_test(test_named),
-        cmocka_unit_test(test_late_resource),   cmocka_unit_test(test_nack),
-        cmocka_unit_test(test_reconnect),       cmocka_unit_test(test_rewarm),
-        cmocka_unit_test(test_one_outstanding), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_random),          cmocka_unit_test(test_name_of_bytes),
+        cmocka_unit_test(test_wildcard),      cmocka_unit_test(test_named),
+        cmocka_unit_test(test_wanted_again),  cmocka_unit_test(test_late_resource),
+        cmocka_unit_test(test_nack),          cmocka_unit_test(test_reconnect),
+        cmocka_unit_test(test_rewarm),        cmocka_unit_test(test_one_outstanding),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_random),
+        cmocka_unit_test(test_name_of_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

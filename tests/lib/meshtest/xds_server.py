@@ -18,6 +18,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 URL = "type.googleapis.com/"
@@ -26,9 +27,10 @@ ENDPOINTS = URL + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = URL + "envoy.config.listener.v3.Listener"
 ROUTES = URL + "envoy.config.route.v3.RouteConfiguration"
 VHOST = URL + "envoy.config.route.v3.VirtualHost"
-ORDER = [CLUSTER, ENDPOINTS, LISTENER, ROUTES, VHOST]
+SECRET = URL + "envoy.extensions.transport_sockets.tls.v3.Secret"
+ORDER = [CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES, VHOST]
 MESSAGES = {CLUSTER: cluster_pb2.Cluster, ENDPOINTS: endpoint_pb2.ClusterLoadAssignment, LISTENER: listener_pb2.Listener,
-            ROUTES: route_pb2.RouteConfiguration, VHOST: route_components_pb2.VirtualHost}
+            ROUTES: route_pb2.RouteConfiguration, VHOST: route_components_pb2.VirtualHost, SECRET: secret_pb2.Secret}
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
