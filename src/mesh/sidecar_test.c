@@ -97,6 +97,39 @@ static void test_imported(void **state)
     sees(f, true, false, false);
 }
 
+#define RULES(name, ns, hosts, to)                                                                 \
+    "apiVersion: networking.istio.io/v1\nkind: VirtualService\n"                                   \
+    "metadata: {name: " name ", namespace: " ns "}\n"                                              \
+    "spec: {hosts: " hosts ", http: [{route: [{destination: {host: " to "}}]}]}\n---\n"
+
+/* Rules are seen where the Sidecar names one of their hosts in their own namespace. */
+static void test_rules_seen(void **state)
+{
+    struct fixture *f = *state;
+
+    only_services(f);
+    write_file(f, "vs.yaml",
+               RULES("far", "shop", "['*.cluster.local']", "far.test")
+                   RULES("near", "books", "[" STORE ", other.test]", "near.test"));
+    sidecars(f, "");
+    routes(f, "80");
+    assert_true(has(f, "outbound|80||far.test") && has(f, "outbound|80||near.test"));
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: [./*]}]}"));
+    routes(f, "80");
+    assert_false(has(f, "far.test"));
+    /* A host that is not seen as a service is one that only a rule knows. */
+    expect(f->json.p, "\"domains\":[\"" STORE "\",\"other.test\"]");
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: [./*, shop/*.svc.cluster.local]}]}"));
+    routes(f, "80");
+    assert_true(has(f, "far.test") && has(f, "near.test"));
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: ['*/*', ~shop/*, ~/other.test]}]}"));
+    routes(f, "80");
+    assert_true(!has(f, "far.test") && has(f, "near.test"));
+    sidecars(f, SIDECAR("s", "books", "{egress: [{hosts: ['*/*', '~/*.test', ~/" STORE "]}]}"));
+    routes(f, "80");
+    assert_true(has(f, "far.test") && !has(f, "near.test"));
+}
+
 static void test_registry_only(void **state)
 {
     struct fixture *f = *state;
@@ -154,7 +187,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_egress),        T(test_which),        T(test_imported),
+        T(test_egress),        T(test_which),        T(test_imported), T(test_rules_seen),
         T(test_registry_only), T(test_inbound_pool), T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

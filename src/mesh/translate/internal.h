@@ -140,8 +140,9 @@ struct inbound_port {
 uint32_t build_inbound_ports(struct build *b, struct inbound_port **out);
 
 /* ---- virtual services ---- */
-/* Holds for sidecars, and is exported to the namespace. */
-bool build_virtual_usable(const struct model_virtual *v, sv client_ns);
+/* Holds for sidecars, is exported to the proxy's namespace, and its Sidecar (if there is one) names
+ * a host of it in the rule's namespace. */
+bool build_virtual_usable(struct build *b, const struct model_virtual *v);
 /* Those that hold for a host as the proxy sees it, in order: exact host before wildcard, longer
  * wildcard first, then older, then name. */
 struct model_virtual_list build_virtuals(struct build *b, sv host);

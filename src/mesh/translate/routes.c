@@ -161,15 +161,17 @@ static void hosts_of_port(struct build *b, uint16_t port, const struct model_ser
     }
 }
 
-/* A service has the host, or one that the wildcard takes. *here: on the port. */
+/* A service that the proxy sees has the host, or one that the wildcard takes. *here: on the port.
+ */
 static bool service_has(struct build *b, sv host, uint16_t port, bool *here)
 {
     const struct model_service *svc = model_service_find(b->m, host);
-    bool found = svc != NULL;
+    bool found = svc && build_visible(b, svc);
 
-    *here |= svc && build_port(svc, port);
+    *here |= found && build_port(svc, port);
     for (uint32_t i = 0; !svc && host.n && host.p[0] == '*' && i < b->m->n_services; i++) {
-        if (!model_wildcard_matches(host, b->m->service_list[i]->host))
+        if (!model_wildcard_matches(host, b->m->service_list[i]->host) ||
+            !build_visible(b, b->m->service_list[i]))
             continue;
         found = true;
         *here |= build_port(b->m->service_list[i], port) != NULL;
@@ -191,8 +193,7 @@ static void other_hosts(struct build *b, uint16_t port, struct map *taken, struc
             if (!service_has(b, v->hosts[h], port, &here) && !map_has(taken, v->hosts[h]))
                 domains[n++] = as_domain(b, v->hosts[h]);
         }
-        if (!n || !here || !build_virtual_usable(v, b->p->ns) ||
-            !build_http_routes(b, v, port, &routes))
+        if (!n || !here || !build_virtual_usable(b, v) || !build_http_routes(b, v, port, &routes))
             continue;
         for (uint32_t h = 0; h < n; h++)
             map_put(taken, domains[h], domains);

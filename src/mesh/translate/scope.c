@@ -43,18 +43,20 @@ const struct istio_Sidecar *build_sidecar(struct build *b)
     return b->sidecar;
 }
 
-/* "ns/host" of an egress listener against a host of a namespace. */
-static bool named(const struct build *b, sv want, sv name, sv ns, sv host)
+/* "ns/host" of an egress listener against a host of a namespace; with `rule`, the host is one of a
+ * VirtualService, which may be a wildcard for what is named. */
+static bool named(const struct build *b, sv want, sv name, sv ns, sv host, bool rule)
 {
     if ((sv_eq_c(want, ".") && !sv_eq(ns, b->p->ns)) ||
         (!sv_eq_c(want, "*") && !sv_eq_c(want, ".") && !sv_eq(want, ns)))
         return false;
-    return sv_eq(name, host) || model_wildcard_matches(name, host);
+    return sv_eq(name, host) || model_wildcard_matches(name, host) ||
+           (rule && model_wildcard_matches(host, name));
 }
 
 /* "~ns/host" and "~/host" take out of the listener what its other hosts name. */
 static bool in_listener(const struct build *b, const struct istio_IstioEgressListener *e, sv ns,
-                        sv host)
+                        sv host, bool rule)
 {
     bool in = false;
 
@@ -62,7 +64,7 @@ static bool in_listener(const struct build *b, const struct istio_IstioEgressLis
         sv want, name;
         bool out = sv_starts(e->hosts.v[i], SV("~"));
         sv_cut(out ? sv_from(e->hosts.v[i], 1) : e->hosts.v[i], '/', &want, &name);
-        if (!named(b, want.n ? want : SV("*"), name, ns, host))
+        if (!named(b, want.n ? want : SV("*"), name, ns, host, rule && !out))
             continue;
         if (out)
             return false;
@@ -71,13 +73,25 @@ static bool in_listener(const struct build *b, const struct istio_IstioEgressLis
     return in;
 }
 
-static bool in_egress(const struct build *b, const struct istio_Sidecar *s, sv ns, sv host)
+static bool in_egress(const struct build *b, const struct istio_Sidecar *s, sv ns, sv host,
+                      bool rule)
 {
     for (uint32_t i = 0; i < s->egress.n; i++) {
-        if (in_listener(b, s->egress.v[i], ns, host))
+        if (in_listener(b, s->egress.v[i], ns, host, rule))
             return true;
     }
     return !s->egress.n;
+}
+
+bool build_virtual_usable(struct build *b, const struct model_virtual *v)
+{
+    const struct istio_Sidecar *s = build_sidecar(b);
+    bool seen = !s;
+
+    for (uint32_t h = 0; h < v->spec->hosts.n && !seen; h++)
+        seen = in_egress(b, s, v->object->ns, v->hosts[h], true);
+    return seen && v->mesh &&
+           model_exported_to(v->spec->export_to.v, v->spec->export_to.n, v->object->ns, b->p->ns);
 }
 
 /* ---- what routes lead to ---- */
@@ -115,21 +129,15 @@ static void free_map(void *m)
     map_fini(m);
 }
 
-static bool imported(struct build *b, const struct istio_Sidecar *s, sv host)
+static bool imported(struct build *b, sv host)
 {
     if (!b->imported) {
         b->imported = arena_new(b->a, struct map);
         map_init_borrow(b->imported);
         arena_on_free(b->a, free_map, b->imported);
         for (uint32_t i = 0; i < b->m->virtuals.n; i++) {
-            const struct model_virtual *v = b->m->virtuals.v[i];
-            bool any = false;
-            for (uint32_t h = 0; h < v->spec->hosts.n && !any; h++) {
-                const struct model_service *svc = model_service_find(b->m, v->hosts[h]);
-                any = in_egress(b, s, svc ? svc->ns : v->object->ns, v->hosts[h]);
-            }
-            if (any && build_virtual_usable(v, b->p->ns))
-                import_virtual(b, v);
+            if (build_virtual_usable(b, b->m->virtuals.v[i]))
+                import_virtual(b, b->m->virtuals.v[i]);
         }
     }
     return map_has(b->imported, host);
@@ -142,7 +150,7 @@ bool build_visible(struct build *b, const struct model_service *svc)
     if (!model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns))
         return false;
     s = build_sidecar(b);
-    return !s || in_egress(b, s, svc->ns, svc->host) || imported(b, s, svc->host);
+    return !s || in_egress(b, s, svc->ns, svc->host, false) || imported(b, svc->host);
 }
 
 bool build_registry_only(struct build *b)

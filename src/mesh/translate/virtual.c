@@ -1,12 +1,6 @@
 /* Which VirtualServices hold for a host, and where their destinations lead. */
 #include "mesh/translate/internal.h"
 
-bool build_virtual_usable(const struct model_virtual *v, sv client_ns)
-{
-    return v->mesh &&
-           model_exported_to(v->spec->export_to.v, v->spec->export_to.n, v->object->ns, client_ns);
-}
-
 static bool listed(const struct model_virtual **v, uint32_t n, const struct model_virtual *x)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -23,12 +17,12 @@ struct model_virtual_list build_virtuals(struct build *b, sv host)
     const struct model_virtual **v = arena_array(b->a, const struct model_virtual *, most + 1);
 
     for (uint32_t i = 0; exact && i < exact->n; i++) {
-        if (build_virtual_usable(exact->v[i], b->p->ns))
+        if (build_virtual_usable(b, exact->v[i]))
             v[n++] = exact->v[i];
     }
     for (uint32_t i = 0; i < b->m->n_wildcards; i++) {
         const struct model_wildcard *w = &b->m->wildcards[i];
-        if (model_wildcard_matches(w->host, host) && build_virtual_usable(w->v, b->p->ns) &&
+        if (model_wildcard_matches(w->host, host) && build_virtual_usable(b, w->v) &&
             !listed(v, n, w->v))
             v[n++] = w->v;
     }
@@ -42,7 +36,7 @@ struct model_virtual_list build_http_virtuals(struct build *b, sv host)
     uint32_t n_exact = 0;
 
     for (uint32_t i = 0; exact && i < exact->n; i++)
-        n_exact += build_virtual_usable(exact->v[i], b->p->ns);
+        n_exact += build_virtual_usable(b, exact->v[i]);
     if (l.n > (n_exact ? n_exact : 1))
         l.n = n_exact ? n_exact : 1;
     return l;
