@@ -45,6 +45,26 @@ static void test_workloads(void **state)
     assert_false(has(f, "subsets[0]") || has(f, "holds for no client"));
 }
 
+/* Of Sidecars that select the same workload the older one holds. */
+static void test_two_sidecars(void **state)
+{
+    struct fixture *f = *state;
+
+    hints(f, DOC("Sidecar", "a",
+                 "  workloadSelector: {labels: {app: db}}\n  egress: [{hosts: ['./*']}]")
+                 DOC("Sidecar", "b", "  egress: [{hosts: ['./*']}]")
+                     DOC("Sidecar", "c",
+                         "  workloadSelector: {labels: {app: flaskapp}}\n"
+                         "  egress: [{hosts: ['./*']}]"));
+    assert_false(has(f, "Conflict"));
+    hints(f, DOC("Sidecar", "a",
+                 "  workloadSelector: {labels: {app: flaskapp}}\n  egress: [{hosts: ['./*']}]")
+                 DOC("Sidecar", "c",
+                     "  workloadSelector: {labels: {version: v1}}\n"
+                     "  egress: [{hosts: ['./*']}]"));
+    assert_true(has(f, "Conflict spec.workloadSelector: Sidecar books/a selects some of the same"));
+}
+
 /* Nothing can be said of selectors when no workload is known. */
 static void test_no_workloads(void **state)
 {
@@ -93,10 +113,8 @@ static void test_lines(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_workloads),
-        T(test_no_workloads),
-        T(test_ports_and_weights),
-        T(test_lines),
+        T(test_workloads),         T(test_two_sidecars), T(test_no_workloads),
+        T(test_ports_and_weights), T(test_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

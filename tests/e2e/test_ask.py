@@ -144,6 +144,63 @@ def test_analyze_files_together(config):
     assert both == weft("analyze", "--namespace", "books", config, code=1).stdout
 
 
+MORE = """\
+apiVersion: v1
+kind: Service
+metadata: {name: two, annotations: {networking.istio.io/exportTo: .}}
+spec:
+  ports:
+  - {name: http-a, port: 8080}
+  - {name: http-b, port: 8081}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: near}
+spec:
+  hosts: [app]
+  http:
+  - match: [{uri: {prefix: /a}}]
+    route:
+    - destination: {host: two}
+  - route:
+    - destination: {host: two, port: {number: 8081}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: far, namespace: shop}
+spec:
+  hosts: [far.test]
+  http:
+  - route:
+    - destination: {host: two.books.svc.cluster.local, port: {number: 8081}}
+  tls:
+  - match: [{sniHosts: [far.test], port: 443}]
+    route: [{destination: {host: app.books.svc.cluster.local, port: {number: 80}}}]
+  - match:
+    - {sniHosts: [far.test], port: 443, sourceLabels: {app: x}}
+    - {sniHosts: [far.test], port: 8443}
+    route: [{destination: {host: app.books.svc.cluster.local, port: {number: 80}}}]
+  tcp:
+  - match: [{port: 7000}]
+    route: [{destination: {host: app.books.svc.cluster.local, port: {number: 80}}}]
+  - match:
+    - {port: 7001}
+    - {port: 7000, destinationSubnets: [10.0.0.0/8]}
+    route: [{destination: {host: app.books.svc.cluster.local, port: {number: 80}}}]
+"""
+
+
+def test_analyze_rules_and_where_they_lead(config):
+    (config / "rules.yaml").write_text(MORE)
+    got = json.loads(weft("analyze", "--namespace", "books", "--json", config, code=1).stdout)
+    got = {(p["line"], p["code"], p["field"]) for p in got if p["file"].endswith("rules.yaml")}
+    assert got == {
+        (17, "PortNotFound", "spec.http[0].route[0].destination"),
+        (28, "HostNotExported", "spec.http[0].route[0].destination.host"),
+        (33, "Unreachable", "spec.tls[1].match[0]"),
+        (41, "Unreachable", "spec.tcp[1].match[1]")}, got
+
+
 def test_every_code_is_explained():
     """docs/asking.md says what each code of a problem means."""
     top = Path(__file__).resolve().parents[2]

@@ -29,4 +29,7 @@ void check_virtual_service(struct checking *c);
 /* Hosts that several route, delegates that none names. */
 void check_virtual_hosts(struct checking *c);
 
+/* ---- rules that are never reached: check_order.c ---- */
+void check_order(struct checking *c, const struct istio_VirtualService *vs);
+
 #endif

@@ -128,6 +128,30 @@ static void hint_rule(struct checking *c)
         nobody(c, "spec.workloadSelector", "this rule holds for no client");
 }
 
+/* Of two Sidecars that select one workload the older one holds. */
+static void hint_two_sidecars(struct checking *c, const struct istio_Sidecar *s)
+{
+    for (uint32_t i = 0; s->workload_selector && s->workload_selector->labels.n; i++) {
+        const struct model_object *o = c->m->objects[MODEL_SIDECAR][i];
+        const struct istio_WorkloadSelector *other =
+            ((const struct istio_Sidecar *)o->spec)->workload_selector;
+        if (o == c->o)
+            return;
+        if (!sv_eq(o->ns, c->o->ns) || !other || !other->labels.n ||
+            !ANY_WORKLOAD(c, c->o->ns, labels,
+                          HAS_LABELS(labels, s->workload_selector->labels) &&
+                              HAS_LABELS(labels, other->labels)))
+            continue;
+        check_report(c, MODEL_WARNING, "Conflict", SV("spec.workloadSelector"),
+                     arena_printf(c->a,
+                                  "spec.workloadSelector: Sidecar %.*s/%.*s selects some of the "
+                                  "same workloads and stays in force for them: merge the two, or "
+                                  "select others",
+                                  SV_ARG(o->ns), SV_ARG(o->name)));
+        return;
+    }
+}
+
 static void hint_sidecar(struct checking *c)
 {
     const struct istio_Sidecar *s = c->o->spec;
@@ -135,6 +159,7 @@ static void hint_sidecar(struct checking *c)
     if (s->workload_selector && s->workload_selector->labels.n &&
         !ANY_WORKLOAD(c, c->o->ns, labels, HAS_LABELS(labels, s->workload_selector->labels)))
         nobody(c, "spec.workloadSelector", "this Sidecar holds for no workload");
+    hint_two_sidecars(c, s);
 }
 
 static void hint_entry(struct checking *c)

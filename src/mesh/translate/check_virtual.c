@@ -35,6 +35,48 @@ static void check_subset_workloads(struct checking *c, sv field, sv host,
     }
 }
 
+/* Sidecars in the rule's own namespace should know where it leads. */
+static void check_seen(struct checking *c, sv field, const struct model_service *svc)
+{
+    if (model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, c->o->ns))
+        return;
+    check_report(c, MODEL_WARNING, "HostNotExported",
+                 arena_printf(c->a, "%.*s.destination.host", SV_ARG(field)),
+                 arena_printf(c->a,
+                              "%.*s.destination.host: service '%.*s' is not exported to namespace "
+                              "'%.*s'; requests there that take this route get 503. Add the "
+                              "namespace to its exportTo",
+                              SV_ARG(field), SV_ARG(svc->host), SV_ARG(c->o->ns)));
+}
+
+/* Without a port, the destination's is the one that was called: some host has a port that it has.
+ */
+static void check_port_needed(struct checking *c, sv field, const struct model_service *svc)
+{
+    const struct istio_VirtualService *vs = c->o->spec;
+    uint16_t called = 80;
+
+    for (uint32_t i = 0; i < vs->hosts.n; i++) {
+        sv host = model_host_resolve(c->m, arena_lower(c->a, vs->hosts.v[i]), c->o->ns, c->a);
+        const struct model_service *from = model_service_find(c->m, host);
+        for (uint32_t k = 0; from && k < from->spec->n_ports; k++) {
+            called = from->spec->ports[k].port;
+            if (build_port(svc, called))
+                return;
+        }
+        if ((!from && build_port(svc, 80)) || sv_starts(host, SV("*")))
+            return;
+    }
+    if (vs->hosts.n)
+        check_report(
+            c, MODEL_ERROR, "PortNotFound", arena_printf(c->a, "%.*s.destination", SV_ARG(field)),
+            arena_printf(c->a,
+                         "%.*s.destination: service '%.*s' has several ports, and none that the "
+                         "hosts of this VirtualService are called on (such as %u); requests that "
+                         "take this route get 503. Say which one with port: {number: %u}",
+                         SV_ARG(field), SV_ARG(svc->host), called, svc->spec->ports[0].port));
+}
+
 static void check_destination(struct checking *c, sv field, const struct istio_Destination *d)
 {
     sv host = model_host_resolve(c->m, d->host, c->o->ns, c->a);
@@ -50,6 +92,9 @@ static void check_destination(struct checking *c, sv field, const struct istio_D
                          SV_ARG(field), SV_ARG(host)));
         return;
     }
+    check_seen(c, field, svc);
+    if (!d->port && svc->spec->n_ports > 1)
+        check_port_needed(c, field, svc);
     if (d->port && !build_port(svc, (uint16_t)d->port->number))
         check_report(
             c, MODEL_ERROR, "PortNotFound",
@@ -90,114 +135,6 @@ static void check_l4_destinations(struct checking *c, const char *kind, uint32_t
     for (uint32_t k = 0; k < n; k++)
         check_destination(c, arena_printf(c->a, "spec.%s[%u].route[%u]", kind, i, k),
                           v[k]->destination);
-}
-
-/* ---- what is never reached ---- */
-
-static void unreachable(struct checking *c, sv field, sv why)
-{
-    check_report(c, MODEL_WARNING, "Unreachable", field,
-                 arena_printf(c->a, "%.*s: is never reached: %.*s", SV_ARG(field), SV_ARG(why)));
-}
-
-/* Conditions besides the path. */
-static bool has_conditions(const struct istio_HTTPMatchRequest *m)
-{
-    return m->headers.n || m->without_headers.n || m->query_params.n ||
-           build_string_set(m->scheme) || build_string_set(m->method) ||
-           build_string_set(m->authority) || m->port || m->source_labels.n || m->gateways.n ||
-           m->source_namespace.n;
-}
-
-/* What a takes and b would, by the path alone. */
-static bool path_covers(const struct istio_HTTPMatchRequest *a,
-                        const struct istio_HTTPMatchRequest *b)
-{
-    sv text;
-
-    if (has_conditions(a) || (b->ignore_uri_case && !a->ignore_uri_case))
-        return false;
-    if (build_takes_everything(a))
-        return true;
-    if (!b->uri || !b->uri->which_match_type ||
-        b->uri->which_match_type == istio_StringMatch_regex_tag)
-        return false;
-    text = b->uri->which_match_type == istio_StringMatch_exact_tag ? b->uri->exact : b->uri->prefix;
-    if (a->uri->which_match_type == istio_StringMatch_exact_tag)
-        return b->uri->which_match_type == istio_StringMatch_exact_tag &&
-               (a->ignore_uri_case ? sv_eq_icase(text, a->uri->exact) : sv_eq(text, a->uri->exact));
-    return a->uri->which_match_type == istio_StringMatch_prefix_tag &&
-           (a->ignore_uri_case ? sv_starts_icase(text, a->uri->prefix)
-                               : sv_starts(text, a->uri->prefix));
-}
-
-/* The same conditions under another name. */
-static bool same_match(struct checking *c, const struct istio_HTTPMatchRequest *a,
-                       const struct istio_HTTPMatchRequest *b)
-{
-    struct istio_HTTPMatchRequest x = *a, y = *b;
-    uint32_t kind = a->uri ? a->uri->which_match_type : 0;
-
-    /* The path alone tells most of them apart. */
-    if (kind != (b->uri ? b->uri->which_match_type : 0) || a->headers.n != b->headers.n ||
-        (kind == istio_StringMatch_exact_tag && !sv_eq(a->uri->exact, b->uri->exact)) ||
-        (kind == istio_StringMatch_prefix_tag && !sv_eq(a->uri->prefix, b->uri->prefix)) ||
-        (kind == istio_StringMatch_regex_tag && !sv_eq(a->uri->regex, b->uri->regex)))
-        return false;
-    x.name = y.name = x.stat_prefix = y.stat_prefix = (sv){NULL, 0};
-    return sv_eq(pb_encode_arena(&istio_HTTPMatchRequest_pb, &x, c->a),
-                 pb_encode_arena(&istio_HTTPMatchRequest_pb, &y, c->a));
-}
-
-static void check_match(struct checking *c, const struct istio_VirtualService *vs, uint32_t rule,
-                        uint32_t match)
-{
-    const struct istio_HTTPMatchRequest *m = vs->http.v[rule]->match.v[match];
-
-    for (uint32_t i = 0; i <= rule; i++) {
-        const struct istio_HTTPRoute *r = vs->http.v[i];
-        for (uint32_t k = 0; k < r->match.n && (i < rule || k < match); k++) {
-            if (!path_covers(r->match.v[k], m) && !same_match(c, r->match.v[k], m))
-                continue;
-            unreachable(c, arena_printf(c->a, "spec.http[%u].match[%u]", rule, match),
-                        arena_printf(c->a, "spec.http[%u].match[%u] takes all of it", i, k));
-            return;
-        }
-    }
-}
-
-#define UNREACHABLE_MATCHES_MAX 512
-
-static void check_http_order(struct checking *c, const struct istio_VirtualService *vs)
-{
-    uint32_t seen = 0;
-
-    for (uint32_t i = 0; i < vs->http.n; i++) {
-        if (i && !vs->http.v[i - 1]->match.n) {
-            unreachable(c, arena_printf(c->a, "spec.http[%u]", i),
-                        arena_printf(c->a,
-                                     "spec.http[%u] has no match and takes everything; move "
-                                     "this rule in front of it",
-                                     i - 1));
-            return;
-        }
-        /* Every match is compared with those before it: not for lists that nobody wrote by hand. */
-        for (uint32_t k = 0; k < vs->http.v[i]->match.n && seen < UNREACHABLE_MATCHES_MAX;
-             k++, seen++)
-            check_match(c, vs, i, k);
-    }
-}
-
-static void check_tcp_order(struct checking *c, const struct istio_VirtualService *vs)
-{
-    for (uint32_t i = 1; i < vs->tcp.n; i++) {
-        if (!vs->tcp.v[i - 1]->match.n) {
-            unreachable(
-                c, arena_printf(c->a, "spec.tcp[%u]", i),
-                arena_printf(c->a, "spec.tcp[%u] has no match and takes everything", i - 1));
-            return;
-        }
-    }
 }
 
 static void check_fault(struct checking *c, uint32_t i, const struct istio_HTTPFaultInjection *f)
@@ -248,8 +185,7 @@ void check_virtual_service(struct checking *c)
     for (uint32_t i = 0; i < vs->tls.n; i++)
         check_l4_destinations(c, "tls", i, vs->tls.v[i]->route.v, vs->tls.v[i]->route.n);
     check_gateways(c, vs);
-    check_http_order(c, vs);
-    check_tcp_order(c, vs);
+    check_order(c, vs);
 }
 
 /* ---- between VirtualServices ---- */
