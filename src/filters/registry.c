@@ -7,9 +7,12 @@
 #include "filters/http/fault/fault.h"
 #include "filters/http/grpc_stats/grpc_stats.h"
 #include "filters/http/grpc_web/grpc_web.h"
+#include "filters/http/header_mutation/header_mutation.h"
+#include "filters/http/header_to_metadata/header_to_metadata.h"
 #include "filters/http/health_check/health_check.h"
 #include "filters/http/istio_stats/istio_stats.h"
 #include "filters/http/peer_metadata/peer_metadata.h"
+#include "filters/http/set_metadata/set_metadata.h"
 #include "filters/listener/http_inspector/http_inspector.h"
 #include "filters/listener/original_dst/original_dst.h"
 #include "filters/listener/proxy_protocol/proxy_protocol.h"
@@ -21,9 +24,18 @@
 /* ================ the table ================ */
 
 static const struct http_filter_type *const http_filters[] = {
-    &http_buffer_type,      &http_cors_type,          &http_fault_type,
-    &http_grpc_stats_type,  &http_grpc_web_type,      &http_health_check_type,
-    &http_istio_stats_type, &http_peer_metadata_type, &http_router_type,
+    &http_buffer_type,
+    &http_cors_type,
+    &http_fault_type,
+    &http_grpc_stats_type,
+    &http_grpc_web_type,
+    &http_header_mutation_type,
+    &http_header_to_metadata_type,
+    &http_health_check_type,
+    &http_istio_stats_type,
+    &http_peer_metadata_type,
+    &http_router_type,
+    &http_set_metadata_type,
 };
 
 static const struct network_filter_type *const network_filters[] = {

@@ -76,6 +76,35 @@ HOT sv http_headers_get_sv(const struct http_headers *h, sv name)
     return e->value.p ? e->value : SV("");
 }
 
+sv http_name_to_lower(sv name, struct arena *a)
+{
+    char *p = arena_cstr(a, name);
+    for (size_t i = 0; i < name.n; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] = (char)(p[i] + 32);
+    return sv_make(p, name.n);
+}
+
+static sv unquoted(sv v)
+{
+    return v.n >= 2 && v.p[0] == '"' && v.p[v.n - 1] == '"' ? sv_make(v.p + 1, v.n - 2) : v;
+}
+
+sv http_headers_cookie(const struct http_headers *h, sv name)
+{
+    for (uint32_t i = 0; i < h->n; i++) {
+        if (h->v[i].id != HTTP_H_COOKIE)
+            continue;
+        sv rest = h->v[i].value, one, key, value;
+        while (rest.n) {
+            sv_cut(rest, ';', &one, &rest);
+            if (sv_cut(sv_trim(one), '=', &key, &value) && sv_eq(key, name))
+                return unquoted(value);
+        }
+    }
+    return (sv){0};
+}
+
 sv http_headers_joined(const struct http_headers *h, sv name, struct arena *a)
 {
     enum http_name id = http_name_find(name);

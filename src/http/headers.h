@@ -98,11 +98,15 @@ void http_headers_add(struct http_headers *h, sv name, sv value);
 void http_headers_add_id(struct http_headers *h, enum http_name id, sv value);
 /* Adds with the id and raw spelling already known (codecs). */
 struct http_header *http_headers_push(struct http_headers *h);
+/* A name in lower case, in the arena. */
+sv http_name_to_lower(sv name, struct arena *a);
 /* First value, or an empty view with p == NULL when there is none. */
 sv http_headers_get(const struct http_headers *h, enum http_name id);
 sv http_headers_get_sv(const struct http_headers *h, sv lower_name);
 /* All values joined by "," in the arena (or the single one as it is); p == NULL if none. */
 sv http_headers_joined(const struct http_headers *h, sv lower_name, struct arena *a);
+/* The value of a cookie in the Cookie fields, without quotes around it; p == NULL if none. */
+sv http_headers_cookie(const struct http_headers *h, sv name);
 /* Replaces all of that name by one (at the first one's place), or adds. */
 void http_headers_set(struct http_headers *h, sv lower_name, sv value);
 void http_headers_set_id(struct http_headers *h, enum http_name id, sv value);

@@ -103,6 +103,7 @@ void stream_flags_text(uint64_t flags, bool long_names, struct strbuf *out);
     X(ABSOLUTE_PATH, "absolute_path_rejected")                                                     \
     X(PATH_NORMALIZATION_FAILED, "path_normalization_failed")                                      \
     X(LOW_VERSION, "low_version")                                                                  \
+    X(IP_DETECTION_FAILED, "rejecting_because_detection_failed")                                   \
     X(MISDIRECTED, "misdirected_request")                                                          \
     X(UPGRADE_FAILED, "upgrade_failed")                                                            \
     X(INVALID_ENVOY_HEADERS, "request_headers_failed_strict_check")                                \

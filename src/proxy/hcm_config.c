@@ -288,6 +288,22 @@ static int build_internal(const struct build *b)
     return 0;
 }
 
+static int build_extensions(const struct build *b)
+{
+    const Hcm *m = b->m;
+    struct hcm_extensions *e = &b->c->extensions;
+    if (m->original_ip_detection_extensions.n && (b->c->use_remote_address || b->c->trusted_hops))
+        return error_set(b->err, E_INVALID,
+                         "%s: original_ip_detection_extensions exclude use_remote_address and "
+                         "xff_num_trusted_hops",
+                         b->x->path);
+    int rc = hcm_early_build(b->x, m->early_header_mutation_extensions.v,
+                             m->early_header_mutation_extensions.n, e, b->err);
+    return rc < 0 ? rc
+                  : hcm_detectors_build(b->x, m->original_ip_detection_extensions.v,
+                                        m->original_ip_detection_extensions.n, e, b->err);
+}
+
 static unsigned xfcc_fields(const struct envoy_HttpConnectionManager_SetCurrentClientCertDetails *d)
 {
     if (!d)
@@ -365,6 +381,8 @@ static int build_fields(const struct build *b)
                          "%s: strip_matching_host_port and strip_any_host_port exclude each other",
                          b->x->path);
     int rc = build_request_id(b);
+    if (rc == 0)
+        rc = build_extensions(b);
     return rc < 0 ? rc : build_internal(b);
 }
 

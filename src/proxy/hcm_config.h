@@ -13,6 +13,7 @@
 #include "http/limits.h"
 #include "http/path.h"
 #include "net/addr.h"
+#include "proxy/hcm_extensions.h"
 #include "proxy/hcm_stats.h"
 #include "route/match.h"
 
@@ -64,6 +65,7 @@ struct hcm_config {
     const struct cidr *internal; /* internal_address_config.cidr_ranges */
     uint32_t n_internal;
     bool internal_unix;
+    struct hcm_extensions extensions;
     /* Fields. */
     sv via, server_name, user_agent; /* user_agent: service cluster with add_user_agent, or empty */
     enum hcm_server_header server_header;

@@ -49,7 +49,31 @@ static void append(struct http_headers *h, enum http_name id, sv value, const ch
 struct client {
     struct addr addr; /* from x-forwarded-for */
     bool have, single, internal, edge;
+    uint16_t refused; /* with this status */
 };
+
+static void append_peer(struct hcm_stream *s, struct http_headers *h)
+{
+    const struct stream_conn *sc = &s->hc->nc->sc;
+    if (sc->remote_addr->sa.sa_family == AF_UNIX)
+        return;
+    sv me = stream_addr_ip(sc->remote);
+    if (addr_is_loopback(sc->remote_addr) && s->hc->nc->worker->node->local_ip.n)
+        me = s->hc->nc->worker->node->local_ip; /* a loopback address says nothing to others */
+    append(h, HTTP_H_X_FORWARDED_FOR, me, ",", s->arena);
+}
+
+static void detect_client(struct hcm_stream *s, struct http_head *head, sv xff, struct client *c)
+{
+    struct hcm_detected d = {0};
+    hcm_detect(s, head, xff, &d);
+    c->have = d.have;
+    c->addr = d.addr;
+    c->internal = d.have && d.may_be_internal && hcm_internal_ip(s->cfg, &d.addr);
+    c->refused = d.status;
+    if (d.append && !d.status)
+        append_peer(s, &head->h);
+}
 
 static void find_client(struct hcm_stream *s, struct http_head *head, struct client *c)
 {
@@ -62,6 +86,10 @@ static void find_client(struct hcm_stream *s, struct http_head *head, struct cli
         xff = http_headers_joined(h, http_name_text(HTTP_H_X_FORWARDED_FOR), s->arena);
         http_headers_set_id(h, HTTP_H_X_FORWARDED_FOR, xff);
     }
+    if (cfg->extensions.n_detectors) {
+        detect_client(s, head, xff, c);
+        return;
+    }
     if (!cfg->use_remote_address) {
         c->have = xff.p && hcm_xff_address(xff, cfg->trusted_hops, &c->addr, &c->single);
         c->internal = c->have && c->single && hcm_internal_ip(cfg, &c->addr);
@@ -71,12 +99,8 @@ static void find_client(struct hcm_stream *s, struct http_head *head, struct cli
     if (cfg->trusted_hops && xff.p)
         c->have = hcm_xff_address(xff, cfg->trusted_hops - 1, &c->addr, &single);
     c->single = !xff.p;
-    if (!cfg->skip_xff_append && sc->remote_addr->sa.sa_family != AF_UNIX) {
-        sv me = stream_addr_ip(sc->remote);
-        if (addr_is_loopback(sc->remote_addr) && s->hc->nc->worker->node->local_ip.n)
-            me = s->hc->nc->worker->node->local_ip; /* a loopback address says nothing to others */
-        append(h, HTTP_H_X_FORWARDED_FOR, me, ",", s->arena);
-    }
+    if (!cfg->skip_xff_append)
+        append_peer(s, h);
     c->internal = c->single && hcm_internal_ip(cfg, c->have ? &c->addr : sc->remote_addr);
     c->edge = !c->internal;
 }
@@ -400,12 +424,15 @@ static void user_agent(struct hcm_stream *s, struct http_headers *h)
         http_headers_set(h, SV("x-envoy-downstream-service-node"), node->id);
 }
 
-void hcm_headers_request(struct hcm_stream *s, struct http_head *head)
+uint16_t hcm_headers_request(struct hcm_stream *s, struct http_head *head)
 {
     const struct hcm_config *cfg = s->cfg;
     struct http_headers *h = &head->h;
     struct client c;
+    hcm_early_apply(s, head);
     find_client(s, head, &c);
+    if (c.refused)
+        return c.refused;
     tell_client(s, &c);
     strip_request(h, &c);
     if (!c.internal && s->view)
@@ -422,6 +449,7 @@ void hcm_headers_request(struct hcm_stream *s, struct http_head *head)
                          stream_addr_ip(stream_info_remote(&s->si)));
     request_id(s, head, c.edge);
     client_cert(s, h);
+    return 0;
 }
 
 void hcm_headers_response(struct hcm_stream *s, struct http_head *head)

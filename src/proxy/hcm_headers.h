@@ -13,8 +13,9 @@ struct hcm_stream;
 struct hcm_config;
 
 /* Request: x-forwarded-for and -proto, scheme, trust (si->internal, si->remote*), fields that are
- * only for insiders, hop-by-hop fields, via, x-request-id, x-forwarded-client-cert. */
-void hcm_headers_request(struct hcm_stream *s, struct http_head *head);
+ * only for insiders, hop-by-hop fields, via, x-request-id, x-forwarded-client-cert. Not 0: an
+ * extension that should say who the client is refuses the request with that status. */
+uint16_t hcm_headers_request(struct hcm_stream *s, struct http_head *head);
 /* Removes what a HTTP/1 request's Connection field names (RFC 9110 7.6.1). False when it names
  * fields that tell who the client is, Host or a pseudo field: the request is refused (attack case
  * 29). */

@@ -258,7 +258,12 @@ HOT void hcm_request_head(struct hcm_stream *s, struct http_head *head, bool end
         if (!check_direction(s, head))
             return;
         answer_expect(s, head);
-        hcm_headers_request(s, head);
+        uint16_t status = hcm_headers_request(s, head);
+        if (status) {
+            stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rejected_via_ip_detection);
+            refuse(s, status, no_text, STREAM_RCD_IP_DETECTION_FAILED);
+            return;
+        }
     }
     apply_route(s, head);
     if (s->cfg->tracing)

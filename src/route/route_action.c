@@ -11,7 +11,7 @@ static int header_name(struct route_builder *b, sv name, const char *field, sv *
     sv bare = name.n && name.p[0] == ':' ? sv_from(name, 1) : name;
     if (!http_name_valid(bare))
         return error_set(b->err, E_INVALID, "%s: '%.*s' is no header name", field, SV_ARG(name));
-    *out = route_lower(b->a, name);
+    *out = http_name_to_lower(name, b->a);
     return 0;
 }
 

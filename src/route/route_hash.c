@@ -169,26 +169,6 @@ static bool hash_header(const struct route_hash_policy *p, const struct http_hea
     return true;
 }
 
-static sv unquoted(sv v)
-{
-    return v.n >= 2 && v.p[0] == '"' && v.p[v.n - 1] == '"' ? sv_make(v.p + 1, v.n - 2) : v;
-}
-
-static sv cookie_value(const struct http_head *req, sv name)
-{
-    for (uint32_t i = 0; i < req->h.n; i++) {
-        if (req->h.v[i].id != HTTP_H_COOKIE)
-            continue;
-        sv rest = req->h.v[i].value, one, key, value;
-        while (rest.n) {
-            sv_cut(rest, ';', &one, &rest);
-            if (sv_cut(sv_trim(one), '=', &key, &value) && sv_eq(key, name))
-                return unquoted(value);
-        }
-    }
-    return (sv){0};
-}
-
 /* A cookie that depends on the connection only, so that streams that race get the same one. */
 static sv make_cookie(const struct route_hash_policy *p, const struct stream_info *si,
                       struct arena *a, sv *set_cookie)
@@ -213,7 +193,7 @@ static bool hash_cookie(const struct route_hash_policy *p, const struct http_hea
                         const struct stream_info *si, struct arena *a, uint64_t *out,
                         sv *set_cookie)
 {
-    sv v = cookie_value(req, p->name);
+    sv v = http_headers_cookie(&req->h, p->name);
     if (v.n == 0 && p->has_ttl)
         v = make_cookie(p, si, a, set_cookie);
     if (v.n == 0)

@@ -241,8 +241,6 @@ int route_internal_redirect_build(struct route_builder *b,
 /* route_hash.c */
 int route_hash_build(struct route_builder *b, const struct envoy_RouteAction *m,
                      const struct route_hash **out) MUST_CHECK;
-/* route_ops.c: a header's name in lower case. */
-sv route_lower(struct arena *a, sv v);
 /* route_ops.c: *out is NULL when there is nothing to do. */
 struct route_ops_msg {
     const struct envoy_HeaderValueOption *const *req_add, *const *resp_add;
@@ -256,6 +254,11 @@ struct route_ops_msg {
                              (m)->request_headers_to_remove.n, (m)->response_headers_to_remove.n})
 int route_ops_build(struct route_builder *b, const struct route_ops_msg *m,
                     const struct route_ops **out) MUST_CHECK;
+/* One of them alone: a field's name, checked and in lower case; an operation; what it does. */
+int route_op_name(struct route_builder *b, sv name, sv *out) MUST_CHECK;
+int route_op_build(struct route_builder *b, const struct envoy_HeaderValueOption *m,
+                   struct route_op *op) MUST_CHECK;
+void route_op_apply(const struct route_op *op, struct http_headers *h, sv value);
 void route_ops_apply(const struct route_op_list *l, struct http_headers *h,
                      const struct substitution_ctx *c, struct arena *a);
 /* route_filters.c: the entries of a typed_per_filter_config map, whatever its parent. */

@@ -2,15 +2,6 @@
 #include "base/mem.h"
 #include "route/route_int.h"
 
-sv route_lower(struct arena *a, sv v)
-{
-    char *p = arena_cstr(a, v);
-    for (size_t i = 0; i < v.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] + 32);
-    return sv_make(p, v.n);
-}
-
 static int check_name(struct route_builder *b, sv name)
 {
     if (name.n && (name.p[0] == ':' || sv_eq_icase(name, SV("host"))))
@@ -40,12 +31,20 @@ static int set_action(struct route_builder *b, const struct envoy_HeaderValueOpt
     return 0;
 }
 
-static int build_op(struct route_builder *b, const struct envoy_HeaderValueOption *m,
-                    struct route_op *op)
+int route_op_name(struct route_builder *b, sv name, sv *out)
+{
+    int rc = check_name(b, name);
+    if (rc == 0)
+        *out = http_name_to_lower(name, b->a);
+    return rc;
+}
+
+int route_op_build(struct route_builder *b, const struct envoy_HeaderValueOption *m,
+                   struct route_op *op)
 {
     if (!m->header)
         return error_set(b->err, E_INVALID, ".header: must be set");
-    int rc = check_name(b, m->header->key);
+    int rc = route_op_name(b, m->header->key, &op->name);
     if (rc != 0) {
         error_prefix(b->err, ".header.key");
         return rc;
@@ -53,7 +52,6 @@ static int build_op(struct route_builder *b, const struct envoy_HeaderValueOptio
     rc = set_action(b, m, op);
     if (rc != 0)
         return rc;
-    op->name = route_lower(b->a, m->header->key);
     op->id = http_name_find(op->name);
     op->keep_empty = m->keep_empty_value;
     sv value = m->header->value;
@@ -80,15 +78,14 @@ static int build_list(struct route_builder *b, const struct envoy_HeaderValueOpt
     struct route_op *ops = arena_array(b->a, struct route_op, n_add);
     sv *names = arena_array(b->a, sv, n_remove);
     for (uint32_t i = 0; i < n_remove; i++) {
-        int rc = check_name(b, remove[i]);
+        int rc = route_op_name(b, remove[i], &names[i]);
         if (rc != 0) {
             error_prefix(b->err, ".%s_headers_to_remove[%u]", kind, i);
             return rc;
         }
-        names[i] = route_lower(b->a, remove[i]);
     }
     for (uint32_t i = 0; i < n_add; i++) {
-        int rc = build_op(b, add[i], &ops[i]);
+        int rc = route_op_build(b, add[i], &ops[i]);
         if (rc != 0) {
             error_prefix(b->err, ".%s_headers_to_add[%u]", kind, i);
             return rc;
@@ -139,6 +136,30 @@ static bool present(const struct http_headers *h, const struct route_op *op)
     return v.p != NULL;
 }
 
+static bool overwrites(const struct route_op *op)
+{
+    return op->action == OP_OVERWRITE || op->action == OP_OVERWRITE_IF_EXISTS;
+}
+
+/* Whether it has something to do, as the message is. */
+static bool applies(const struct route_op *op, const struct http_headers *h, sv value)
+{
+    if (value.n == 0 && !op->keep_empty)
+        return false;
+    return op->action == OP_APPEND || op->action == OP_OVERWRITE ||
+           present(h, op) == (op->action == OP_OVERWRITE_IF_EXISTS);
+}
+
+void route_op_apply(const struct route_op *op, struct http_headers *h, sv value)
+{
+    if (!applies(op, h, value))
+        return;
+    if (overwrites(op))
+        set(h, op, value);
+    else
+        add(h, op, value);
+}
+
 /* A value is made of the message as it is before anything is added; then what overwrites goes in,
  * then what appends: Envoy's order. */
 void route_ops_apply(const struct route_op_list *l, struct http_headers *h,
@@ -158,16 +179,13 @@ void route_ops_apply(const struct route_op_list *l, struct http_headers *h,
     for (uint32_t i = 0; i < l->n_add; i++) {
         const struct route_op *op = &l->add[i];
         sv value = substitution_eval_arena(op->value, c, a);
-        bool there = op->action == OP_APPEND || op->action == OP_OVERWRITE || present(h, op);
-        if ((value.n == 0 && !op->keep_empty) || (op->action == OP_ADD_IF_ABSENT && there) ||
-            (op->action == OP_OVERWRITE_IF_EXISTS && !there))
-            continue;
-        todo[n++] = (struct pending){op, value};
+        if (applies(op, h, value))
+            todo[n++] = (struct pending){op, value};
     }
     for (uint32_t i = 0; i < n; i++)
-        if (todo[i].op->action == OP_OVERWRITE || todo[i].op->action == OP_OVERWRITE_IF_EXISTS)
+        if (overwrites(todo[i].op))
             set(h, todo[i].op, todo[i].value);
     for (uint32_t i = 0; i < n; i++)
-        if (todo[i].op->action == OP_APPEND || todo[i].op->action == OP_ADD_IF_ABSENT)
+        if (!overwrites(todo[i].op))
             add(h, todo[i].op, todo[i].value);
 }

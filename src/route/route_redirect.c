@@ -62,7 +62,7 @@ static int build_copy(struct route_builder *b, const struct envoy_InternalRedire
     sv *copy = arena_array(b->a, sv, m->response_headers_to_copy.n);
     for (uint32_t i = 0; i < m->response_headers_to_copy.n; i++) {
         sv name = m->response_headers_to_copy.v[i];
-        copy[i] = route_lower(b->a, name);
+        copy[i] = http_name_to_lower(name, b->a);
         if (!http_name_valid(name) || sv_eq(copy[i], SV("host")))
             return error_set(b->err, E_INVALID,
                              ".response_headers_to_copy[%u]: '%.*s' cannot be copied", i,

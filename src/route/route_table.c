@@ -78,7 +78,7 @@ static int read_internal_only(struct route_head *h, const struct envoy_RouteConf
         if (!http_name_valid(name))
             return error_set(err, E_INVALID, ".internal_only_headers[%u]: '%.*s' is no header name",
                              i, SV_ARG(name));
-        names[i] = route_lower(&h->keep.arena, name);
+        names[i] = http_name_to_lower(name, &h->keep.arena);
     }
     h->internal_only = names;
     h->n_internal_only = n;

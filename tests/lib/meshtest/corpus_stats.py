@@ -1,7 +1,7 @@
 """Which stats of weft-proxy and Envoy are held against each other, and which are not, with the reason."""
 import re
 
-SCOPES = ("cluster.", "listener.", "http.", "tcp.", "vhost.", "http1.", "http2.", "tls_inspector.", "proxy_proto.", "listener_manager.",
+SCOPES = ("cluster.", "listener.", "http.", "tcp.", "http_filter_name.", "vhost.", "http1.", "http2.", "tls_inspector.", "proxy_proto.", "listener_manager.",
           "cluster_manager.")
 NOT_COMPARED = {
     r"^http\.admin\.|^listener\.admin\.": "how often the test asks",

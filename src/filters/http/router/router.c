@@ -5,6 +5,7 @@
 
 #include "base/base64.h"
 #include "filters/http/router/router_private.h"
+#include "filters/metadata.h"
 #include "http/path.h"
 
 static struct router *of(struct http_filter *f)
@@ -202,7 +203,7 @@ static void prepare_ctx(struct router *r)
     c->straight = !r->si->down->original_dst;
     c->client = r->si->down->remote_addr;
     c->request = r->req;
-    c->metadata_match = r->m->metadata_match;
+    c->metadata_match = filter_metadata_match(r->si, r->m->metadata_match);
     c->downstream_protocol = r->si->protocol;
 }
 
