@@ -30,6 +30,7 @@ struct resolver {
     struct loop *loop;
     ares_channel channel; /* NULL: static table */
     char *servers;
+    uint32_t mark;    /* SO_MARK, 0 none */
     struct map table; /* name -> struct answer, of a static resolver */
     struct timer timeout, again;
     struct list ios, queries;
@@ -308,8 +309,17 @@ static struct os *os_of(void *arg)
 
 static ares_socket_t dns_socket(int domain, int type, int protocol, void *arg)
 {
+    const struct resolver *r = arg;
     struct os *os = os_of(arg);
-    return (ares_socket_t)result(os->ops->socket(os->self, domain, type));
+    int fd = os->ops->socket(os->self, domain, type), mark = (int)r->mark;
+    int rc = fd >= 0 && mark != 0
+                 ? os->ops->setsockopt(os->self, fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark)
+                 : 0;
+    if (rc < 0) {
+        os->ops->close(os->self, fd);
+        fd = rc;
+    }
+    return (ares_socket_t)result(fd);
 }
 
 static int dns_close(ares_socket_t fd, void *arg)
@@ -408,12 +418,13 @@ static void init_library(void)
     ares_library_init(ARES_LIB_INIT_ALL);
 }
 
-struct resolver *resolver_new(struct loop *l, const char *servers, struct error *err)
+struct resolver *resolver_new(struct loop *l, const char *servers, uint32_t mark, struct error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, init_library);
     struct resolver *r = new_resolver(l);
     r->servers = servers ? sv_dup(sv_of(servers)) : NULL;
+    r->mark = mark;
     int rc = open_channel(r);
     if (rc != ARES_SUCCESS) {
         error_set(err, code_of(rc), "name resolution with servers %s: %s",

@@ -19,8 +19,12 @@ enum resolve_family { RESOLVE_AUTO, RESOLVE_V4, RESOLVE_V6, RESOLVE_V4_PREFERRED
 typedef void (*resolve_fn)(void *user, int code, const struct addr *addrs, size_t n,
                            uint32_t ttl_s);
 
-/* servers: comma separated "ip[:port]", NULL: /etc/resolv.conf. Never NULL back unless err. */
-struct resolver *resolver_new(struct loop *l, const char *servers, struct error *err);
+/* servers: comma separated "ip[:port]", NULL: /etc/resolv.conf. mark: SO_MARK of its sockets, 0
+ * none: a sidecar's own questions must not be intercepted, its DNS would answer them with the
+ * addresses that the mesh made up for the very hosts it looks for. Where marks are not permitted no
+ * server is asked (E_REFUSED). Never NULL back unless err. */
+struct resolver *resolver_new(struct loop *l, const char *servers, uint32_t mark,
+                              struct error *err);
 /* Answers from a fixed table (tests, simulation), which is copied: "name=ip,ip", "name=ip;30" with
  * a TTL of 30 s, "name=!" for one that servers refuse. Entries of another form are left out. */
 struct resolver *resolver_new_static(struct loop *l, const char *const *entries, size_t n);

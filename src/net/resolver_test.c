@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,7 @@ static int up(void **state)
     dns = udp_new(l, net_listener_addr(tcp.l), on_query, NULL, &err);
     assert_non_null(dns);
     addr_text(udp_addr(dns), servers);
-    r = resolver_new(l, servers, &err);
+    r = resolver_new(l, servers, 0, &err);
     assert_non_null(r);
     return 0;
 }
@@ -387,11 +388,68 @@ static void a_fixed_table(void **state)
 static void bad_servers_are_refused(void **state)
 {
     struct error err = {0};
-    assert_null(resolver_new(l, "not an address", &err));
+    assert_null(resolver_new(l, "not an address", 0, &err));
     assert_non_null(strstr(err.msg, "not an address"));
-    struct resolver *plain = resolver_new(l, NULL, &err);
+    struct resolver *plain = resolver_new(l, NULL, 0, &err);
     assert_non_null(plain);
     resolver_free(plain);
+}
+
+/* The kernel, except that it is watched who is marked: setting marks needs a capability. */
+static int marked, mark_seen, mark_rc;
+
+static int watched_setsockopt(void *os, int fd, int level, int opt, const void *v, socklen_t n)
+{
+    if (level != SOL_SOCKET || opt != SO_MARK)
+        return os_real()->ops->setsockopt(os, fd, level, opt, v, n);
+    marked++;
+    memcpy(&mark_seen, v, sizeof mark_seen);
+    return mark_rc;
+}
+
+static void sockets_bear_the_mark(void **state)
+{
+    static struct os_ops ops;
+    struct os os = {&ops, os_real()->self};
+    struct loop *servers = l;
+    char text[ADDR_TEXT_MAX];
+    struct error err = {0};
+    struct result x;
+    ops = *os_real()->ops;
+    ops.setsockopt = watched_setsockopt;
+    addr_text(udp_addr(dns), text);
+    lookup(r, "v4-1.test.", RESOLVE_V4, &x);
+    assert_int_equal(marked, 0);
+
+    struct loop *watched = loop_new(&os);
+    struct resolver *m = resolver_new(watched, text, 1337, &err);
+    assert_non_null(m);
+    memset(&x, 0, sizeof x);
+    resolve_start(m, SV("v4-1.test."), RESOLVE_V4, on_result, &x);
+    for (int i = 0; i < 500 && !x.calls; i++) {
+        loop_turn(servers, 1000000);
+        loop_turn(watched, 10000000);
+    }
+    assert_int_equal(x.calls, 1);
+    assert_int_equal(x.code, 0);
+    assert_true(marked > 0);
+    assert_int_equal(mark_seen, 1337);
+
+    /* A question that would be intercepted is not asked at all. */
+    int before = queries;
+    mark_rc = -EPERM;
+    memset(&x, 0, sizeof x);
+    resolve_start(m, SV("v4-2.test."), RESOLVE_V4, on_result, &x);
+    for (int i = 0; i < 500 && !x.calls; i++) {
+        loop_turn(servers, 1000000);
+        loop_turn(watched, 10000000);
+    }
+    assert_int_equal(x.calls, 1);
+    assert_int_equal(x.code, E_REFUSED);
+    assert_int_equal(queries, before);
+    resolver_free(m);
+    loop_turn(watched, 0);
+    loop_free(watched);
 }
 
 int main(void)
@@ -409,6 +467,7 @@ int main(void)
         T(garbage_is_not_an_answer),
         T(a_fixed_table),
         T(bad_servers_are_refused),
+        T(sockets_bear_the_mark),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -311,7 +311,8 @@ static int need_resolver(struct cluster_manager *cm, const struct cluster_config
         (cfg->type != CLUSTER_STRICT_DNS && cfg->type != CLUSTER_LOGICAL_DNS))
         return 0;
     const char *servers = cfg->dns.servers;
-    struct resolver *r = resolver_new(cm->opts.main, servers ? servers : cm->opts.dns_servers, err);
+    struct resolver *r = resolver_new(cm->opts.main, servers ? servers : cm->opts.dns_servers,
+                                      cm->opts.socket_mark, err);
     if (r) {
         map_put(&cm->resolvers, servers ? sv_of(servers) : SV(""), r);
         return 0;
