@@ -115,5 +115,5 @@ def test_a_file_must_be_there_at_the_start(spawn, tmp_path):
     conf.write_text(json.dumps({"node": {"id": "n", "cluster": "c"}, "dynamic_resources": {
         "cds_config": {"path_config_source": {"path": "/nonexistent/x.yaml"}}}}))
     p = spawn("weft", [procs.binary("weft-proxy"), "-c", conf, "--mode", "validate"])
-    p.wait(20)
+    p.wait(60)
     assert "dynamic_resources.cds_config.path_config_source.path: '/nonexistent/x.yaml' cannot be read" in p.output()

@@ -16,7 +16,7 @@ class Raw:
     """Frames as they come; h2 does not let a connection go on after a GOAWAY."""
 
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self.frame(SETTINGS, 0, 0, b""))
         self.encoder, self.decoder, self.next = hpack.Encoder(), hpack.Decoder(), 1
 
@@ -55,7 +55,7 @@ class Raw:
 @pytest.mark.parametrize("why", ["/healthcheck/fail", "/drain_listeners?graceful&skip_exit"])
 def test_two_goaways(spawn, tmp_path, kind, why):
     with Backend("b1") as b1:
-        p = Proxy(spawn, tmp_path, {"hcm": {"drain_timeout": "0.4s"}}, {"b1": b1.port}, kind,
+        p = Proxy(spawn, tmp_path, {"hcm": {"drain_timeout": "2s"}}, {"b1": b1.port}, kind,
                   args=["--drain-strategy", "immediate", "--drain-time-s", "60"])
         c = Raw(p.port)
         got = c.events()
@@ -73,12 +73,12 @@ def test_two_goaways(spawn, tmp_path, kind, why):
 
 def test_gradual_drain_tells_more_and_more(spawn, tmp_path):
     with Backend("b1") as b1:
-        p = Proxy(spawn, tmp_path, {}, {"b1": b1.port}, args=["--drain-time-s", "2"])
+        p = Proxy(spawn, tmp_path, {}, {"b1": b1.port}, args=["--drain-time-s", "4"])
         told = lambda: http1.get(p.port, "/").get("connection") == "close"  # noqa: E731
         assert not any(told() for _ in range(20))
         p.ask("/drain_listeners?graceful&skip_exit", "POST")
         first = sum(told() for _ in range(30))
-        last, end = 0, time.monotonic() + 20
+        last, end = 0, time.monotonic() + 60
         while last < 30 and time.monotonic() < end:
             last = last + 1 if told() else 0
         assert last == 30 and first < 30, "few at the start, all in the end"

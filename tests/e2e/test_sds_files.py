@@ -226,7 +226,7 @@ def test_a_source_is_refused_by_name(spawn, tmp_path, there):
     text = json.dumps(bootstrap.build(w.bootstrap(), ports))
     conf.write_text(text.replace("client.json", "server.json", 1))  # the first of two
     p = spawn("weft", [procs.binary("weft-proxy"), "-c", conf, "--mode", "validate"])
-    p.wait(20)
+    p.wait(60)
     if there:
         assert "secret 'client': sds_config: this name comes from another source already" in p.output()
     else:

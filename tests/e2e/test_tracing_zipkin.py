@@ -107,6 +107,7 @@ def test_b3_is_read_and_written_as_envoy_does(proxies, backend, direction, confi
     assert weft.keys() == envoy.keys()
     assert not [(told_of(s, requests[p]), told_of(envoy[p], requests[p])) for p, s in weft.items() if told_of(s, requests[p]) != told_of(envoy[p], requests[p])]
     assert all(abs(s.start - envoy[p].start) < 600e6 and 0 <= s.duration < 60e6 for p, s in weft.items())
+    until(lambda: all(p.stats().get("tracing.zipkin.spans_sent") == len(weft) for p in two.values()), "all are counted")  # once the answer is there
     counted = {k: {n: v for n, v in p.stats().items() if re.match(r"tracing.zipkin.(spans|reports)", n)} for k, p in two.items()}
     assert counted["weft"].pop("tracing.zipkin.spans_dropped") == 0
     assert counted["weft"]["tracing.zipkin.spans_sent"] == counted["envoy"]["tracing.zipkin.spans_sent"] == len(weft)

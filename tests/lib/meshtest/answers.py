@@ -10,7 +10,7 @@ import threading
 
 
 class Answers:
-    def __init__(self, fn, timeout=20):
+    def __init__(self, fn, timeout=60):
         self.sock, self.fn, self.timeout = socket.create_server(("127.0.0.1", 0), backlog=64), fn, timeout
         self.port = self.sock.getsockname()[1]
         threading.Thread(target=self.run, daemon=True).start()

@@ -37,7 +37,7 @@ class Link:
     def __init__(self, r):
         self.r, self.c = r, None
         self.host, self.port, self.authority, self.path, self.scheme = target(r)
-        self.timeout = r.get("timeout", 20)
+        self.timeout = r.get("timeout", 60)
 
     def open(self):
         if self.c:

@@ -26,7 +26,7 @@ class Backend:
         self.seen, self.connections, self.fails = [], 0, {}
         self.proxied = proxied  # a PROXY header comes before TLS
         self.wishes = {}
-        self.tasks = set()
+        self.tasks, self.error = set(), None
 
     def start(self):
         ready = threading.Event()
@@ -45,12 +45,18 @@ class Backend:
 
         def body():
             asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(main())
+            try:
+                self.loop.run_until_complete(main())
+            except OSError as e:
+                self.error = e
+                ready.set()
+                return
             self.loop.run_forever()
 
         self.thread = threading.Thread(target=body, daemon=True)
         self.thread.start()
-        assert ready.wait(10), f"backend {self.name} did not start"
+        assert ready.wait(60), f"backend {self.name} did not start"
+        assert not self.error, f"backend {self.name} cannot listen on port {self.port}: {self.error}"
         return self
 
     def stop(self):
@@ -170,7 +176,7 @@ class Backend:
             if want("x-want-delay"):
                 await asyncio.sleep(float(want("x-want-delay")[0]))
             if how == "hang":
-                await asyncio.sleep(60)
+                await asyncio.sleep(600)
             if how == "reset":
                 writer.transport.abort()
                 return
@@ -245,7 +251,7 @@ class Backend:
                 await asyncio.sleep(float(want("x-want-delay")[0]))
             try:
                 if how == "hang":
-                    await asyncio.sleep(60)
+                    await asyncio.sleep(600)
                 if how in ("reset", "close"):
                     conn.reset_stream(sid, 8)
                 elif how == "refuse":

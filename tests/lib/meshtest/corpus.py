@@ -213,7 +213,7 @@ class Run:
 
     def do_until(self, r):
         """Waits until stats have these values (a number, or ">=n")."""
-        end = time.monotonic() + r.get("within", 20)
+        end = time.monotonic() + r.get("within", 60)
         while True:
             stats = self.stats()
             got = {k: stats.get(k, 0) for k in r["until"]}
@@ -312,7 +312,7 @@ class Run:
         """Opens a connection that does nothing; what it says is seen: open, or closed at once."""
         c = http1.Client(self.ports[r.get("to", "listen")])
         self.held[r["hold"]] = c
-        c.sock.settimeout(0.3)
+        c.sock.settimeout(1)
         try:
             return {"closed": c.sock.recv(1) == b""}
         except TimeoutError:
@@ -386,7 +386,7 @@ def tls_socket(port, how, pki):
         ctx.load_cert_chain(leaf.cert, leaf.key)
     if how.get("version"):
         ctx.maximum_version = ctx.minimum_version = ssl.TLSVersion[how["version"]]
-    return ctx.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname=how.get("sni", "test.local"))
+    return ctx.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=60), server_hostname=how.get("sni", "test.local"))
 
 
 def play_tcp(c, request):

@@ -35,7 +35,7 @@ class Client:
         self.proc = subprocess.Popen([str(c) for c in COMMANDS[kind]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=self.log, env=env, text=True)
 
-    def call(self, target, metadata=None, n=1, deadline=20, method="/weft.test.Echo/Unary"):
+    def call(self, target, metadata=None, n=1, deadline=60, method="/weft.test.Echo/Unary"):
         self.proc.stdin.write(json.dumps({"target": "xds:///" + target, "method": method, "metadata": metadata or {}, "n": n,
                                           "deadline": deadline}) + "\n")
         self.proc.stdin.flush()
@@ -46,7 +46,7 @@ class Client:
     def close(self):
         self.proc.stdin.close()
         try:
-            self.proc.wait(10)
+            self.proc.wait(30)
         except subprocess.TimeoutExpired:
             self.proc.kill()
             self.proc.wait()

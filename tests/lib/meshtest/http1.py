@@ -27,7 +27,7 @@ class Closed(Exception):
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1", timeout=20, sock=None):
+    def __init__(self, port, host="127.0.0.1", timeout=60, sock=None):
         self.sock = sock or socket.create_connection((host, port), timeout=timeout)
         self.sock.settimeout(timeout)
         self.buf = b""
@@ -109,7 +109,7 @@ class Client:
         self.send("\r\n".join(out).encode("latin1") + b"\r\n\r\n" + body)
         return self.response(method)
 
-    def at_eof(self, timeout=5):
+    def at_eof(self, timeout=30):
         """True when the peer has closed with nothing more to say."""
         self.sock.settimeout(timeout)
         try:

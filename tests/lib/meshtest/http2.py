@@ -9,7 +9,7 @@ from .http1 import Closed, Response
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1", timeout=20, sock=None):
+    def __init__(self, port, host="127.0.0.1", timeout=60, sock=None):
         self.sock = sock or socket.create_connection((host, port), timeout=timeout)
         self.sock.settimeout(timeout)
         self.conn = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="latin1",

@@ -260,7 +260,7 @@ class Mesh:
             raise RuntimeError(f"weft control ended with {self.control.returncode}\n{self.control_output()}")
         return True
 
-    def stop_control(self, sig=signal.SIGTERM, timeout=30):
+    def stop_control(self, sig=signal.SIGTERM, timeout=60):
         self.control.send_signal(sig)
         return self.control.wait(timeout)
 
@@ -379,7 +379,7 @@ class Mesh:
             if re.search(r"ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error:|assertion .*failed", text, re.I):
                 wrong.append(f"sanitizer report in {log.name}\n{text[-8000:]}")
         try:
-            until(lambda: not self.leftovers(), "nothing is left behind", timeout=20)
+            until(lambda: not self.leftovers(), "nothing is left behind")
         except NotYet:
             wrong.append(f"left behind: {self.leftovers()}")
         if failed or wrong:

@@ -28,7 +28,7 @@ def main():
     listener = socket.create_server(("0.0.0.0", port), backlog=64)
     while True:
         s, _ = listener.accept()
-        s.settimeout(5)
+        s.settimeout(60)
         first = b""
         try:
             first = s.recv(1, socket.MSG_PEEK)

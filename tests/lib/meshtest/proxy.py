@@ -16,6 +16,7 @@ class Proxy:
         binary = procs.envoy_binary() if kind == "envoy" else procs.binary("weft-proxy")
         argv = [binary, "-c", self.config, "--concurrency", "1", "-l", "info", "--file-flush-interval-msec", "50", *args]
         self.proc = spawn(kind, argv + (["--disable-hot-restart"] if kind == "envoy" else []), env=env)
+        procs.wait_port(self.admin, self.proc)  # neither comes always first
         procs.wait_port(self.port, self.proc)
 
     @property

@@ -83,7 +83,7 @@ def websocket_client(url, sizes):
             assert got == b"\x07" * n
             out["sizes"].append(len(got))
         begin = time.monotonic()
-        assert ws.ping().wait(20)
+        assert ws.ping().wait(60)
         out["ping"] = time.monotonic() - begin
         ws.send("bye")
         try:
@@ -100,7 +100,7 @@ def websocket_stays(url, seconds):
         end, n = time.monotonic() + seconds, 0
         while time.monotonic() < end:
             ws.send(str(n))
-            assert ws.recv(timeout=20) == f"echo: {n}"
+            assert ws.recv(timeout=60) == f"echo: {n}"
             n += 1
             time.sleep(0.2)
         return {"echoes": n}
