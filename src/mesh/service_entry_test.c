@@ -341,6 +341,53 @@ static void test_host_in_parts(void **state)
                       "older ServiceEntry, which stays in force, and TCP here");
 }
 
+/* Two namespaces that say the same of a host both have it, and nobody else. */
+static void test_host_repeated(void **state)
+{
+    struct fixture *f = *state;
+    const char *theirs = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+                         "metadata: {name: a, namespace: aaa}\n"
+                         "spec: {hosts: [x.test, z.test], ports: [" HTTP
+                         "], resolution: DNS, exportTo: ['.']}\n---\n";
+    char text[2000];
+
+    snprintf(
+        text, sizeof text, "%s%s", theirs,
+        ENTRY("mine", "{hosts: [x.test], ports: [" HTTP "], resolution: DNS, exportTo: ['.']}"));
+    entries(f, text);
+    line_of(f, "outbound|80||x.test");
+    assert_false(has(f, "z.test"));
+    problems(f);
+    assert_false(has(f, "books/mine"));
+    f->proxy.ns = SV("shop");
+    clusters(f);
+    assert_false(has(f, "x.test"));
+    f->proxy.ns = SV("aaa");
+    clusters(f);
+    assert_true(has(f, "x.test") && has(f, "z.test"));
+
+    f->proxy.ns = SV("books");
+    snprintf(
+        text, sizeof text, "%s%s%s", theirs,
+        ENTRY("mine", "{hosts: [x.test], ports: [" HTTP "], resolution: DNS, exportTo: ['.']}"),
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\n"
+        "metadata: {name: s, namespace: books}\nspec: {egress: [{hosts: [./*]}]}\n");
+    entries(f, text);
+    line_of(f, "outbound|80||x.test");
+
+    snprintf(
+        text, sizeof text, "%s%s", theirs,
+        ENTRY("mine", "{hosts: [x.test], ports: [" HTTPS "], resolution: DNS, exportTo: ['.']}"));
+    write_file(f, "entries.yaml", text);
+    rebuild_accepted(f);
+    assert_true(f->delta->n_hosts >= 1);
+    clusters(f);
+    assert_false(has(f, "x.test"));
+    problems(f);
+    expect(f->json.p, "books/mine Conflict: spec.hosts[0]: host 'x.test' already belongs to "
+                      "ServiceEntry aaa/a, which stays in force; say the same in both");
+}
+
 /* Several hosts at one address: TLS goes by the server name, TCP to the older one. */
 static void test_shared_addresses(void **state)
 {
@@ -545,8 +592,8 @@ int main(void)
         T(test_unix),          T(test_own_address),      T(test_tls_names),
         T(test_addresses),     T(test_host_twice),       T(test_automatic_addresses),
         T(test_shared_port),   T(test_ports_shared),     T(test_external_name),
-        T(test_host_in_parts), T(test_shared_addresses), T(test_export),
-        T(test_headless),      T(test_refusals),
+        T(test_host_in_parts), T(test_shared_addresses), T(test_host_repeated),
+        T(test_export),        T(test_headless),         T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -206,11 +206,15 @@ struct model_service {
     /* Where several ServiceEntries are one: what each of them said, by itself, the oldest first.
      * Above are the ports and addresses of all, and the rest as the oldest has it. */
     const struct model_service *more;
+    /* ServiceEntries of other namespaces that say just the same: who sees one of them sees this. */
+    const struct model_service *also;
 };
 /* The ServiceEntry that says how a port is; NULL for a Service. */
 const struct istio_ServiceEntry *model_port_entry(const struct model_service *svc, uint16_t port);
 /* The object is the service's, or one of those that are one with it. */
 bool model_service_is_of(const struct model_service *svc, const struct model_object *o);
+/* The service, or one that says the same, is exported to the namespace. */
+bool model_service_exported_to(const struct model_service *svc, sv ns);
 
 /* One endpoint of a service port. */
 struct model_endpoint {

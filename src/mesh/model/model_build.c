@@ -445,8 +445,8 @@ static void build_services(struct builder *b)
             struct model_service *owner = map_get(&m->services, svc->host);
             if (!owner)
                 list[k++] = add_service(b, svc);
-            else if (owner->object != o)
-                model_entry_merge(&m->arena, owner, svc);
+            else if (owner->object != o && !model_entry_merge(&m->arena, owner, svc))
+                (void)model_entry_repeats(&m->arena, owner, svc);
         }
     }
     n = k;
@@ -583,11 +583,17 @@ static bool endpoints_differ(const struct model *a, const struct model *b,
 /* The same objects say what the service is. */
 static bool same_parts(const struct model_service *x, const struct model_service *y)
 {
+    const struct model_service *also_x = x->also, *also_y = y->also;
+
     while (x && y && x->object == y->object) {
         x = x->more;
         y = y->more;
     }
-    return !x && !y;
+    while (also_x && also_y && also_x->object == also_y->object) {
+        also_x = also_x->also;
+        also_y = also_y->also;
+    }
+    return !x && !y && !also_x && !also_y;
 }
 
 /* Endpoints that stand in clusters or listeners, not in endpoint resources. */

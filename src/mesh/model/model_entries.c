@@ -1,6 +1,7 @@
 /* ServiceEntry and WorkloadEntry in the model's words. */
 #include <stdlib.h>
 #include "api/istio.pb.h"
+#include "api/pb.h"
 #include "mesh/model/model_store.h"
 
 static int by_key(const void *a, const void *b)
@@ -167,7 +168,7 @@ bool model_entry_merge(struct arena *a, struct model_service *into, struct model
     struct model_port *ports;
     struct model_service *last = into;
 
-    if (!alike(into, part))
+    if (into->also || !alike(into, part))
         return false;
     *s = *into->spec;
     ports = arena_array(a, struct model_port, s->n_ports + part->spec->n_ports + 1);
@@ -207,8 +208,48 @@ const struct istio_ServiceEntry *model_port_entry(const struct model_service *sv
 
 bool model_service_is_of(const struct model_service *svc, const struct model_object *o)
 {
-    for (; svc; svc = svc->more) {
-        if (svc->object == o)
+    for (const struct model_service *x = svc; x; x = x->more) {
+        if (x->object == o)
+            return true;
+    }
+    for (const struct model_service *x = svc->also; x; x = x->also) {
+        if (x->object == o)
+            return true;
+    }
+    return false;
+}
+
+/* ---- the same in several namespaces ---- */
+
+/* All that it says of its hosts; who sees them is another matter. */
+static sv said(struct arena *a, const struct istio_ServiceEntry *e)
+{
+    struct istio_ServiceEntry x = *e;
+
+    x.hosts.n = x.export_to.n = 0;
+    return pb_encode_arena(&istio_ServiceEntry_pb, &x, a);
+}
+
+bool model_entry_repeats(struct arena *a, struct model_service *of, struct model_service *again)
+{
+    struct model_service *last = of;
+
+    if (!of->entry || of->more || sv_eq(of->ns, again->ns) || of->entry->workload_selector ||
+        !sv_eq(said(a, of->entry), said(a, again->entry)))
+        return false;
+    while (last->also) {
+        last = (struct model_service *)last->also;
+        if (sv_eq(last->ns, again->ns))
+            return false;
+    }
+    last->also = again;
+    return true;
+}
+
+bool model_service_exported_to(const struct model_service *svc, sv ns)
+{
+    for (; svc; svc = svc->also) {
+        if (model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, ns))
             return true;
     }
     return false;

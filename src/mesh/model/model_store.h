@@ -32,6 +32,8 @@ struct model_service *model_entry_service(struct arena *a, const struct model_ob
 /* Ports, addresses and endpoints of a younger ServiceEntry of the same host, where both are alike
  * otherwise: namespace, resolution, workloadSelector and exportTo. */
 bool model_entry_merge(struct arena *a, struct model_service *into, struct model_service *part);
+/* A younger ServiceEntry of the same host in another namespace, where both say the same of it. */
+bool model_entry_repeats(struct arena *a, struct model_service *of, struct model_service *again);
 /* The same names, in whatever order. */
 bool model_same_names(const sv *a, uint32_t na, const sv *b, uint32_t nb);
 /* An endpoint from what a WorkloadEntry says, for one port; name, namespace and labels are the

@@ -215,10 +215,11 @@ static void check_entry(struct checking *c)
                              "stays in force%s",
                              i, SV_ARG(svc->host), model_kind_name(svc->object->kind),
                              SV_ARG(svc->object->ns), SV_ARG(svc->object->name),
-                             svc->entry && sv_eq(svc->ns, c->o->ns)
+                             !svc->entry ? ""
+                             : sv_eq(svc->ns, c->o->ns)
                                  ? "; make resolution, workloadSelector and exportTo the same in "
                                    "both, and their ports add up"
-                                 : ""));
+                                 : "; say the same in both, or export that one to this namespace"));
     }
 }
 

@@ -38,7 +38,7 @@ static void check_subset_workloads(struct checking *c, sv field, sv host,
 /* Sidecars in the rule's own namespace should know where it leads. */
 static void check_seen(struct checking *c, sv field, const struct model_service *svc)
 {
-    if (model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, c->o->ns))
+    if (model_service_exported_to(svc, c->o->ns))
         return;
     check_report(c, MODEL_WARNING, "HostNotExported",
                  arena_printf(c->a, "%.*s.destination.host", SV_ARG(field)),

@@ -145,12 +145,17 @@ static bool imported(struct build *b, sv host)
 
 bool build_visible(struct build *b, const struct model_service *svc)
 {
-    const struct istio_Sidecar *s;
+    const struct istio_Sidecar *s = NULL;
 
-    if (!model_exported_to(svc->spec->export_to, svc->spec->n_export_to, svc->ns, b->p->ns))
+    if (!model_service_exported_to(svc, b->p->ns))
         return false;
     s = build_sidecar(b);
-    return !s || in_egress(b, s, svc->ns, svc->host, false) || imported(b, svc->host);
+    for (const struct model_service *x = svc; s && x; x = x->also) {
+        if (in_egress(b, s, x->ns, svc->host, false) &&
+            model_exported_to(x->spec->export_to, x->spec->n_export_to, x->ns, b->p->ns))
+            return true;
+    }
+    return !s || imported(b, svc->host);
 }
 
 bool build_registry_only(struct build *b)
