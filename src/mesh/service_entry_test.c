@@ -388,6 +388,18 @@ static void test_host_repeated(void **state)
                       "ServiceEntry aaa/a, which stays in force; say the same in both");
 }
 
+/* A selector without labels selects every workload of the namespace, as Istio has it. */
+static void test_selects_all(void **state)
+{
+    struct fixture *f = *state;
+
+    entries(f, ENTRY("all", "{hosts: [x.test], ports: [" HTTP "], resolution: STATIC, "
+                            "workloadSelector: {}}")
+                   WORKLOAD("vm", "{address: 192.0.2.7, labels: {app: vm}}"));
+    assert_true(endpoints(f, "outbound|80||x.test"));
+    assert_true(has(f, "192.0.2.7") && has(f, "10.0.0.1"));
+}
+
 /* Several hosts at one address: TLS goes by the server name, TCP to the older one. */
 static void test_shared_addresses(void **state)
 {
@@ -592,8 +604,9 @@ int main(void)
         T(test_unix),          T(test_own_address),      T(test_tls_names),
         T(test_addresses),     T(test_host_twice),       T(test_automatic_addresses),
         T(test_shared_port),   T(test_ports_shared),     T(test_external_name),
-        T(test_host_in_parts), T(test_shared_addresses), T(test_host_repeated),
-        T(test_export),        T(test_headless),         T(test_refusals),
+        T(test_host_in_parts), T(test_shared_addresses), T(test_selects_all),
+        T(test_host_repeated), T(test_export),           T(test_headless),
+        T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

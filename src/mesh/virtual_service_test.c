@@ -268,6 +268,23 @@ static void test_problems(void **state)
     assert_false(has(f, "spec.http[1].match[1]:") || has(f, "spec.http[1].match[3]:"));
 }
 
+/* "*-suffix" is a wildcard of HTTP, as "*.suffix" is. */
+static void test_part_of_a_label(void **state)
+{
+    struct fixture *f = *state;
+
+    only_services(f);
+    write_file(f, "vs.yaml",
+               VS("v", "books",
+                  "{hosts: ['*-blue.Test', '*app.books.svc.cluster.local'], http: [{route: "
+                  "[{destination: {host: far.test}}]}]}"));
+    rebuild_accepted(f);
+    routes(f, "80");
+    expect(f->json.p, "\"domains\":[\"*-blue.test\"]");
+    expect(f->json.p, "\"name\":\"" FLASK ":80\"");
+    expect_not(f->json.p, "outbound|80||" FLASK);
+}
+
 static void test_refusals(void **state)
 {
     struct fixture *f = *state;
@@ -281,6 +298,10 @@ static void test_refusals(void **state)
          "spec.http[0].fault.delay.fixedDelay"},
         {"{hosts: [a], http: [{fault: {abort: {httpStatus: 99}}, " TO_FLASK "}]}",
          "spec.http[0].fault.abort.httpStatus"},
+        {"{hosts: ['*-a'], tls: [{match: [{sniHosts: ['*-a']}], route: [{destination: {host: "
+         "a}}]}]}",
+         "spec.hosts[0]"},
+        {"{hosts: ['*a*'], http: [{" TO_FLASK "}]}", "spec.hosts[0]"},
         {"{hosts: [a], tcp: [{route: [{destination: {host: '*'}}]}]}",
          "spec.tcp[0].route[0].destination.host"},
         {"{hosts: [a], http: [{route: [{destination: {host: books/web}}]}]}",
@@ -336,7 +357,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_matches),    T(test_actions), T(test_which_holds), T(test_hosts_without_service),
-        T(test_delegation), T(test_l4),      T(test_problems),    T(test_refusals),
+        T(test_delegation), T(test_l4),      T(test_problems),    T(test_part_of_a_label),
+        T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,7 +149,7 @@ static void add_inline(struct builder *b, struct vec *out, const struct model_se
         model_entry_endpoint(se->endpoints.v[i], port, e);
         vec_add(out, &b->scratch, e);
     }
-    if ((!se || !se->endpoints.n) && !svc->spec->selector.n &&
+    if ((!se || !se->endpoints.n) && !svc->spec->selects &&
         (svc->resolution == MODEL_RESOLVE_DNS || svc->resolution == MODEL_RESOLVE_DNS_ONE)) {
         struct model_endpoint *e = arena_new(&b->m->arena, struct model_endpoint);
         *e = (struct model_endpoint){.address = se ? svc->host : svc->spec->external_name,
@@ -259,7 +259,7 @@ static void find_endpoints(struct builder *b, const struct model_service *svc,
         add_slice(b, found, o, port);
     }
     /* Where no controller makes slices (files alone), pods are selected here. */
-    for (enum model_kind k = MODEL_POD; svc->spec->selector.n && k < MODEL_KINDS; k++) {
+    for (enum model_kind k = MODEL_POD; svc->spec->selects && k < MODEL_KINDS; k++) {
         if ((k != MODEL_POD || sliced) && k != MODEL_WORKLOAD && k != MODEL_WORKLOAD_ENTRY)
             continue;
         list = map_get(&b->by_ns[k], svc->ns);

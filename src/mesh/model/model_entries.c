@@ -91,6 +91,7 @@ static const struct model_service_spec *spec_of(struct arena *a,
         if (w->labels.n > 1)
             qsort(v, w->labels.n, sizeof *v, by_key);
         s->selector = (struct model_labels){v, w->labels.n};
+        s->selects = true; /* without labels, every workload of the namespace, as in Istio */
     }
     s->export_to = se->export_to.v;
     s->n_export_to = se->export_to.n;
@@ -139,7 +140,8 @@ static bool alike(const struct model_service *x, const struct model_service *y)
     const struct model_service_spec *a = x->spec, *b = y->spec;
 
     return x->entry && y->entry && sv_eq(x->ns, y->ns) && x->resolution == y->resolution &&
-           a->selector.n == b->selector.n && model_labels_match(a->selector, b->selector) &&
+           a->selects == b->selects && a->selector.n == b->selector.n &&
+           model_labels_match(a->selector, b->selector) &&
            model_same_names(a->export_to, a->n_export_to, b->export_to, b->n_export_to);
 }
 

@@ -162,6 +162,20 @@ static int check_tls(struct validating *c, const char *path, const struct istio_
 
 /* ---- the whole ---- */
 
+/* An address, a name, or a wildcard; of HTTP also "*-suffix", which no server name of TLS can be.
+ */
+static int check_host(struct validating *c, const char *at, const struct istio_VirtualService *vs,
+                      sv host)
+{
+    struct addr ip;
+
+    if (addr_ip(&ip, host, 0) == 0)
+        return 0;
+    if (!vs->tls.n && host.n > 2 && host.p[0] == '*' && host.p[1] != '.' && host.p[1] != '*')
+        host = sv_from(host, host.p[1] == '-' ? 2 : 1);
+    return validate_host(c, at, host);
+}
+
 /* Without hosts it is a delegate, and has HTTP rules only. */
 static int check_hosts(struct validating *c, const struct istio_VirtualService *vs)
 {
@@ -176,8 +190,7 @@ static int check_hosts(struct validating *c, const struct istio_VirtualService *
     }
     for (uint32_t i = 0; i < vs->hosts.n && !rc; i++) {
         const char *at = validate_path(c, "spec.hosts[%u]", i);
-        struct addr ip;
-        rc = addr_ip(&ip, vs->hosts.v[i], 0) ? validate_host(c, at, vs->hosts.v[i]) : 0;
+        rc = check_host(c, at, vs, vs->hosts.v[i]);
         if (!rc && sv_eq_c(vs->hosts.v[i], "*") && model_for_mesh(vs->gateways.v, vs->gateways.n))
             rc = validate_bad(c, at, "InvalidHost", "%s: '*' alone would be every host of the mesh",
                               at);

@@ -178,6 +178,7 @@ static int read_service(struct reading *r)
 
     if (rc)
         return rc;
+    s->selects = s->selector.n > 0;
     s->external_name = keep(r, r->spec, "externalName");
     s->cluster_ip = keep(r, r->spec, "clusterIP");
     s->headless = sv_eq_c(s->cluster_ip, "None");
