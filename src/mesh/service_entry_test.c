@@ -398,6 +398,11 @@ static void test_selects_all(void **state)
                    WORKLOAD("vm", "{address: 192.0.2.7, labels: {app: vm}}"));
     assert_true(endpoints(f, "outbound|80||x.test"));
     assert_true(has(f, "192.0.2.7") && has(f, "10.0.0.1"));
+    problems(f);
+    assert_false(has(f, "books/all"));
+    entries(f, ENTRY("all", "{hosts: [x.test], ports: [" HTTP "], workloadSelector: {}}"));
+    problems(f);
+    expect(f->json.p, "books/all NoEffect: spec.workloadSelector: with resolution NONE");
 }
 
 /* Several hosts at one address: TLS goes by the server name, TCP to the older one. */

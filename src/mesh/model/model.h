@@ -95,8 +95,8 @@ struct model_service_spec {
     const struct model_port *ports;
     uint32_t n_ports;
     struct model_labels selector;
-    bool selects; /* false: endpoints come from elsewhere */
-    sv cluster_ip;                /* first, or empty; "None" = headless */
+    bool selects;  /* false: endpoints come from elsewhere */
+    sv cluster_ip; /* first, or empty; "None" = headless */
     const sv *cluster_ips;
     uint32_t n_cluster_ips;
     sv external_name;

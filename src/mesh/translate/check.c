@@ -200,6 +200,10 @@ static void check_entry(struct checking *c)
 {
     const struct istio_ServiceEntry *se = c->o->spec;
 
+    if (se->workload_selector && se->resolution == istio_ServiceEntry_NONE)
+        check_report(c, MODEL_WARNING, "NoEffect", SV("spec.workloadSelector"),
+                     SV("spec.workloadSelector: with resolution NONE connections go where they "
+                        "were going, not to workloads. Set resolution: STATIC"));
     for (uint32_t i = 0; i < se->hosts.n; i++) {
         const struct model_service *svc =
             model_service_find(c->m, arena_lower(c->a, se->hosts.v[i]));
