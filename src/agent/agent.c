@@ -109,8 +109,8 @@ static void on_failure(void *arg, const char *why, uint64_t retry_ms)
                  left, retry_ms, why);
     else
         log_error(&log_agent,
-                  "certificate HAS EXPIRED and cannot be renewed, next attempt in %" PRIu64
-                  " ms: %s",
+                  "certificate HAS EXPIRED and cannot be renewed: others refuse this workload's "
+                  "requests and its answers until it is, next attempt in %" PRIu64 " ms: %s",
                   retry_ms, why);
 }
 
@@ -271,6 +271,7 @@ static int start_identity(struct agent *a, struct error *err)
                                                        .ca_address = c->ca_address,
                                                        .roots_pem = c->root_certificates,
                                                        .token = c->token,
+                                                       .token_file = c->token_file,
                                                        .trust_domain = c->trust_domain,
                                                        .ns = c->namespace,
                                                        .service_account = c->service_account,
@@ -347,6 +348,7 @@ void agent_metrics(const struct agent *a, struct strbuf *out)
                 "# TYPE istio_agent_cert_expiry_seconds gauge\n"
                 "istio_agent_cert_expiry_seconds{resource_name=\"default\"} %" PRId64 "\n",
                 st->not_after_s ? st->not_after_s - wall_s(a) : 0);
+    metric(out, "weft_agent_certificate_expired", "gauge", identity_expired(a->identity));
     metric(out, "weft_agent_certificate_requests_total", "counter", st->attempts);
     metric(out, "weft_agent_certificate_failures_total", "counter", st->failures);
     metric(out, "weft_agent_certificate_rotations_total", "counter", st->rotations);

@@ -15,8 +15,9 @@
 #define CALL_MS        10000
 #define RETRY_MIN_MS   500
 #define RETRY_MAX_MS   60000
-#define RETRY_FIRST_MS 5000 /* at most, while there is no certificate */
-#define LOOK_MS        60000
+#define RETRY_FIRST_MS 5000 /* at most, while there is no certificate that is still good */
+#define LOOK_MS        5000
+#define TOKEN_MAX      65536u
 #define PEM_MAX        (1u << 20)
 #define CA_NAME        "istiod.istio-system.svc"
 
@@ -87,7 +88,7 @@ static void end_attempt(struct identity *id)
 
 static void fail(struct identity *id, const char *why)
 {
-    uint64_t max = id->now.cert ? RETRY_MAX_MS : RETRY_FIRST_MS;
+    uint64_t max = id->now.cert && !identity_expired(id) ? RETRY_MAX_MS : RETRY_FIRST_MS;
     uint64_t ms = RETRY_MIN_MS << (id->failures < 16 ? id->failures : 16);
     if (ms > max)
         ms = max;
@@ -212,7 +213,7 @@ static struct tls_ctx *make_context(const struct identity *id, struct error *err
                                .name = "roots of the certificate service"};
     struct tls_cert_opts own = {.chain_pem = strbuf_sv(&id->now.chain), .key = id->now.key};
     sv h2 = SV("h2");
-    bool show = id->now.cert && id->now.cert->not_after_s > wall_s(id);
+    bool show = id->now.cert && !identity_expired(id);
     return tls_ctx_new(&(struct tls_ctx_opts){.validation = &v,
                                               .certs = show ? &own : NULL,
                                               .n_certs = show,
@@ -259,28 +260,59 @@ static int make_request(struct identity *id, struct strbuf *out, struct error *e
     return code;
 }
 
+/* The token of this attempt, into a buffer of TOKEN_MAX bytes. */
+static int read_token(const struct identity *id, char *buf, sv *out, struct error *err)
+{
+    *out = id->o.token;
+    if (!id->o.token_file.n)
+        return 0;
+    FILE *f = fopen(id->o.token_file.p, "re");
+    if (f)
+        setvbuf(f, NULL, _IONBF, 0);
+    size_t n = f ? fread(buf, 1, TOKEN_MAX, f) : 0;
+    bool bad = !f || ferror(f);
+    if (f)
+        fclose(f);
+    if (bad || n == TOKEN_MAX)
+        return error_set(err, E_IO, "token_file: %s %s", id->o.token_file.p,
+                         bad ? "cannot be read" : "is too long for a token");
+    while (n && strchr("\r\n\t ", buf[n - 1]))
+        n--;
+    *out = sv_make(buf, n);
+    if (!n || !http_value_valid(*out))
+        return error_set(err, E_INVALID, "token_file: %s holds no token", id->o.token_file.p);
+    return 0;
+}
+
+static void call(struct identity *id, sv token, sv request)
+{
+    struct http_headers md;
+    struct grpc_opts opts = {.timeout_ms = CALL_MS};
+    struct arena a;
+    arena_init(&a);
+    http_headers_init(&md, &a);
+    if (token.n)
+        http_headers_add(&md, SV("authorization"), arena_printf(&a, "Bearer %.*s", SV_ARG(token)));
+    id->call = grpc_unary(serve_client_channel(id->client),
+                          SV(istio_IstioCertificateService_CreateCertificate_PATH), &md, &opts,
+                          request, on_answer, id);
+    arena_free(&a);
+}
+
 static void attempt(struct identity *id)
 {
     struct strbuf req;
     struct error e = {0};
-    struct arena a;
+    char *buf = mem_alloc(TOKEN_MAX);
+    sv token;
     id->stats.attempts++;
     strbuf_init(&req, PEM_MAX);
-    if (open_client(id, &e) || make_request(id, &req, &e)) {
+    if (read_token(id, buf, &token, &e) || open_client(id, &e) || make_request(id, &req, &e))
         fail(id, e.msg);
-    } else {
-        struct http_headers md;
-        struct grpc_opts opts = {.timeout_ms = CALL_MS};
-        arena_init(&a);
-        http_headers_init(&md, &a);
-        if (id->o.token.n)
-            http_headers_add(&md, SV("authorization"),
-                             arena_printf(&a, "Bearer %.*s", SV_ARG(id->o.token)));
-        id->call = grpc_unary(serve_client_channel(id->client),
-                              SV(istio_IstioCertificateService_CreateCertificate_PATH), &md, &opts,
-                              strbuf_sv(&req), on_answer, id);
-        arena_free(&a);
-    }
+    else
+        call(id, token, strbuf_sv(&req));
+    tls_wipe(buf, TOKEN_MAX);
+    free(buf);
     strbuf_fini(&req);
 }
 
@@ -317,6 +349,7 @@ static void copy_options(struct identity *id, const struct identity_opts *o)
     id->o.ca_address = arena_sv(a, o->ca_address);
     id->o.ca_name = arena_sv(a, o->ca_name.n ? o->ca_name : SV(CA_NAME));
     id->o.token = arena_sv(a, o->token);
+    id->o.token_file = arena_sv(a, o->token_file);
     strbuf_init(&uri, 4096);
     if (spiffe_format(o->trust_domain, o->ns, o->service_account, &uri) == 0)
         id->uri = arena_sv(a, strbuf_sv(&uri));
@@ -372,6 +405,11 @@ void identity_renew(struct identity *id)
 bool identity_ready(const struct identity *id)
 {
     return id->now.cert != NULL;
+}
+
+bool identity_expired(const struct identity *id)
+{
+    return id->now.cert && id->now.cert->not_after_s <= wall_s(id);
 }
 
 sv identity_uri(const struct identity *id)

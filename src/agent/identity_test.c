@@ -141,7 +141,7 @@ static void on_failure(void *arg, const char *why, uint64_t retry_ms)
     snprintf(w->why, sizeof w->why, "%s", why);
 }
 
-static struct identity *start(struct service *s, struct watch *w)
+static struct identity *start_with(struct service *s, struct watch *w, const char *token_file)
 {
     struct error e = {0};
     memset(w, 0, sizeof *w);
@@ -149,6 +149,7 @@ static struct identity *start(struct service *s, struct watch *w)
                                                                .ca_address = sv_of(s->address),
                                                                .roots_pem = strbuf_sv(&s->root.pem),
                                                                .token = SV("secret-token"),
+                                                               .token_file = sv_of(token_file),
                                                                .trust_domain = SV("td"),
                                                                .ns = SV("books"),
                                                                .service_account = SV("alice"),
@@ -159,6 +160,11 @@ static struct identity *start(struct service *s, struct watch *w)
     if (!id)
         fail_msg("%s", e.msg);
     return id;
+}
+
+static struct identity *start(struct service *s, struct watch *w)
+{
+    return start_with(s, w, NULL);
 }
 
 static void turn_until(struct loop *l, const int *v, int target, int max_ms)
@@ -226,6 +232,53 @@ static void expect_failure(struct service *s, struct watch *w, enum mood mood, c
     assert_int_equal(w->failures, before + 1);
     if (!strstr(w->why, why))
         fail_msg("\"%s\" lacks \"%s\"", w->why, why);
+}
+
+static void put_token(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* The token is read anew for each attempt; a certificate that has ended is no proof any more, the
+ * present token is. */
+static void test_token_file(void **state)
+{
+    char path[] = "/tmp/weft-token-XXXXXX";
+    struct loop *l = loop_new(NULL);
+    struct service s;
+    struct watch w;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    service_init(&s, l, 2);
+    put_token(path, "first\n");
+    struct identity *id = start_with(&s, &w, path);
+    turn_until(l, &w.changes, 1, 5000);
+    assert_string_equal(s.bearer, "Bearer first");
+    put_token(path, "a\nb");
+    identity_renew(id);
+    expect_failure(&s, &w, REFUSE, "holds no token");
+    assert_int_equal(unlink(path), 0);
+    identity_renew(id);
+    expect_failure(&s, &w, REFUSE, "cannot be read");
+    while (!identity_expired(id))
+        expect_failure(&s, &w, REFUSE, "cannot be read");
+    assert_true(identity_ready(id));
+    put_token(path, "second");
+    s.mood = GOOD;
+    identity_renew(id);
+    turn_until(l, &w.changes, 2, 20000);
+    assert_string_equal(s.bearer, "Bearer second");
+    assert_string_equal(s.peer, "");
+    assert_false(identity_expired(id));
+    unlink(path);
+    identity_free(id);
+    service_fini(&s);
+    loop_turn(l, 0);
+    loop_free(l);
 }
 
 static void test_bad_answers(void **state)
@@ -558,10 +611,11 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     log_set_level(NULL, LOG_OFF);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first),       cmocka_unit_test(test_rotation),
-        cmocka_unit_test(test_bad_answers), cmocka_unit_test(test_no_service),
-        cmocka_unit_test(test_options),     cmocka_unit_test(test_store),
-        cmocka_unit_test(test_sds),         cmocka_unit_test(test_agent_options),
+        cmocka_unit_test(test_first),         cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_bad_answers),   cmocka_unit_test(test_token_file),
+        cmocka_unit_test(test_no_service),    cmocka_unit_test(test_options),
+        cmocka_unit_test(test_store),         cmocka_unit_test(test_sds),
+        cmocka_unit_test(test_agent_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

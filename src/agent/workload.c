@@ -24,6 +24,7 @@
 #include "agent/mesh_net.h"
 #include "agent/registration.h"
 #include "agent/sidecar.h"
+#include "agent/token_file.h"
 #include "api/pb.h"
 #include "api/weft.pb.h"
 #include "base/log.h"
@@ -52,7 +53,8 @@ struct workload {
     struct arena arena;
     const struct weft_WorkloadReply *reply;
     int lease;
-    int bootstrap_fd, agent_fd; /* in memory only: the token must not reach a disk */
+    int bootstrap_fd, agent_fd; /* in memory only */
+    struct token_file token;
     bool envoy;
     pid_t proxy, agent, command, publisher;
     int publish_fd[WORKLOAD_PUBLISH_MAX]; /* listen on the host, -1: none */
@@ -77,14 +79,15 @@ static void nap(unsigned ms)
 
 /* ---- registration ---- */
 
-static int introduce(struct workload *w, int wait_ms, struct arena *a,
-                     const struct weft_WorkloadReply **reply, struct error *err)
+static int introduce(struct workload *w, int wait_ms, bool token_only, struct arena *a,
+                     const struct weft_WorkloadReply **reply, int *lease, struct error *err)
 {
     const struct workload_opts *o = w->o;
     struct weft_WorkloadRegistration r = {.name = sv_of(o->name),
                                           .namespace = sv_of(o->ns),
                                           .service_account = sv_of(o->service_account),
-                                          .ready = w->ready && !w->stopping};
+                                          .ready = w->ready && !w->stopping,
+                                          .token_only = token_only};
     const struct weft_WorkloadRegistration_LabelsEntry **labels =
         arena_array(a, const struct weft_WorkloadRegistration_LabelsEntry *, o->n_labels + 1);
     const struct weft_WorkloadPort **ports =
@@ -108,7 +111,7 @@ static int introduce(struct workload *w, int wait_ms, struct arena *a,
     r.ports.v = ports;
     r.ports.n = o->n_ports;
     r.address = addr_ip_text(&w->address, ip);
-    return registration_start(w->dir, &r, wait_ms, a, reply, &w->lease, err);
+    return registration_start(w->dir, &r, wait_ms, a, reply, lease, err);
 }
 
 static int join(struct workload *w, struct error *err)
@@ -126,7 +129,28 @@ static int join(struct workload *w, struct error *err)
         return rc;
     w->claimed = true;
     rc = mesh_net_address(w->net, &w->address, err);
-    return rc ? rc : introduce(w, CONTROL_WAIT_MS, &w->arena, &w->reply, err);
+    return rc ? rc : introduce(w, CONTROL_WAIT_MS, false, &w->arena, &w->reply, &w->lease, err);
+}
+
+static void check_token(struct workload *w)
+{
+    const struct weft_WorkloadReply *reply;
+    struct error err = {0};
+    struct arena a;
+    int fd = -1;
+
+    if (w->lease < 0 || w->stopping || !token_file_due(&w->token, time(NULL)))
+        return;
+    arena_init(&a);
+    int rc = introduce(w, 0, true, &a, &reply, &fd, &err);
+    rc = rc ? rc : token_file_put(&w->token, reply, time(NULL), &err);
+    if (rc) {
+        log_warn(&log_run, "no new token: %s workload=%s", err.msg, w->o->name);
+        token_file_later(&w->token, time(NULL));
+    }
+    if (fd >= 0)
+        close(fd);
+    arena_free(&a);
 }
 
 /* The control plane ended: the next one has to hear of this workload. What it says of roots and
@@ -138,7 +162,9 @@ static void introduce_again(struct workload *w)
     struct arena a;
 
     arena_init(&a);
-    if (introduce(w, 0, &a, &reply, &err) == 0) {
+    if (introduce(w, 0, false, &a, &reply, &w->lease, &err) == 0) {
+        if (token_file_put(&w->token, reply, time(NULL), &err))
+            log_error(&log_run, "%s workload=%s", err.msg, w->o->name);
         log_info(&log_run, "registered anew workload=%s", w->o->name);
         w->refused = false;
     } else if (err.code == E_DENIED && !w->refused) {
@@ -202,7 +228,8 @@ static void add_labels(struct workload *w, struct weft_AgentConfig *c)
 static int write_agent_config(struct workload *w, struct error *err)
 {
     struct weft_AgentConfig c = {.ca_address = w->reply->discovery_address,
-                                 .token = w->reply->token,
+                                 .token_file =
+                                     arena_printf(&w->arena, "/proc/self/fd/%d", w->token.fd),
                                  .root_certificates = w->reply->root_certificates,
                                  .trust_domain = w->reply->trust_domain,
                                  .namespace = sv_of(w->o->ns),
@@ -424,6 +451,7 @@ static pid_t spawn_helper(struct workload *w, char *const *argv, struct error *e
     }
     inherit(w->bootstrap_fd);
     inherit(w->agent_fd);
+    inherit(w->token.fd);
     keep_net_admin();
     sigset_t none;
     sigemptyset(&none);
@@ -502,6 +530,7 @@ static int await_sidecar(struct workload *w, struct error *err)
         sigset_t pending;
         if (sidecar_ready())
             return 0;
+        check_token(w);
         if (waitpid(w->proxy, &status, WNOHANG) == w->proxy) {
             w->proxy = 0;
             return error_set(err, E_CLOSED, "the sidecar ended before it was ready (%s %d)",
@@ -664,6 +693,7 @@ static int next_signal(struct workload *w, int signals_fd)
         check_lease(w);
     else if (w->lease < 0 && !w->stopping)
         introduce_again(w);
+    check_token(w);
     return read(signals_fd, &got, sizeof got) == sizeof got ? (int)got.ssi_signo : 0;
 }
 
@@ -720,13 +750,15 @@ static void clean_up(struct workload *w)
         close(w->bootstrap_fd);
     if (w->agent_fd >= 0)
         close(w->agent_fd);
+    token_file_fini(&w->token);
     mesh_net_leave(w->net);
     arena_free(&w->arena);
 }
 
 int workload_run(const struct workload_opts *o, struct error *err)
 {
-    struct workload w = {.o = o, .lease = -1, .bootstrap_fd = -1, .agent_fd = -1, .exit_code = 125};
+    struct workload w = {
+        .o = o, .lease = -1, .bootstrap_fd = -1, .agent_fd = -1, .token.fd = -1, .exit_code = 125};
     const char *base = strrchr(o->proxy, '/');
     sigset_t signals, outer;
     int rc;
@@ -749,6 +781,7 @@ int workload_run(const struct workload_opts *o, struct error *err)
     rc = rc ? rc : listen_on_host(&w, err);
     rc = rc ? rc : isolate(&w, err);
     rc = rc ? rc : start_publisher(&w, err);
+    rc = rc ? rc : token_file_put(&w.token, w.reply, time(NULL), err);
     rc = rc ? rc : write_agent_config(&w, err);
     rc = rc ? rc : write_bootstrap(&w, err);
     rc = rc ? rc : start_sidecar(&w, err);

@@ -17,7 +17,8 @@ LOG_COMPONENT(control);
 #define EXPECTED_MAX 4096
 
 struct settings {
-    const char *config, *ns, *state, *mesh, *plain, *tls, *monitoring, *trust_domain, *domain, *ttl;
+    const char *config, *ns, *state, *mesh, *plain, *tls, *monitoring, *trust_domain, *domain, *ttl,
+        *token_ttl;
     const char *log_file, *log_format, *log_json, *level, *tls_port, *otlp, *zipkin, *sampling;
     bool no_mesh, strict;
 };
@@ -135,6 +136,7 @@ int cmd_control(int argc, char **argv)
                          .trust_domain = "cluster.local",
                          .domain = "cluster.local",
                          .ttl = "0",
+                         .token_ttl = "0",
                          .level = "info",
                          .sampling = "1",
                          .tls_port = "15012"};
@@ -155,6 +157,8 @@ int cmd_control(int argc, char **argv)
         {"--trust-domain", "NAME", "of identities (cluster.local)", &s.trust_domain},
         {"--domain", "NAME", "suffix of service names (cluster.local)", &s.domain},
         {"--certificate-seconds", "N", "lifetime of workload certificates (86400)", &s.ttl},
+        {"--token-seconds", "N", "lifetime of the tokens that weft run proves itself with (3600)",
+         &s.token_ttl},
         {"--access-log-file", "PATH", "sidecars log requests there (/dev/stdout; default: not)",
          &s.log_file},
         {"--access-log-format", "TEXT", "Envoy's format string (default: Istio's)", &s.log_format},
@@ -173,7 +177,7 @@ int cmd_control(int argc, char **argv)
     char state[PATH_MAX], socket_path[MESH_NET_PATH_MAX + 32];
     enum log_level level;
     struct arena a;
-    uint32_t ttl;
+    uint32_t ttl, token_ttl;
     double percent;
     int first, rc;
 
@@ -188,6 +192,7 @@ int cmd_control(int argc, char **argv)
     if (!rc && log_level_parse(sv_of(s.level), &level))
         rc = error_set(&err, E_INVALID, "--log-level: '%s' is no level", s.level);
     rc = rc ? rc : cli_u32(s.ttl, "--certificate-seconds", &ttl, &err);
+    rc = rc ? rc : cli_u32(s.token_ttl, "--token-seconds", &token_ttl, &err);
     rc = rc ? rc : cli_percent(s.sampling, "--tracing-sampling", &percent, &err);
     if (rc) {
         fprintf(stderr, "weft control: %s\n", err.msg);
@@ -207,6 +212,7 @@ int cmd_control(int argc, char **argv)
         o.trust_domain = sv_of(s.trust_domain);
         o.domain_suffix = sv_of(s.domain);
         o.certificate_ttl_s = ttl;
+        o.token_ttl_s = token_ttl;
         o.translate = (struct translate_options){.access_log_path = sv_of(s.log_file),
                                                  .access_log_format = sv_of(s.log_format),
                                                  .access_log_json = sv_of(s.log_json),

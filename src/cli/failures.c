@@ -7,6 +7,16 @@
 
 static const struct failure table[] = {
     /* ---- TLS between sidecars, before what it caused ---- */
+    {"", "", "certificate has expired", "",
+     "the certificate of " AT " has ended: its sidecar could not renew it in time, because the "
+     "control plane was out of its reach or the machine slept",
+     "is the control plane up, and does it know that workload (weft proxy-status)? The sidecar's "
+     "log says why it gets no certificate; once it does, it goes on by itself"},
+    {"", "", "CERTIFICATE_EXPIRED", "",
+     AT " refused the certificate of this sidecar, which has ended: it could not be renewed in "
+        "time, because the control plane was out of reach or the machine slept",
+     "is the control plane up? This sidecar's log says why it gets no certificate; once it does, "
+     "it goes on by itself"},
     {"", "", "CERTIFICATE_VERIFY_FAILED", "",
      "the certificate of " AT " was not accepted ({transport}): its identity is none of those that "
      "may answer for {host}, or it is of another root or has expired",

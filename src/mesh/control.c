@@ -23,6 +23,7 @@ LOG_COMPONENT(control);
 #define OWN_TTL_S    (24 * 3600)
 #define TOKEN_TTL_S  3600
 #define RETRY_S      60
+#define LOOK_MS      10000
 #define STREAM_TIMES                                                                               \
     {                                                                                              \
         .connect_ms = 10000, .head_ms = 10000, .ping_ms = 30000, .ping_timeout_ms = 20000          \
@@ -46,6 +47,7 @@ struct control {
     struct tls_slot *slot;
     struct tls_key *key; /* in memory only, made anew at each start */
     struct timer renew;
+    int64_t renew_s; /* wall time of the next renewal */
     struct serve_server *plain, *tls, *http;
     bool ready; /* what it knows is whole: it may be told */
 };
@@ -55,7 +57,8 @@ static int64_t now_s(const struct control *c)
     return (int64_t)(loop_wall_ns(c->loop) / 1000000000u);
 }
 
-/* ---- the control plane's own certificate: from its CA, renewed at half-life ---- */
+/* ---- the control plane's own certificate: from its CA, renewed at half-life ----
+ * By the wall clock, which is looked at often: timers stand still while a machine sleeps. */
 
 static int issue_own(struct control *c, struct error *err)
 {
@@ -94,12 +97,14 @@ static void renew_own(struct timer *t)
     struct control *c = container_of(t, struct control, renew);
     struct error err = {0};
 
+    timer_set(&c->renew, LOOK_MS);
+    if (now_s(c) < c->renew_s)
+        return;
+    c->renew_s = now_s(c) + OWN_TTL_S / 2;
     if (issue_own(c, &err)) {
         log_error(&log_control, "own certificate not renewed: %s", err.msg);
-        timer_set(&c->renew, RETRY_S * 1000);
-        return;
+        c->renew_s = now_s(c) + RETRY_S;
     }
-    timer_set(&c->renew, OWN_TTL_S / 2 * 1000ull);
 }
 
 static int start_tls(struct control *c, struct error *err)
@@ -124,8 +129,9 @@ static int start_tls(struct control *c, struct error *err)
     c->slot = tls_slot_new(&o, err);
     if (!c->slot)
         return err->code;
+    c->renew_s = now_s(c) + OWN_TTL_S / 2;
     timer_init(&c->renew, c->loop, renew_own);
-    timer_set(&c->renew, OWN_TTL_S / 2 * 1000ull);
+    timer_set(&c->renew, LOOK_MS);
     return 0;
 }
 
@@ -151,7 +157,7 @@ static sv token(void *arg, sv ns, sv service_account, struct arena *a)
     memcpy(who.ns, ns.p, ns.n);
     memcpy(who.sa, service_account.p, service_account.n);
     strbuf_init(&s, CA_TOKEN_MAX);
-    if (ca_token_make(c->ca, &who, service_account, now_s(c) + TOKEN_TTL_S, &s, &err) == 0)
+    if (ca_token_make(c->ca, &who, service_account, now_s(c) + c->o.token_ttl_s, &s, &err) == 0)
         out = arena_sv(a, strbuf_sv(&s));
     else
         log_error(&log_control, "no bootstrap token: %s", err.msg);
@@ -271,6 +277,7 @@ static int start(struct control *c, struct error *err)
                                                      .store = c->store,
                                                      .changed = changed,
                                                      .token = token,
+                                                     .token_s = c->o.token_ttl_s,
                                                      .roots = roots,
                                                      .expected = c->o.expected,
                                                      .n_expected = c->o.n_expected,
@@ -297,6 +304,8 @@ struct control *control_new(const struct control_opts *o, struct error *err)
         c->o.trust_domain = SV("cluster.local");
     if (!c->o.namespace.n)
         c->o.namespace = SV("default");
+    if (!c->o.token_ttl_s)
+        c->o.token_ttl_s = TOKEN_TTL_S;
     if (!c->o.domain_suffix.n)
         c->o.domain_suffix = SV("cluster.local");
     if (start(c, err)) {

@@ -32,6 +32,7 @@ struct control_opts {
     sv discovery_address;           /* how workloads of weft run reach 15012 */
     sv trust_domain, domain_suffix; /* cluster.local */
     int64_t certificate_ttl_s;      /* 0: 24 h */
+    uint32_t token_ttl_s;           /* of the tokens that weft run gets; 0: 1 h */
     struct translate_options translate;
 };
 

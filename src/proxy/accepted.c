@@ -227,7 +227,7 @@ static void handshake_failed(struct accepted *d)
         stat_inc(&d->conf->tls_stats, by_cause[why]);
     nc->sc.transport_failure = nc->conn->error_text; /* lives until the end of the turn */
     nc->termination_details = SV("transport_socket_handshake_failure");
-    conn_abort(nc->conn);
+    conn_close(nc->conn); /* not a reset: the alert says why, and it has to arrive */
     end(d);
 }
 

@@ -84,12 +84,16 @@ static void leave(struct http_conn *hc, struct inside in)
     in.w->working = in.outer;
 }
 
-/* Streams that are still there hear of it. */
+/* Streams that are still there hear of it. With TLS 1.3 a peer's word that our certificate is not
+ * accepted comes only when requests are under way already: "TLS_error:..." is then the details. */
 static void fail_streams(struct http_conn *hc, enum cx_end by)
 {
     struct inside in = enter(hc);
+    const char *why =
+        hc->conn->error == E_TLS && hc->conn->error_text.n ? hc->conn->error_text.p : NULL;
     if (by == CX_REMOTE)
-        hc->codec->ops->fail(hc->codec, HTTP_RESET_CONN_TERMINATION, "connection_termination");
+        hc->codec->ops->fail(hc->codec, HTTP_RESET_CONN_TERMINATION,
+                             why ? why : "connection_termination");
     else
         hc->codec->ops->fail(hc->codec, HTTP_RESET_LOCAL, "local_connection_close");
     leave(hc, in);

@@ -183,9 +183,26 @@ static void refuse(struct lease *l, const char *text)
     lease_end(l);
 }
 
-static const char *check(struct run_source *s, const struct weft_WorkloadRegistration *r)
+static const struct lease *find(const struct run_source *s,
+                                const struct weft_WorkloadRegistration *r)
 {
+    list_each (it, &s->leases) {
+        const struct lease *l = container_of(it, struct lease, link);
+        if (l->reg && sv_eq(l->reg->name, r->name) && sv_eq(l->reg->namespace, r->namespace))
+            return l;
+    }
+    return NULL;
+}
+
+static const char *check(const struct run_source *s, const struct weft_WorkloadRegistration *r)
+{
+    const struct lease *known = find(s, r);
     struct addr a;
+
+    if (r->token_only)
+        return known && sv_eq(known->reg->service_account, r->service_account)
+                   ? NULL
+                   : "no workload of this name, namespace and service account is registered";
 
     if (!r->name.n || r->name.n > 63)
         return "a workload needs a name of at most 63 bytes";
@@ -199,13 +216,7 @@ static const char *check(struct run_source *s, const struct weft_WorkloadRegistr
         if (r->ports.v[i]->port < 1 || r->ports.v[i]->port > 65535)
             return "a port must be 1 to 65535";
     }
-    list_each (it, &s->leases) {
-        const struct lease *other = container_of(it, struct lease, link);
-        if (other->reg && sv_eq(other->reg->name, r->name) &&
-            sv_eq(other->reg->namespace, r->namespace))
-            return "a workload of this name and namespace is registered already";
-    }
-    return NULL;
+    return known ? "a workload of this name and namespace is registered already" : NULL;
 }
 
 /* ---- workloads that ran before this control plane did ---- */
@@ -242,9 +253,11 @@ static void on_registration(struct lease *l, sv line)
 {
     struct run_source *s = l->src;
     struct error err = {0};
-    struct weft_WorkloadReply r = {.discovery_address = s->o.discovery_address,
+    struct weft_WorkloadReply r = {.token_seconds = s->o.token_s,
+                                   .discovery_address = s->o.discovery_address,
                                    .trust_domain = s->o.trust_domain,
                                    .domain_suffix = s->o.domain_suffix};
+    const struct weft_WorkloadRegistration *reg;
     const char *why;
     void *msg;
 
@@ -253,15 +266,21 @@ static void on_registration(struct lease *l, sv line)
         refuse(l, err.msg);
         return;
     }
-    why = check(s, msg);
+    reg = msg;
+    why = check(s, reg);
     if (why) {
         refuse(l, why);
         return;
     }
-    l->reg = msg;
-    l->ready = l->reg->ready;
-    r.token = s->o.token(s->o.arg, l->reg->namespace, l->reg->service_account, &l->arena);
+    r.token = s->o.token(s->o.arg, reg->namespace, reg->service_account, &l->arena);
     r.root_certificates = s->o.roots(s->o.arg);
+    if (reg->token_only) {
+        reply(l, &r);
+        lease_end(l);
+        return;
+    }
+    l->reg = reg;
+    l->ready = reg->ready;
     publish(l);
     log_info(&log_run, "workload joined name=%.*s namespace=%.*s address=%.*s",
              SV_ARG(l->reg->name), SV_ARG(l->reg->namespace), SV_ARG(l->reg->address));

@@ -5,6 +5,9 @@
  * and the source is complete when each has registered anew or EXPECT_MS are over. Until then what
  * it tells is only a part, and nobody should be told.
  *
+ * A workload that is registered gets a new token whenever it asks, on a connection of its own: the
+ * first one has expired when its sidecar is started again, or has lost its certificate.
+ *
  * Only the user who runs the control plane, and root, may register (peer credentials).
  * Thread: main. */
 #ifndef WEFT_MESH_SOURCE_RUN_SOURCE_H
@@ -20,8 +23,9 @@ struct run_source_opts {
     const char *socket_path;
     struct model_store *store;
     void (*changed)(void *arg);
-    /* A bootstrap token for the identity, allocated in `a`. */
+    /* A bootstrap token for the identity, allocated in `a`, and how long it is good for. */
     sv (*token)(void *arg, sv ns, sv service_account, struct arena *a);
+    uint32_t token_s;
     sv (*roots)(void *arg); /* PEM of the mesh's roots, borrowed */
     /* Every proxy has answered what follows from the store as it is. NULL: nobody is told. */
     bool (*settled)(void *arg);

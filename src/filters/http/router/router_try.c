@@ -396,6 +396,8 @@ static void on_reset(void *user, enum http_reset why, const char *details)
         return;
     }
     r->host_cancelled = why == HTTP_RESET_REMOTE_CANCEL;
+    if (why == HTTP_RESET_CONN_TERMINATION && details && sv_starts(sv_of(details), SV("TLS_error")))
+        r->si->upstream_failure = arena_sv(router_host(r)->arena, sv_of(details));
     /* The stream is gone: on_close follows, and finds the attempt dropped. */
     adopt_arena(r, t->s);
     detach(t);
