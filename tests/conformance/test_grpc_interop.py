@@ -1,7 +1,7 @@
 """gRPC's own interop suite (client and server of grpc-go) through two sidecars."""
 import pytest
 from meshtest import procs
-from meshtest.mesh import Mesh, service
+from meshtest.mesh import Mesh, service, until
 
 PEERS = procs.TOP / ".peers" / "bin"
 CASES = ["empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream",
@@ -37,5 +37,5 @@ def test_it_went_through_the_mesh(interop):
     client, server = interop
     for w, direction in ((client, "outbound"), (server, "inbound")):
         assert w.stat(rf"^cluster\.{direction}.*upstream_rq_total$") >= len(CASES)
-        assert w.stat(rf"^cluster\.{direction}.*upstream_rq_active$") == 0
+        until(lambda w=w, d=direction: w.stat(rf"^cluster\.{d}.*upstream_rq_active$") == 0, "nothing is under way")
     assert server.stat(r"^listener.*ssl\.handshake$") > 0, "mutual TLS between the sidecars"

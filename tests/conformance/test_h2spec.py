@@ -19,8 +19,8 @@ def test_every_case(cluster, spawn, tmp_path):
                 "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]}
         proxy = Proxy(spawn, tmp_path, case, {"b1": b1.port, "h2": h2.port})
         report = tmp_path / "h2spec.xml"
-        run = subprocess.run([H2SPEC, "-h", "127.0.0.1", "-p", str(proxy.port), "-o", "3", "-j", report],
-                             capture_output=True, text=True, timeout=300)
+        run = subprocess.run([H2SPEC, "-h", "127.0.0.1", "-p", str(proxy.port), "-o", "10", "-j", report],
+                             capture_output=True, text=True, timeout=900)
         cases = list(ET.parse(report).getroot().iter("testcase"))
         bad = [f"{c.get('package')} {c.get('classname')}" for c in cases
                if c.find("failure") is not None or c.find("error") is not None]

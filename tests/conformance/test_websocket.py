@@ -169,7 +169,7 @@ def send_all(sock, frames, chop):
 
 
 def over_http1(port, frames, chop=0):
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as s:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as s:
         s.sendall(b"GET /chat HTTP/1.1\r\nHost: ws.local\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
         got = b""
@@ -235,7 +235,7 @@ def world(tmp_path_factory):
         proxy = Proxy(spawn, path, case, {"b1": server.port})
         expected = {}
         yield server, proxy, expected
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while proxy.stat(r"^cluster\.b1\.upstream_cx_active$") and time.monotonic() < end:
             time.sleep(0.05)
         left = proxy.stat(r"upstream_rq_active$|upstream_cx_active$")

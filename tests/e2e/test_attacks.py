@@ -25,7 +25,7 @@ class H2:
     """A raw HTTP/2 client: frames as the test wants them."""
 
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.buf = b""
         self.send(PREFACE + frame(SETTINGS, 0, 0))
 
@@ -48,7 +48,7 @@ class H2:
         payload, self.buf = self.buf[9:9 + n], self.buf[9 + n:]
         return kind, flags, stream, payload
 
-    def goaway(self, timeout=10):
+    def goaway(self, timeout=60):
         """The error code of the GOAWAY that ends the connection; "reset" when it was cut."""
         self.sock.settimeout(timeout)
         code = None
@@ -72,7 +72,7 @@ BYSTANDERS = [{"match": {"path": "/bystander"}, "route": {"cluster": "b2"}}, {"m
 @pytest.fixture
 def proxy(spawn, tmp_path):
     with Backend("b1") as b1, Backend("b2") as b2, Backend("h2", h2c=True) as h2:
-        p = Proxy(spawn, tmp_path, {"routes": BYSTANDERS, "hcm": {"common_http_protocol_options": {"idle_timeout": "5s"},
+        p = Proxy(spawn, tmp_path, {"routes": BYSTANDERS, "hcm": {"common_http_protocol_options": {"idle_timeout": "60s"},
                                             "request_headers_timeout": "2s", "stream_idle_timeout": "2s"}},
                   {"b1": b1.port, "b2": b2.port, "h2": h2.port}, env=bystander.ENV)
         p.backend = b1
@@ -137,11 +137,11 @@ def test_04_control_flood_unread(proxy, attack):
     def run():
         c = H2(proxy.port)
         c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        c.sock.settimeout(3)
+        c.sock.settimeout(60)
         sent = 0
         while sent < 60_000_000 and c.send(attack * 1000):
             sent += len(attack) * 1000
-        assert cut(c.goaway(3)) or sent < 60_000_000
+        assert cut(c.goaway()) or sent < 60_000_000
         c.close()
     rounds = sustain(run)
     assert proxy.stat(r"^http2\.outbound_control_flood$") == rounds
@@ -163,9 +163,9 @@ def test_06_invalid_headers_unread(proxy):
     def attack():
         c = H2(proxy.port)
         c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        c.sock.settimeout(3)
+        c.sock.settimeout(60)
         alive = flood(c, (frame(HEADERS, 5, s, GET + b"\x00\x01X\x01y") for s in range(1, 60000, 2)))
-        assert not alive or cut(c.goaway(3))
+        assert not alive or cut(c.goaway())
         c.close()
     rounds = sustain(attack)
     assert proxy.stat(r"^http2\.invalid_header$") > 100
@@ -181,7 +181,7 @@ def test_07_hpack_amplification(proxy):
         c = H2(proxy.port)
         c.send(frame(HEADERS, 4, 1, GET + entry + b"\xbe" * 8000))
         c.send(frame(HEADERS, 5, 3, GET + b"\xbe" * 12000))
-        c.sock.settimeout(20)
+        c.sock.settimeout(60)
         while (f := c.read_frame()) is not None and not (f[0] == RST and f[2] == 3 or f[0] == HEADERS and f[2] == 3):
             pass
         c.close()
@@ -209,7 +209,7 @@ def test_09_window_stall(proxy):
     want = b"\x00\x0bx-want-size\x071000000"
     for i in range(20):
         c.send(frame(HEADERS, 5, 2 * i + 1, GET + want))
-    c.sock.settimeout(8)
+    c.sock.settimeout(60)
     resets = 0
     while resets < 20 and (f := c.read_frame()) is not None:
         resets += f[0] == RST
@@ -276,7 +276,7 @@ def test_13_limits_of_connections(spawn, tmp_path, key, counter):
             inside = [http1.Client(p.port) for _ in range(10)]
             assert all(c.request().status == 200 for c in inside)
             outside = [http1.Client(p.port) for _ in range(60)]
-            closed = sum(c.at_eof(0.5) for c in outside[20:])
+            closed = sum(c.at_eof() for c in outside[20:])
             assert closed == 40
             assert all(c.request().status == 200 for c in inside)
             for c in inside + outside:
@@ -349,7 +349,7 @@ def test_19_downgrade(proxy, block):
     seen = len(proxy.backend.seen)
     c = H2(proxy.port)
     c.send(frame(HEADERS, 5, 1, block))
-    c.sock.settimeout(5)
+    c.sock.settimeout(60)
     while (f := c.read_frame()) is not None and f[0] not in (RST, GOAWAY):
         pass
     assert f is not None
@@ -365,7 +365,7 @@ def test_20_content_length_mismatch(proxy, length, body, end_in_head):
     c.send(frame(HEADERS, 5 if end_in_head else 4, 1, head))
     if not end_in_head:
         c.send(frame(DATA, 1, 1, body))
-    c.sock.settimeout(5)
+    c.sock.settimeout(60)
     while (f := c.read_frame()) is not None and f[0] not in (RST, GOAWAY):
         pass
     assert f is not None

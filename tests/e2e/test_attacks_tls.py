@@ -117,7 +117,7 @@ def test_35_a_hello_that_never_ends_disturbs_nobody(spawn, tmp_path):
                         break
                 socks.append(c)
             for c in socks:  # an alert may come first
-                c.sock.settimeout(20)
+                c.sock.settimeout(60)
                 try:
                     while c.sock.recv(4096):
                         pass

@@ -23,15 +23,17 @@ def cluster(endpoints, **more):
     return dict({"name": "all", "load_assignment": {"cluster_name": "all", "endpoints": [{"lb_endpoints": endpoints}]}}, **more)
 
 
-def places(proxy, keys):
+def places(proxy, keys, backends):
     """Where each of the keys goes while all before it are under way."""
-    out, threads = [None] * len(keys), []
+    out, threads, gate = [None] * len(keys), [], str(proxy.port)
     for i, key in enumerate(keys):
         def one(i=i, key=key):
-            out[i] = dict(http1.get(proxy.port, "/", headers=[("x-user", key), ("x-want-delay", "5")]).headers)["x-backend"]
+            out[i] = dict(http1.get(proxy.port, "/", headers=[("x-user", key), ("x-want-gate", gate)]).headers)["x-backend"]
         threads.append(threading.Thread(target=one))
         threads[-1].start()
-        mesh.until(lambda: proxy.stat(r"^cluster\.all\.upstream_rq_active$") == i + 1, f"request {i} is under way", timeout=20)
+        mesh.until(lambda: proxy.stat(r"^cluster\.all\.upstream_rq_active$") == i + 1, f"request {i} is under way")
+    for b in backends:
+        b.opened.add(gate)
     for t in threads:
         t.join()
     return out
@@ -42,19 +44,19 @@ def places(proxy, keys):
 def test_bounded_loads(spawn, tmp_path, backends, policy, factor):
     case = {"clusters": [cluster([dict(endpoint(b), load_balancing_weight=1 + i % 2) for i, b in enumerate(backends)], lb_policy=policy,
                                  common_lb_config={"consistent_hashing_lb_config": {"hash_balance_factor": factor}})],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all", "hash_policy": [{"header": {"header_name": "x-user"}}]}}]}
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all", "timeout": "0s", "hash_policy": [{"header": {"header_name": "x-user"}}]}}]}
     keys = ["same"] * 9 + ["a", "b", "same", "c"]
     two = [Proxy(spawn, tmp_path, case, kind=kind) for kind in ("envoy", "weft")]
     with ThreadPoolExecutor(2) as pool:
-        envoy, weft = pool.map(lambda p: places(p, keys), two)
+        envoy, weft = pool.map(lambda p: places(p, keys, backends), two)
     assert weft == envoy
     assert len(set(weft[:9])) > 1  # one key alone does not stay where it belongs
 
 
 def test_without_a_bound_a_key_stays(spawn, tmp_path, backends):
     case = {"clusters": [cluster([endpoint(b) for b in backends], lb_policy="RING_HASH")],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all", "hash_policy": [{"header": {"header_name": "x-user"}}]}}]}
-    assert len(set(places(Proxy(spawn, tmp_path, case), ["same"] * 5))) == 1
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all", "timeout": "0s", "hash_policy": [{"header": {"header_name": "x-user"}}]}}]}
+    assert len(set(places(Proxy(spawn, tmp_path, case), ["same"] * 5, backends))) == 1
 
 
 def test_subsets_are_counted(spawn, tmp_path, backends):

@@ -16,7 +16,7 @@ ECHO = "/weft.test.Echo/"
 @pytest.fixture
 def channel(spawn):
     server = spawn("grpc_peer", [PEER, "server", "0"])
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while "listening on" not in server.output():
         assert server.poll() is None and time.monotonic() < end, server.output()
         time.sleep(0.01)
@@ -27,7 +27,7 @@ def channel(spawn):
 
 
 def unary(ch, method, data=b"", **kw):
-    return ch.unary_unary(method)(data, timeout=kw.pop("timeout", 10), **kw)
+    return ch.unary_unary(method)(data, timeout=kw.pop("timeout", 60), **kw)
 
 
 # ---- our server, their client ----
@@ -46,16 +46,16 @@ def test_large_messages(channel):
 
 
 def test_streams(channel):
-    many = list(channel.unary_stream(ECHO + "Many")(b"500 5000", timeout=20))
+    many = list(channel.unary_stream(ECHO + "Many")(b"500 5000", timeout=60))
     assert len(many) == 500 and all(len(m) == 5000 for m in many)
-    assert channel.stream_unary(ECHO + "Sum")((b"x" * n for n in range(200)), timeout=20) == b"19900"
+    assert channel.stream_unary(ECHO + "Sum")((b"x" * n for n in range(200)), timeout=60) == b"19900"
     sent = [bytes([i % 256]) * (i * 37 % 30000) for i in range(300)]
-    assert list(channel.stream_stream(ECHO + "Stream")(iter(sent), timeout=30)) == sent
+    assert list(channel.stream_stream(ECHO + "Stream")(iter(sent), timeout=60)) == sent
 
 
 def test_empty_streams(channel):
-    assert list(channel.stream_stream(ECHO + "Stream")(iter([]), timeout=10)) == []
-    assert channel.stream_unary(ECHO + "Sum")(iter([]), timeout=10) == b"0"
+    assert list(channel.stream_stream(ECHO + "Stream")(iter([]), timeout=60)) == []
+    assert channel.stream_unary(ECHO + "Sum")(iter([]), timeout=60) == b"0"
 
 
 @pytest.mark.parametrize("code", [c for c in grpc.StatusCode if c is not grpc.StatusCode.OK])
@@ -70,7 +70,7 @@ def test_statuses(channel, code):
 
 def test_metadata(channel):
     call = channel.unary_unary(ECHO + "Metadata").with_call
-    answer, info = call(b"", timeout=10, metadata=[("x-ask", "a"), ("x-ask", "b"), ("x-ask-bin", b"\xff\0z")])
+    answer, info = call(b"", timeout=60, metadata=[("x-ask", "a"), ("x-ask", "b"), ("x-ask-bin", b"\xff\0z")])
     assert answer == b"\xff\0z"
     assert ("x-answer", "a,b") in list(info.initial_metadata())
 
@@ -87,12 +87,12 @@ def test_deadline(channel):
     with pytest.raises(grpc.RpcError) as e:
         unary(channel, ECHO + "Hang", timeout=0.2)
     assert e.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert unary(channel, ECHO + "Unary", b"after") == b"after"
 
 
 def test_cancel(channel):
-    stream = channel.unary_stream(ECHO + "Many")(b"1000000 1000", timeout=30)
+    stream = channel.unary_stream(ECHO + "Many")(b"1000000 1000", timeout=60)
     assert len(next(stream)) == 1000
     stream.cancel()
     assert unary(channel, ECHO + "Unary", b"after") == b"after"
@@ -122,7 +122,7 @@ def test_health(channel):
     with pytest.raises(grpc.RpcError) as e:
         unary(channel, "/grpc.health.v1.Health/Check", b"\x0a\x03no!")
     assert e.value.code() == grpc.StatusCode.NOT_FOUND
-    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\x0a\x03no!", timeout=10)
+    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\x0a\x03no!", timeout=60)
     assert next(watch) == b"\x08\x03"
     watch.cancel()
 
@@ -133,9 +133,9 @@ def test_shutdown(channel):
 
     def requests():
         yield b"first"
-        go.wait(20)
+        go.wait(60)
 
-    answers = stream(requests(), timeout=20)
+    answers = stream(requests(), timeout=60)
     assert next(answers) == b"first"
     channel.server.terminate()
     with pytest.raises(grpc.RpcError) as e:
@@ -143,7 +143,7 @@ def test_shutdown(channel):
     go.set()
     assert e.value.code() == grpc.StatusCode.UNAVAILABLE
     assert e.value.details() == "shutting down"
-    assert channel.server.wait(10) == 0
+    assert channel.server.wait(60) == 0
 
 
 # ---- our client, their server ----
@@ -233,5 +233,5 @@ def test_their_compression(theirs):
 
 def test_nobody_there():
     run = subprocess.run([PEER, "client", str(procs.free_port()), "unary", ECHO + "Unary", "x"],
-                         capture_output=True, text=True, timeout=30)
+                         capture_output=True, text=True, timeout=60)
     assert "status UNAVAILABLE no connection: " in run.stdout

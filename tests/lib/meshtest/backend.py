@@ -4,7 +4,7 @@ A request tells the backend what to do with headers: x-want-status, x-want-heade
 repeat), x-want-delay (seconds before the head), x-want-size (bytes of body), x-want-trailer
 ("name: value"), x-want (one of: reset, close, half, bad, hang, info100, info103, chunked, nolength,
 connection-close, early), x-want-fail-first N (503 for the first N requests that carry the same x-key),
-x-want-fail-after N (503, without the delay, for all but the first N of them), x-want-hex (the body's
+x-want-gate NAME (waits until it is in `opened`), x-want-fail-after N (503, without the delay, for all but the first N of them), x-want-hex (the body's
 bytes). `wishes` are such headers for all requests whose path begins with a text.
 """
 import asyncio
@@ -27,6 +27,7 @@ class Backend:
         self.proxied = proxied  # a PROXY header comes before TLS
         self.wishes = {}
         self.tasks, self.error = set(), None
+        self.opened = set()
 
     def start(self):
         ready = threading.Event()
@@ -175,6 +176,8 @@ class Backend:
             how = (want("x-want") or [""])[0]
             if want("x-want-delay"):
                 await asyncio.sleep(float(want("x-want-delay")[0]))
+            while not self.opened.issuperset(want("x-want-gate")):
+                await asyncio.sleep(0.01)
             if how == "hang":
                 await asyncio.sleep(600)
             if how == "reset":
