@@ -34,18 +34,25 @@ static void test_resolutions(void **state)
     const char *c;
 
     entries(
-        f, ENTRY("none", "{hosts: ['*.wild.test'], ports: [" HTTP "], resolution: NONE}") ENTRY(
-               "dns", "{hosts: [dns.test], ports: [{number: 443, name: https, protocol: "
-                      "HTTPS, targetPort: 8443}], resolution: DNS}")
-               ENTRY("one", "{hosts: [one.test], ports: [" HTTP "], resolution: DNS_ROUND_ROBIN, "
-                            "endpoints: [{address: real.test, ports: {http: 81}, locality: eu/a}]}")
-                   ENTRY("static", "{hosts: [static.test], ports: [" HTTP "], resolution: STATIC, "
-                                   "endpoints: [{address: 192.0.2.1, weight: 3, labels: {v: x}, "
-                                   "locality: eu/a/b}, {address: 192.0.2.2}]}"));
+        f,
+        ENTRY("none",
+              "{hosts: ['*.wild.test'], ports: [" HTTP
+              ", {number: 81, name: other, protocol: HTTP, targetPort: 8443}], resolution: NONE}")
+            ENTRY("dns", "{hosts: [dns.test], ports: [{number: 443, name: https, protocol: "
+                         "HTTPS, targetPort: 8443}], resolution: DNS}")
+                ENTRY("one",
+                      "{hosts: [one.test], ports: [" HTTP "], resolution: DNS_ROUND_ROBIN, "
+                      "endpoints: [{address: real.test, ports: {http: 81}, locality: eu/a}]}")
+                    ENTRY("static", "{hosts: [static.test], ports: [" HTTP "], resolution: STATIC, "
+                                    "endpoints: [{address: 192.0.2.1, weight: 3, labels: {v: x}, "
+                                    "locality: eu/a/b}, {address: 192.0.2.2}]}"));
     c = line_of(f, "outbound|80||*.wild.test");
     expect(c, "\"type\":\"ORIGINAL_DST\"");
     expect_not(c, "eds_cluster_config");
     expect_not(c, "transport_socket");
+    expect_not(c, "original_dst_lb_config");
+    c = line_of(f, "outbound|81||*.wild.test");
+    expect(c, "\"original_dst_lb_config\":{\"upstream_port_override\":8443}");
     c = line_of(f, "outbound|443||dns.test");
     expect(c, "\"type\":\"STRICT_DNS\"");
     expect(c, "\"address\":\"dns.test\",\"port_value\":8443");

@@ -35,6 +35,12 @@ static void apply_discovery(struct outbound *o)
     switch (o->svc->resolution) {
     case MODEL_RESOLVE_NONE:
         build_original_dst(o->c);
+        if (o->port->target_port && o->port->target_port != o->port->port) {
+            o->c->which_lb_config = envoy_Cluster_original_dst_lb_config_tag;
+            o->c->original_dst_lb_config =
+                MAKE(o->b, envoy_Cluster_OriginalDstLbConfig,
+                     .upstream_port_override = build_u32(o->b, o->port->target_port));
+        }
         break;
     case MODEL_RESOLVE_DNS:
     case MODEL_RESOLVE_DNS_ONE:
