@@ -118,52 +118,37 @@ static struct cel_value overflow(void)
     return cel_error("the number does not fit");
 }
 
-static struct cel_value ints(enum cel_kind op, int64_t a, int64_t b)
+static bool fits(enum cel_type type, __int128 v)
 {
-    int64_t r = 0;
-    bool over = false;
-    switch (op) {
-    case CEL_K_ADD:
-        over = __builtin_add_overflow(a, b, &r);
-        break;
-    case CEL_K_SUB:
-        over = __builtin_sub_overflow(a, b, &r);
-        break;
-    case CEL_K_MUL:
-        over = __builtin_mul_overflow(a, b, &r);
-        break;
-    default:
-        if (b == 0)
-            return cel_error("divided by zero");
-        if (b == -1 && a == INT64_MIN)
-            return overflow();
-        r = op == CEL_K_DIV ? a / b : a % b;
-        break;
-    }
-    return over ? overflow() : cel_int(r);
+    return type == CEL_INT ? v >= INT64_MIN && v <= INT64_MAX : v >= 0 && v <= UINT64_MAX;
 }
 
-static struct cel_value uints(enum cel_kind op, uint64_t a, uint64_t b)
+/* Of two ints or two uints. */
+static struct cel_value whole(enum cel_kind op, const struct cel_value *a,
+                              const struct cel_value *b)
 {
-    uint64_t r = 0;
+    __int128 x = as_whole(a), y = as_whole(b), r = 0;
     bool over = false;
     switch (op) {
     case CEL_K_ADD:
-        over = __builtin_add_overflow(a, b, &r);
+        r = x + y;
         break;
     case CEL_K_SUB:
-        over = __builtin_sub_overflow(a, b, &r);
+        r = x - y;
         break;
     case CEL_K_MUL:
-        over = __builtin_mul_overflow(a, b, &r);
+        over = __builtin_mul_overflow(x, y, &r); /* two large uints */
         break;
     default:
-        if (b == 0)
+        if (y == 0)
             return cel_error("divided by zero");
-        r = op == CEL_K_DIV ? a / b : a % b;
+        over = !fits(a->type, x / y); /* the rest, too, is that of a quotient */
+        r = op == CEL_K_DIV ? x / y : x % y;
         break;
     }
-    return over ? overflow() : cel_uint(r);
+    if (over || !fits(a->type, r))
+        return overflow();
+    return a->type == CEL_INT ? cel_int((int64_t)r) : cel_uint((uint64_t)r);
 }
 
 static double divide(double a, double b)
@@ -231,9 +216,8 @@ struct cel_value cel_arithmetic(enum cel_kind op, const struct cel_value *a,
         return no_overload();
     switch (a->type) {
     case CEL_INT:
-        return ints(op, a->i, b->i);
     case CEL_UINT:
-        return uints(op, a->u, b->u);
+        return whole(op, a, b);
     case CEL_DOUBLE:
         return doubles(op, a->d, b->d);
     case CEL_STRING:
