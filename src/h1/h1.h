@@ -39,8 +39,8 @@
  * sent before any of the body came and without 100, the connection closes after it.
  *
  * Errors of the peer: feed returns E_PROTOCOL or E_LIMIT once. A server queues one short answer
- * (400, 414, 426, 431, 501, 505: empty body, connection: close) unless a response had begun;
- * error_text and error_status tell; state is FLUSH. A client's state is DEAD.
+ * (400, 414, 426, 431, 501, 505; connection: close) unless a response had begun; error_text and
+ * answer tell; state is FLUSH. A client's state is DEAD.
  *
  * Reuse (rule of life 7): a client's can_open() is true again only when the response was read to
  * its end, the request was sent to its end and written, nothing else arrived, and nobody said

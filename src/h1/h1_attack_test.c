@@ -60,7 +60,7 @@ static void refuse(const struct bad *list, size_t n)
             if (strcmp(r.c->error_text, b->text) != 0)
                 fail_msg("%s\nsays %s, not %s", b->in, r.c->error_text, b->text);
             assert_non_null(r.c->error_reason);
-            assert_int_equal(r.c->error_status, b->status);
+            assert_int_equal(r.c->answer->head.status, b->status);
             expect_one_answer(&r, b);
             assert_int_equal(r.c->state, HTTP_CODEC_FLUSH);
             assert_false(r.c->want_read);
@@ -386,7 +386,7 @@ static void too_large_case_8_12(void **state)
     rig_start(&r, true);
     rig_feed(&r, target.p, 1000);
     assert_int_equal(r.rc, E_LIMIT);
-    assert_int_equal(r.c->error_status, 414);
+    assert_int_equal(r.c->answer->head.status, 414);
     rig_fini(&r);
     strbuf_fini(&many);
     strbuf_fini(&long_value);
@@ -400,7 +400,7 @@ static void options_change_what_is_refused(void **state)
     r.l.allow_http10 = false;
     rig_start(&r, true);
     rig_feed_c(&r, "GET / HTTP/1.0\r\n\r\n");
-    assert_int_equal(r.c->error_status, 426);
+    assert_int_equal(r.c->answer->head.status, 426);
     assert_string_equal(r.c->error_text, "low_version");
     rig_fini(&r);
 
@@ -416,7 +416,7 @@ static void options_change_what_is_refused(void **state)
     r.l.allow_absolute_url = false;
     rig_start(&r, true);
     rig_feed_c(&r, "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_int_equal(r.c->error_status, 400);
+    assert_int_equal(r.c->answer->head.status, 400);
     rig_fini(&r);
 
     rig_init(&r);
@@ -437,9 +437,9 @@ static void options_change_what_is_refused(void **state)
     rig_fini(&r);
 }
 
-static void add_server(void *user, struct buf *out)
+static void add_server(void *user, struct http_headers *to)
 {
-    buf_append_sv(out, SV("server: weft\r\n"));
+    http_headers_add_id(to, HTTP_H_SERVER, SV("weft"));
 }
 
 static void bad_requests_are_answered_once_case_11(void **state)

@@ -142,31 +142,6 @@ void h1_recv_ended(struct h1 *h)
 
 /* ---- errors of the peer ---- */
 
-void h1_answer(struct h1 *h, unsigned status)
-{
-    sv reason = h1_reason(status), body = reason;
-    size_t before = h->c.out.len;
-    /* As Envoy answers: the reason is the body, but for a missing Host. */
-    if (h->c.error_text && strcmp(h->c.error_text, "missing_host_header") == 0)
-        body = (sv){NULL, 0};
-    buf_printf(&h->c.out, "HTTP/1.1 %u %.*s\r\ncontent-length: %zu\r\n%s", status, SV_ARG(reason),
-               body.n, body.n ? "content-type: text/plain\r\n" : "");
-    if (h->c.error_fields)
-        h->c.error_fields(h->c.user, &h->c.out);
-    buf_append_sv(&h->c.out, SV("connection: close\r\n\r\n"));
-    h->c.error_head = (uint16_t)(h->c.out.len - before);
-    buf_append_sv(&h->c.out, body);
-    h->c.error_bytes = (uint16_t)body.n;
-    if (h->s) {
-        h->s->s.body_bytes_out += body.n;
-        h->s->s.head_bytes_out +=
-            h->c.error_head - (uint32_t)(strlen("HTTP/1.1 400 \r\n\r\n") + reason.n);
-        h->s->s.wire_bytes_out += h->c.error_head + body.n;
-    }
-    h->c.error_status = (uint16_t)status;
-    h1_set_state(h, HTTP_CODEC_FLUSH);
-}
-
 int h1_peer_error(struct h1 *h, const struct h1_error *err)
 {
     if (!h->c.error_text) {
@@ -248,6 +223,7 @@ static void codec_free(struct http_codec *c)
     struct h1 *h = h1_of(c);
     if (h->s)
         fail(c, HTTP_RESET_CONN_TERMINATION, "connection_termination");
+    h1_answer_free(h);
     buf_reset(&c->out);
     free(h);
 }

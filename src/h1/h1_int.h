@@ -66,8 +66,10 @@ void h1_settle(struct h1 *h, size_t unread);
 /* A failure of the peer: answer (server), kill the stream, set the codec's state. Returns
  * err->code. */
 int h1_peer_error(struct h1 *h, const struct h1_error *err);
-/* Queues an answer without body and ends the connection. */
+/* Queues an answer of the codec's own (c.answer, which this makes: at most once) and ends the
+ * connection. */
 void h1_answer(struct h1 *h, unsigned status);
+void h1_answer_free(struct h1 *h);
 void h1_set_state(struct h1 *h, enum http_codec_state st); /* only ever forwards */
 void h1_update_want(struct h1 *h);
 /* Asks the glue to come back (after ops). */

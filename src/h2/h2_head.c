@@ -126,23 +126,6 @@ static int block_bytes(struct h2_session *h, const uint8_t *p, uint32_t n, bool 
 
 /* ---- the block is whole ---- */
 
-/* What the glue adds to answers that no stream's user made. */
-static void add_error_fields(struct h2_session *h, struct http_headers *to)
-{
-    struct buf lines;
-    sv rest, line, name, value;
-    buf_init(&lines);
-    if (h->c.error_fields)
-        h->c.error_fields(h->c.user, &lines);
-    rest = arena_sv(to->arena, lines.len ? buf_pullup(&lines, lines.len) : (sv){NULL, 0});
-    buf_reset(&lines);
-    while (rest.n && sv_cut(rest, '\r', &line, &rest)) {
-        if (sv_cut(line, ':', &name, &value))
-            http_headers_set(to, name, sv_trim(value));
-        rest = sv_from(rest, rest.n > 0); /* the line feed */
-    }
-}
-
 /* 431 and the end of the stream, for a head past the limits (RFC 6585 5). */
 static void reply_too_large(struct h2_session *h, struct h2_stream *s)
 {
@@ -153,7 +136,8 @@ static void reply_too_large(struct h2_session *h, struct h2_stream *s)
     m.status = 431;
     http_headers_add_id(&m.h, HTTP_H_CONTENT_LENGTH, arena_printf(s->s.arena, "%zu", text.n));
     http_headers_add_id(&m.h, HTTP_H_CONTENT_TYPE, SV("text/plain"));
-    add_error_fields(h, &m.h);
+    if (h->c.error_fields)
+        h->c.error_fields(h->c.user, &m.h);
     buf_init(&body);
     buf_append_sv(&body, text);
     s->s.recv_end = h->block.end_stream;

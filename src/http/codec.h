@@ -156,6 +156,15 @@ struct http_codec_ops {
     void (*free)(struct http_codec *c); /* not from inside a callback of it: loop_defer */
 };
 
+/* An answer that the codec made and queued by itself. Lives as long as the codec. */
+struct http_answer {
+    struct arena arena; /* of the head's fields */
+    struct http_head head;
+    size_t field_bytes; /* of the lines of fields */
+    size_t body_bytes;
+    size_t wire_bytes; /* all of it */
+};
+
 struct http_codec {
     const struct http_codec_ops *ops;
     const struct http_codec_events *ev;
@@ -171,14 +180,12 @@ struct http_codec {
     uint32_t streams;     /* active */
     uint32_t max_streams; /* client: what the peer allows now (HTTP/1: 1) */
     uint64_t streams_total;
-    const char *error_text;   /* static, "http1.codec_error" style, as in response code details */
-    const char *error_reason; /* static, the cause in words, for logs; NULL when there is none */
-    uint16_t error_status;    /* HTTP/1 server: the status that was answered for it; 0: none */
-    uint16_t error_head;      /* ... the bytes of that answer's head, which ends `out` at first */
-    uint16_t error_bytes;     /* ... with that many bytes of body */
-    /* Set by the glue of a server, or NULL: adds whole lines ("server: x\r\n") to the head of an
-     * answer that the codec makes itself, since no stream exists that could. */
-    void (*error_fields)(void *user, struct buf *out);
+    const char *error_text;     /* static, "http1.codec_error" style, as in response code details */
+    const char *error_reason;   /* static, the cause in words, for logs; NULL when there is none */
+    struct http_answer *answer; /* HTTP/1 server: what was answered for it; NULL: nothing */
+    /* Set by the glue of a server, or NULL: adds fields to the head of an answer that the codec
+     * makes itself, since no stream's user could. */
+    void (*error_fields)(void *user, struct http_headers *to);
     uint64_t (*now_ms)(void *user); /* set by the glue; rates of abuse counters */
     struct http_codec_stats *stats; /* shared counters, may be NULL */
 };

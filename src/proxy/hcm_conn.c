@@ -401,12 +401,13 @@ static uint64_t codec_now(void *user)
 }
 
 /* What every answer carries, on those the codec gives by itself. */
-static void error_fields(void *user, struct buf *out)
+static void error_fields(void *user, struct http_headers *to)
 {
     struct hcm_conn *hc = user;
-    buf_printf(out, "date: %.*s\r\n", SV_ARG(http_date(loop_stamp_wall_ns(hc->conn->loop))));
+    sv date = http_date(loop_stamp_wall_ns(hc->conn->loop));
+    http_headers_add_id(to, HTTP_H_DATE, arena_sv(to->arena, date));
     if (hc->cfg->server_header != HCM_SERVER_PASS)
-        buf_printf(out, "server: %.*s\r\n", SV_ARG(hc->cfg->server_name));
+        http_headers_add_id(to, HTTP_H_SERVER, hc->cfg->server_name);
 }
 
 static struct worker *worker_of(const struct hcm_conn *hc)
@@ -482,7 +483,7 @@ static void feed(struct hcm_conn *hc)
     size_t received = hc->in.len;
     int rc = c->ops->feed(c, &hc->in);
     if (rc < 0) {
-        if (c->error_status && between && c->streams_total == before)
+        if (c->answer && between && c->streams_total == before)
             hcm_stream_refused(hc, received);
         if (hcm_codec_protocol_error(c))
             stat_inc(hc->cfg->stats, hcm_stats_downstream_cx_protocol_error);

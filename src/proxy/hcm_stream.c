@@ -295,38 +295,21 @@ static void on_trailers(void *user, struct http_headers *trailers)
         hcm_chain_trailers(s, HCM_DEC, 0, trailers);
 }
 
-/* A line of a head that ends in CR LF, taken off its front. */
-static sv take_line(sv *head)
-{
-    ptrdiff_t n = sv_find(*head, '\n');
-    sv line = sv_make(head->p, n > 0 ? (size_t)n - 1 : head->n);
-    *head = n < 0 ? (sv){NULL, 0} : sv_make(head->p + n + 1, head->n - (size_t)n - 1);
-    return line;
-}
-
-/* What the codec has just answered by itself, for the log: it ends the codec's output. */
+/* What the codec has just answered by itself, for the log. */
 static void codec_answered(struct hcm_stream *s)
 {
-    const struct http_codec *c = s->hc->codec;
+    const struct http_answer *a = s->hc->codec->answer;
     struct stream_info *si = &s->si;
-    si->response_code = c->error_status;
+    si->response_code = a->head.status;
     si->response_end_ns = loop_stamp_ns(s->hc->conn->loop);
-    size_t all = (size_t)c->error_head + c->error_bytes;
-    if (si->resp || c->out.len < all)
+    if (si->resp)
         return;
-    char *text = arena_alloc(si->arena, c->error_head);
-    buf_peek(&c->out, c->out.len - all, text, c->error_head);
-    sv head = sv_make(text, c->error_head), name, value;
     struct http_head *m = arena_new(si->arena, struct http_head);
-    http_head_init(m, si->arena);
-    m->status = c->error_status;
-    sv line = take_line(&head);
-    si->down_head_out = (uint32_t)(head.n - strlen("\r\n"));
-    si->down_wire_out = all;
-    while ((line = take_line(&head)).n)
-        if (sv_cut(line, ':', &name, &value))
-            http_headers_add(&m->h, name, sv_trim(value));
+    *m = a->head;
+    http_headers_copy(&m->h, &a->head.h, si->arena);
     si->resp = m;
+    si->down_head_out = (uint32_t)a->field_bytes;
+    si->down_wire_out = a->wire_bytes;
 }
 
 static void on_reset(void *user, enum http_reset why, const char *details)
@@ -338,7 +321,7 @@ static void on_reset(void *user, enum http_reset why, const char *details)
     stat_inc(s->cfg->stats, hcm_stats_downstream_rq_rx_reset);
     uint64_t flags = STREAM_FLAG_DC;
     sv text = STREAM_RCD_DOWNSTREAM_REMOTE_DISCONNECT;
-    if (!s->head_sent && hc->codec->error_status) { /* the codec has answered by itself */
+    if (!s->head_sent && hc->codec->answer) { /* the codec has answered by itself */
         codec_answered(s);
         count_response(s);
         if (hcm_codec_protocol_error(hc->codec))
@@ -404,7 +387,7 @@ void hcm_stream_refused(struct hcm_conn *hc, size_t received)
     s->si.start_wall_ns = loop_stamp_wall_ns(loop);
     s->si.stream_id = filter_worker_stream_id(hc->nc->worker);
     codec_answered(s);
-    s->si.bytes_sent = hc->codec->error_bytes;
+    s->si.bytes_sent = hc->codec->answer->body_bytes;
     s->si.down_wire_in = received;
     s->si.protocol = hc->codec->protocol;
     s->si.local_reply = true;
