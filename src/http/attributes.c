@@ -215,40 +215,6 @@ static bool object(ctx c,
 
 /* ---- fields of heads ---- */
 
-static sv pseudo(const struct http_head *h, uint32_t i, sv *name)
-{
-    static const sv names[] = {SV_INIT(":method"), SV_INIT(":path"), SV_INIT(":authority"),
-                               SV_INIT(":scheme")};
-    const sv values[] = {h->method, h->path, h->authority, h->scheme};
-    *name = names[i];
-    return values[i];
-}
-
-/* Number and bytes of all, those that begin with ':' included. */
-static uint64_t measure(const struct http_head *h, uint32_t *n)
-{
-    uint64_t bytes = h ? http_headers_bytes(&h->h, false) : 0;
-    *n = h ? h->h.n : 0;
-    for (uint32_t i = 0; h && i < 4; i++) {
-        sv name, value = pseudo(h, i, &name);
-        if (value.n) {
-            bytes += name.n + value.n;
-            ++*n;
-        }
-    }
-    if (h && h->status) {
-        bytes += sizeof(":status") - 1 + 3;
-        ++*n;
-    }
-    return bytes;
-}
-
-static uint64_t head_bytes(const struct http_head *h)
-{
-    uint32_t n;
-    return measure(h, &n);
-}
-
 static bool get_header(const struct cel_map *m, const struct cel_value *key, struct arena *a,
                        struct cel_value *out)
 {
@@ -273,9 +239,7 @@ static bool get_trailer(const struct cel_map *m, const struct cel_value *key, st
 
 static bool headers(ctx c, const struct http_head *h, struct cel_value *out)
 {
-    uint32_t n;
-    measure(h, &n);
-    return object(c, get_header, h, 0, n, out);
+    return object(c, get_header, h, 0, http_head_size(h).n, out);
 }
 
 static bool named(const struct http_head *h, enum http_name id, struct cel_value *out)
@@ -333,7 +297,7 @@ static bool request(ctx c, enum field f, struct cel_value *out)
     case F_REQ_HEADERS:
         return headers(c, h, out);
     case F_REQ_HEADERS_BYTES:
-        return integer(head_bytes(h), out);
+        return integer(http_head_size(h).bytes, out);
     case F_REQ_REFERER:
         return named(h, HTTP_H_REFERER, out);
     case F_REQ_USERAGENT:
@@ -350,7 +314,7 @@ static bool request(ctx c, enum field f, struct cel_value *out)
     case F_REQ_SIZE:
         return request_size(c, h, out);
     default: /* F_REQ_TOTAL_SIZE */
-        return integer(si->bytes_received + head_bytes(h), out);
+        return integer(si->bytes_received + http_head_size(h).bytes, out);
     }
 }
 
@@ -381,13 +345,13 @@ static bool response(ctx c, enum field f, struct cel_value *out)
     case F_RESP_HEADERS:
         return headers(c, h, out);
     case F_RESP_HEADERS_BYTES:
-        return integer(head_bytes(h), out);
+        return integer(http_head_size(h).bytes, out);
     case F_RESP_TRAILERS:
         return object(c, get_trailer, t, 0, t ? t->n : 0, out);
     case F_RESP_SIZE:
         return integer(si->bytes_sent, out);
     case F_RESP_TOTAL_SIZE:
-        return integer(si->bytes_sent + head_bytes(h) + trailer_bytes, out);
+        return integer(si->bytes_sent + http_head_size(h).bytes + trailer_bytes, out);
     default: /* F_RESP_LATENCY */
         return between(si->upstream_first_tx_ns, si->upstream_last_rx_ns, out);
     }

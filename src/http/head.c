@@ -86,6 +86,31 @@ HOT bool http_head_is_grpc(const struct http_head *m)
     return type.n == grpc.n || type.p[grpc.n] == '+' || type.p[grpc.n] == ';';
 }
 
+static void add_size(struct http_head_size *size, sv name, size_t value)
+{
+    if (!value)
+        return;
+    size->n++;
+    size->bytes += name.n + value;
+}
+
+struct http_head_size http_head_size(const struct http_head *m)
+{
+    if (!m)
+        return (struct http_head_size){0};
+    struct http_head_size size = {m->h.n, http_headers_bytes(&m->h, false)};
+    add_size(&size, SV(":method"), m->method.n);
+    add_size(&size, SV(":path"), m->path.n);
+    add_size(&size, SV(":authority"), m->authority.n);
+    add_size(&size, SV(":scheme"), m->scheme.n);
+    add_size(&size, SV(":status"), m->status ? 3 : 0);
+    if (m->upgrade && !http_headers_get(&m->h, HTTP_H_UPGRADE).p) {
+        add_size(&size, SV("connection"), strlen("upgrade"));
+        add_size(&size, SV("upgrade"), m->connect_protocol.n);
+    }
+    return size;
+}
+
 const char *http_reset_text(enum http_reset r)
 {
     static const char *const text[] = {

@@ -146,5 +146,13 @@ sv http_head_get(const struct http_head *m, sv lower_name, struct arena *a);
 /* Sets a pseudo field or a field by name (header operations). E_INVALID on unknown pseudo. */
 int http_head_set(struct http_head *m, sv lower_name, sv value);
 bool http_head_is_grpc(const struct http_head *m); /* content-type application/grpc[+;] */
+/* Fields of a message, and the bytes of their names and values, as Envoy's maps hold them: pseudo
+ * fields count, Host is :authority, and an upgrade that came as extended CONNECT has the fields
+ * Connection and Upgrade instead of :protocol. NULL: none. */
+struct http_head_size {
+    uint32_t n;
+    size_t bytes;
+};
+struct http_head_size http_head_size(const struct http_head *m);
 
 #endif

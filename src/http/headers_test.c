@@ -150,6 +150,28 @@ static void heads_by_name(void **state)
     assert_int_equal(m.h.n, 1);
 }
 
+/* An upgrade has the same size whether it came as one or as extended CONNECT. */
+static void sizes(void **state)
+{
+    struct http_head m;
+    assert_int_equal(http_head_size(NULL).n, 0);
+    http_head_init(&m, &arena);
+    m.method = SV("GET");
+    m.path = SV("/");
+    m.upgrade = true;
+    m.connect_protocol = SV("websocket");
+    size_t bytes = strlen(":methodGET:path/connectionupgradeupgradewebsocket");
+    assert_int_equal(http_head_size(&m).n, 4);
+    assert_int_equal(http_head_size(&m).bytes, bytes);
+    http_headers_add_id(&m.h, HTTP_H_CONNECTION, SV("upgrade"));
+    http_headers_add_id(&m.h, HTTP_H_UPGRADE, SV("websocket"));
+    assert_int_equal(http_head_size(&m).n, 4);
+    assert_int_equal(http_head_size(&m).bytes, bytes);
+    http_head_init(&m, &arena);
+    m.status = 200;
+    assert_int_equal(http_head_size(&m).bytes, strlen(":status200"));
+}
+
 static void grpc_by_content_type(void **state)
 {
     static const struct {
@@ -303,6 +325,7 @@ int main(void)
         T(add_get_set_remove),
         T(grows_and_copies),
         T(heads_by_name),
+        T(sizes),
         T(grpc_by_content_type),
         T(texts),
         T(dates),

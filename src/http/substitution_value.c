@@ -108,26 +108,6 @@ static struct sub_value trailer(const struct substitution_ctx *c, const struct s
     return present(v);
 }
 
-static uint64_t pseudo_bytes(sv name, sv value)
-{
-    return value.n ? name.n + value.n : 0;
-}
-
-static struct sub_value request_bytes(const struct http_head *m)
-{
-    if (!m)
-        return number(0);
-    return number(http_headers_bytes(&m->h, false) + pseudo_bytes(SV(":method"), m->method) +
-                  pseudo_bytes(SV(":path"), m->path) + pseudo_bytes(SV(":scheme"), m->scheme) +
-                  pseudo_bytes(SV(":authority"), m->authority) +
-                  pseudo_bytes(SV(":protocol"), m->connect_protocol));
-}
-
-static struct sub_value response_bytes(const struct http_head *m)
-{
-    return number(m ? http_headers_bytes(&m->h, false) + sizeof(":status200") - 1 : 0);
-}
-
 static struct sub_value trailers_bytes(const struct http_headers *h)
 {
     return number(h ? http_headers_bytes(h, false) : 0);
@@ -680,9 +660,9 @@ struct sub_value substitution_value(const struct sub_op *op, const struct substi
     case SUB_LOCAL_REPLY_BODY:
         return present(c->local_reply_body.p ? c->local_reply_body : SV(""));
     case SUB_REQUEST_HEADERS_BYTES:
-        return request_bytes(req);
+        return number(http_head_size(req).bytes);
     case SUB_RESPONSE_HEADERS_BYTES:
-        return response_bytes(c->resp ? c->resp : si->resp);
+        return number(http_head_size(c->resp ? c->resp : si->resp).bytes);
     case SUB_RESPONSE_TRAILERS_BYTES:
         return trailers_bytes(c->resp_trailers ? c->resp_trailers : si->resp_trailers);
     case SUB_START_TIME:
