@@ -228,6 +228,13 @@ static int build_chains(const struct build *b)
 
 /* ---- listener filters ---- */
 
+/* A part of the listener that is needed when its message is gone with the scratch arena. */
+static int keep(const struct build *b, const struct pb_message *type, const void *m, void **out)
+{
+    struct arena *a = &b->c->arena;
+    return pb_decode(type, pb_encode_arena(type, m, a), a, NULL, out, b->err);
+}
+
 static int build_listener_filters(const struct build *b)
 {
     const struct envoy_Listener *m = b->m;
@@ -239,14 +246,11 @@ static int build_listener_filters(const struct build *b)
         int rc = registry_listener(x, f->name, f->typed_config, &c->lfs[i].f, b->err);
         if (rc < 0)
             return rc;
-        if (f->filter_disabled) { /* decoded again: the message dies with the scratch arena */
-            sv packed = pb_encode_arena(&envoy_ListenerFilterChainMatchPredicate_pb,
-                                        f->filter_disabled, &c->arena);
-            rc = pb_decode(&envoy_ListenerFilterChainMatchPredicate_pb, packed, &c->arena, NULL,
-                           (void **)&c->lfs[i].disabled, b->err);
-            if (rc < 0)
-                return rc;
-        }
+        if (f->filter_disabled)
+            rc = keep(b, &envoy_ListenerFilterChainMatchPredicate_pb, f->filter_disabled,
+                      (void **)&c->lfs[i].disabled);
+        if (rc < 0)
+            return rc;
         c->n_lfs++;
     }
     if (c->use_original_dst) { /* implies the filter, as in Envoy: last */
@@ -337,6 +341,8 @@ static int build(struct build *b)
                          ? FILTER_DIRECTION_OUTBOUND
                          : FILTER_DIRECTION_UNSPECIFIED;
     rc = build_listener_filters(b);
+    if (rc == 0 && b->m->metadata)
+        rc = keep(b, &envoy_Metadata_pb, b->m->metadata, (void **)&b->c->metadata);
     if (rc == 0)
         rc = filter_access_logs(&b->x, b->m->access_log.v, b->m->access_log.n, &b->c->logs, b->err);
     return rc < 0 ? rc : build_chains(b);

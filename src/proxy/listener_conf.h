@@ -103,6 +103,7 @@ struct listener_conf {
     uint64_t max_connections; /* runtime envoy.resource_limits.listener.NAME.connection_limit */
     int32_t direction;        /* envoy_TrafficDirection */
     bool modify_only;         /* drain_type: drains on updates, not on health check failures */
+    const struct envoy_Metadata *metadata; /* or NULL */
 
     struct listener_lf *lfs;
     uint32_t n_lfs;

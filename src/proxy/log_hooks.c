@@ -131,6 +131,13 @@ static sv value_json(const struct google_Value *v, const struct google_Struct *s
     return out;
 }
 
+static const struct accepted *accepted_of(const struct stream_conn *down)
+{
+    struct network_conn *nc =
+        container_of((struct stream_conn *)(uintptr_t)down, struct network_conn, sc);
+    return container_of(nc, struct accepted, nc);
+}
+
 static const struct envoy_Metadata *metadata_of(const struct stream_info *si,
                                                 enum substitution_metadata which)
 {
@@ -146,6 +153,8 @@ static const struct envoy_Metadata *metadata_of(const struct stream_info *si,
         return si->cluster ? upstream_cluster_metadata(si->cluster) : NULL;
     case SUBSTITUTION_META_UPSTREAM_HOST:
         return si->upstream_endpoint ? upstream_host_info(si->upstream_endpoint)->metadata : NULL;
+    case SUBSTITUTION_META_LISTENER:
+        return si->down ? accepted_of(si->down)->conf->metadata : NULL;
     default:
         return NULL;
     }
@@ -215,9 +224,8 @@ static sv of_chain(const struct conn *c, enum substitution_conn_field f, struct 
 
 static sv of_conn(const struct stream_conn *down, enum substitution_conn_field f, struct arena *a)
 {
-    struct network_conn *nc =
-        container_of((struct stream_conn *)(uintptr_t)down, struct network_conn, sc);
-    const struct accepted *d = container_of(nc, struct accepted, nc);
+    const struct accepted *d = accepted_of(down);
+    struct conn *c = d->nc.conn;
     bool claimed = down->direct_remote_addr != down->remote_addr;
     char text[ADDR_TEXT_MAX];
     switch (f) {
@@ -225,11 +233,11 @@ static sv of_conn(const struct stream_conn *down, enum substitution_conn_field f
         return d->chain && d->chain->named ? d->chain->name : none;
     case SUBSTITUTION_CONN_DIRECT_LOCAL:
         /* Where a PROXY header says otherwise: what the listener is bound to. */
-        return arena_sv(a, addr_text(claimed ? &d->conf->addrs[0] : conn_local(nc->conn), text));
+        return arena_sv(a, addr_text(claimed ? &d->conf->addrs[0] : conn_local(c), text));
     case SUBSTITUTION_CONN_DOWNSTREAM_DETECTED_CLOSE_TYPE:
-        return nc->conn->error == E_RESET ? SV("RemoteReset") : SV("Normal");
+        return c->error == E_RESET ? SV("RemoteReset") : SV("Normal");
     default:
-        return of_chain(nc->conn, f, a);
+        return of_chain(c, f, a);
     }
 }
 

@@ -19,7 +19,7 @@ FORMATTERS = [{"name": "envoy.formatter.req_without_query", "typed_config": {"@t
 
 # What is logged of an operator instead, where more is to be seen by it.
 LOGGED = {"REQ": ["(x-log?:path):12", "(:METHOD)"], "REQ_WITHOUT_QUERY": ["(:PATH)"], "QUERY_PARAM": ["(x)"], "RESP": ["(x-backend)"], "TRAILER": ["(x-last)"], "REQUEST_HEADER": ["(:authority)"], "RESPONSE_HEADER": ["(:status)"], "RESPONSE_TRAILER": ["(x-last)"],
-          "CLUSTER_METADATA": ["(log:text)", "(log)"], "UPSTREAM_METADATA": ["(log:text)", "(log:deep:n)"], "METADATA": ["(ROUTE:log:text)", "(VIRTUAL_HOST:log)"],
+          "CLUSTER_METADATA": ["(log:text)", "(log)"], "UPSTREAM_METADATA": ["(log:text)", "(log:deep:n)"], "METADATA": ["(ROUTE:log:text)", "(VIRTUAL_HOST:log)", "(LISTENER:log:text)", "(LISTENER:log)"],
           "DYNAMIC_METADATA": ["(log:text)"], "FILTER_STATE": ["(log.state:PLAIN)"], "COMMON_DURATION": ["(DS_RX_BEG:DS_TX_END:us)", "(US_TX_BEG:US_RX_BEG:ns)"],
           "PATH": ["", "(NQ:ORIG)"], "QUERY_PARAMS": ["", "(DECODED)"], "START_TIME": ["", "(%s)"], "RESPONSE_CODE_DETAILS": ["", "(ALLOW_WHITESPACES)"],
           "GRPC_STATUS": ["", "(SNAKE_STRING)"], "DOWNSTREAM_PEER_CERT_V_START": ["(%Y)"], "UPSTREAM_PEER_CERT_V_START": ["(%Y)"]}
