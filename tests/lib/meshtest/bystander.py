@@ -13,9 +13,9 @@ from pathlib import Path
 from . import http1, procs
 
 WARM = 60
-# How much worse the bystander may fare while the attack runs: these times its p99 before, or FLOOR_S, whichever is
+# How long the bystander's longest request may take while the attack runs: these times its p99 before, or FLOOR_S, whichever is
 # more; and what the machine let them wait for a CPU meanwhile (all of it, which is far more than one request's part).
-P99_FACTOR, FLOOR_S = 20, 0.5
+P99_FACTOR, FLOOR_S = 20, 0.7
 CPU_FACTOR, CPU_FLOOR_S = 3, 0.002  # the proxy's CPU for one ordinary request afterwards, against before
 RSS_KB = 40 * 1024  # the proxy may grow by this; what may wait for a slow reader is 1 MiB a stream
 # Freed memory is kept in quarantine by AddressSanitizer, 256 MB of it: not here, where memory is measured.
@@ -58,7 +58,7 @@ def main(port, path):
     while not over and len(failed) < 100:
         over = bool(select.select([sys.stdin], [], [], 0.002)[0])
         client = one(client, during)  # once more when the attack is over
-    print(json.dumps({"before": p99(before), "during": p99(during), "n": len(during), "failed": failed[:10], "waited": waited_s(os.getpid()) - waited}), flush=True)
+    print(json.dumps({"before": p99(before), "during": max(during), "n": len(during), "failed": failed[:10], "waited": waited_s(os.getpid()) - waited}), flush=True)
 
 
 def schedstat_s(pid, field):
