@@ -240,7 +240,7 @@ static void test_nothing_left(void **state)
             fail_msg("%s", err.msg);
     }
     mesh_net_leave(m);
-    for (int i = 0; i < 100 && access(dir, F_OK) == 0; i++)
+    for (int i = 0; i < 1200 && access(dir, F_OK) == 0; i++)
         usleep(50000);
     assert_int_not_equal(access(dir, F_OK), 0);
     assert_null(mesh_net_find(mesh, &err));

@@ -205,7 +205,7 @@ static void test_forward(void **state)
         loop_turn(l, 5000000);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
-    for (int i = 0; i < 200 && forward_conns(f); i++)
+    for (int i = 0; i < 12000 && forward_conns(f); i++)
         loop_turn(l, 5000000);
     assert_int_equal(forward_conns(f), 0);
     kill(back, SIGKILL);

@@ -158,7 +158,7 @@ static void lookup(struct resolver *r, const char *name, enum resolve_family f, 
     memset(res, 0, sizeof *res);
     assert_non_null(resolve_start(r, sv_of(name), f, on_result, res));
     assert_int_equal(res->calls, 0);
-    uint64_t end = loop_clock_ns(l) + 5000000000u;
+    uint64_t end = loop_clock_ns(l) + 60000000000u;
     while (!res->calls && loop_clock_ns(l) < end) {
         loop_turn(l, 10000000);
         serve_tcp();
@@ -294,7 +294,7 @@ static void many_at_once(void **state)
         snprintf(name, sizeof name, "v4-%d.test.", i % 5 + 1);
         resolve_start(r, sv_of(name), RESOLVE_V4, on_result, &x[i]);
     }
-    uint64_t end = loop_clock_ns(l) + 5000000000u;
+    uint64_t end = loop_clock_ns(l) + 60000000000u;
     while (done < 300 && loop_clock_ns(l) < end) {
         loop_turn(l, 10000000);
         done = 0;

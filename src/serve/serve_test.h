@@ -26,7 +26,7 @@ static struct loop *loop;
 
 #define turn_until(cond)                                                                           \
     do {                                                                                           \
-        uint64_t turn_end = loop_clock_ns(loop) + 10000000000u;                                    \
+        uint64_t turn_end = loop_clock_ns(loop) + 60000000000u;                                    \
         while (!(cond) && loop_clock_ns(loop) < turn_end)                                          \
             loop_turn(loop, 5000000);                                                              \
         assert_true(cond);                                                                         \

@@ -463,14 +463,14 @@ static void test_resumption_expired(void **state)
     struct tt_cert brief;
     struct tls_san san = tt_san("spiffe://td/ns/a/sa/alice");
     tt_cert_init_leaf(&brief, &ca,
-                      (struct tls_leaf){.sans = &san, .n_sans = 1, .now_s = time(NULL), .ttl_s = 2},
+                      (struct tls_leaf){.sans = &san, .n_sans = 1, .now_s = time(NULL), .ttl_s = 4},
                       TLS_KEY_EC_P256);
     for (int v12 = 0; v12 < 2; v12++) {
         if (v12) { /* the first round used it up */
             tt_cert_fini(&brief);
             tt_cert_init_leaf(
                 &brief, &ca,
-                (struct tls_leaf){.sans = &san, .n_sans = 1, .now_s = time(NULL), .ttl_s = 2},
+                (struct tls_leaf){.sans = &san, .n_sans = 1, .now_s = time(NULL), .ttl_s = 4},
                 TLS_KEY_EC_P256);
         }
         struct tls_ctx_opts so = mutual(),
@@ -479,7 +479,7 @@ static void test_resumption_expired(void **state)
         struct tls_ctx *c = client_ctx(co), *s = server_ctx(so);
         assert_false(reused(c, s, NULL));
         struct tt_pair p;
-        sleep(3);
+        sleep(5);
         assert_false(tt_pair_init(&p, loop, c, s, NULL));
         assert_int_equal(tls_conn_fail(p.server.c), TLS_FAIL_VERIFY);
         /* By a whole handshake: the ticket was passed over. */

@@ -102,11 +102,11 @@ static void finish(struct child *c)
     close(c->out);
 }
 
-/* Reads its output, turning the loop meanwhile, until `text` came or 5 s have gone. */
+/* Reads its output, turning the loop meanwhile, until `text` came or 60 s have gone. */
 static bool wait_for(struct child *c, const char *text, char *buf, size_t cap)
 {
     size_t n = 0;
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 12000; i++) {
         struct pollfd p = {.fd = c->out, .events = POLLIN};
         loop_turn(loop, 1000000);
         if (poll(&p, 1, 4) == 1) {

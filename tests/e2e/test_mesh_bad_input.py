@@ -160,7 +160,7 @@ def test_endpoint_that_misbehaves(mesh, behaviour, status, flag, words, counter)
     m = mesh()
     m.write("service.yaml", service("bad", "books", {"app": "bad"}, 80, 8080))
     m.write("vs.yaml", virtual_service("bad", "books", "bad.books.svc.cluster.local",
-                                       [{"route": [to("bad.books.svc.cluster.local")], "timeout": "1s", "retries": {"attempts": 0}}]))
+                                       [{"route": [to("bad.books.svc.cluster.local")], "timeout": "1s" if behaviour == "silent" else "30s", "retries": {"attempts": 0}}]))
     s, c = server(m, behaviour), m.client("client")
     m.settle()
     r = c.call("meshtest.load:get", url="http://bad.books.svc.cluster.local/", timeout=30)

@@ -8,6 +8,7 @@ from meshtest.mesh import destination_rule, fetch, service, to, until, virtual_s
 
 HOST = "app.books.svc.cluster.local"
 REQUESTS, RULES, COMINGS = 10000, 50, 20
+RECEIVED = r"^http\.inbound.*downstream_rq_completed$"
 
 
 def rule(version):
@@ -61,7 +62,8 @@ def test_the_rule_is_rewritten_while_requests_run(mesh):
     print(f"{len(seen)} requests under {done} changes; in force after median {statistics.median(took) * 1000:.0f} ms, "
           f"90 % {took[len(took) * 9 // 10] * 1000:.0f} ms, longest {took[-1] * 1000:.0f} ms")
     assert len(took) == RULES, "each change was seen by requests"
-    assert statistics.median(took) < 0.2
+    # Soon: this machine's own pace is the measure.
+    assert statistics.median(took) < max(0.2, 100 * statistics.median(s[1] - s[0] for s in seen))
     assert c.stat(r"^cluster\.xds-grpc\..*update_rejected|^cluster_manager\.cds\.update_rejected$") == 0
 
 
@@ -81,18 +83,19 @@ def test_endpoints_come_and_go_while_requests_run(mesh):
     slow = c.start("meshtest.load:run", url=f"http://{HOST}/sleep?s=0.15", threads=4, timeout=60)
     spans = []
     for _ in range(COMINGS):
+        begun, served = time.monotonic(), extra.stat(RECEIVED)
         m.apply("extra.yaml", entry)
-        came = time.monotonic()
+        until(lambda: extra.stat(RECEIVED) > served, "it gets requests")
         time.sleep(0.05)
         m.remove("extra.yaml")
         m.settle()
-        spans.append((came, time.monotonic()))
+        spans.append((begun, time.monotonic()))
     time.sleep(0.3)
     fast, slow = load.stop().result(), slow.stop().result()
     assert not fast["failed"] and not slow["failed"], (fast["failed"] + slow["failed"])[:5]
     by = {n: sum(s[3] == n for s in fast["seen"] + slow["seen"]) for n in ("a1", "extra")}
     assert by["extra"] >= COMINGS and by["a1"] >= COMINGS, by
-    late = [s for s in fast["seen"] + slow["seen"] if s[3] == "extra" and not any(a - 1 < s[0] < b for a, b in spans)]
+    late = [s for s in fast["seen"] + slow["seen"] if s[3] == "extra" and not any(a < s[0] < b for a, b in spans)]
     assert not late, f"begun after its removal was in force: {late[:3]}"
     outlived = [s for s in slow["seen"] if s[3] == "extra" and any(s[0] < b < s[1] for _, b in spans)]
     assert outlived, "requests were in flight when their endpoint was removed, and were answered"
@@ -107,6 +110,7 @@ def test_a_workload_comes_and_goes_while_requests_run(mesh):
     for i in range(3):
         w = m.http_server(f"extra{i}", "app", version="v1")
         until(lambda: c.admin("/clusters").count(w.address), f"{w.name} is known to the client")
+        until(lambda: w.stat(RECEIVED) > 0, f"{w.name} gets requests")
         time.sleep(0.1)
         assert w.stop() == 0
         m.settle()

@@ -37,10 +37,13 @@ def series(workload, name):
     return [(l, v) for n, l, v in parse(workload.admin("/stats/prometheus")) if n == name and "overflow" not in l]
 
 
-def one(workload, name, **want):
-    got = [(l, v) for l, v in series(workload, name) if all(l.get(k) == x for k, x in want.items())]
-    assert len(got) == 1, (name, want, got or series(workload, name))
-    return got[0]
+def one(workload, name, value=None, **want):
+    """(labels, value), once it has come to this value: what is told of a request is told after its end."""
+    def there():
+        got = [(l, v) for l, v in series(workload, name) if all(l.get(k) == x for k, x in want.items())]
+        assert len(got) == 1 and value in (None, got[0][1]), (name, want, value, got or series(workload, name))
+        return got[0]
+    return until(there, name)
 
 
 def test_both_ends_of_a_request_are_named(mesh):
@@ -64,14 +67,14 @@ def test_both_ends_of_a_request_are_named(mesh):
             "destination_canonical_service": "app", "destination_canonical_revision": "v1",
             "request_protocol": "http", "response_code": "200", "response_flags": "-", "grpc_response_status": ""}
     for who, reporter, policy in ((c, "source", "unknown"), (server, "destination", "mutual_tls")):
-        labels, value = one(who, "istio_requests_total", reporter=reporter)
+        labels, value = one(who, "istio_requests_total", 3, reporter=reporter)
         assert {k: labels[k] for k in same} == same
         assert value == 3 and labels["connection_security_policy"] == policy
         assert labels["source_principal"].startswith("spiffe://cluster.local/ns/books/sa/")
         assert labels["destination_principal"].startswith("spiffe://cluster.local/ns/books/sa/")
         for h in ("istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"):
-            assert one(who, h + "_count", reporter=reporter)[1] == 3
-            assert one(who, h + "_bucket", reporter=reporter, le="+Inf")[1] == 3
+            assert one(who, h + "_count", 3, reporter=reporter)[1] == 3
+            assert one(who, h + "_bucket", 3, reporter=reporter, le="+Inf")[1] == 3
         assert one(who, "istio_request_bytes_sum", reporter=reporter)[1] > 3 * 50
 
 
@@ -118,9 +121,9 @@ def test_grpc_messages_are_counted(mesh):
     assert r["code"] == 0 and r["result"]["n"] == 50
     until(lambda: series(c, "istio_requests_total") and series(server, "istio_requests_total"), "the call is counted")
     for who, reporter in ((c, "source"), (server, "destination")):
-        labels, value = one(who, "istio_request_messages_total", reporter=reporter)
+        labels, value = one(who, "istio_request_messages_total", 50, reporter=reporter)
         assert value == 50 and labels["request_protocol"] == "grpc" and labels["grpc_response_status"] == "0"
-        assert one(who, "istio_response_messages_total", reporter=reporter)[1] == 1
+        assert one(who, "istio_response_messages_total", 1, reporter=reporter)[1] == 1
     r = c.call("meshtest.grpcapp:call_unary", target=target, message={"abort": [7, "no"]})
     assert r["code"] == 7
     until(lambda: [1 for l, _ in series(c, "istio_requests_total") if l["grpc_response_status"] == "7"], "its status is a label")

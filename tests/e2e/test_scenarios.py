@@ -1,4 +1,6 @@
 """tests/scenarios: the same configuration, driven by `weft control`, through weft-proxy and through a real Envoy."""
+import warnings
+
 import pytest
 from meshtest import scenario
 
@@ -14,7 +16,9 @@ def world(tmp_path_factory, request):
 
 @pytest.mark.parametrize("s", SCENARIOS, ids=[f"{s['file']}:{s['name']}" for s in SCENARIOS])
 def test_scenario(world, s):
-    bad = world.play(s)
+    bad, first = world.confirmed(s)
+    if first:
+        warnings.warn(f"{s['name']} was played twice, the first time: " + "\n".join(first), stacklevel=1)  # to be seen, also when it passes
     assert not bad, "\n".join([*bad, "---- config", s.get("config") or ""])
 
 
@@ -39,6 +43,8 @@ def test_shares_and_spread():
     many = [seen() for _ in range(90)] + [seen(version="v2", backend="b1") for _ in range(10)]
     assert not scenario.unmet({"split": {"v1": 90, "v2": 10}, "spread": ["a1", "b1"]}, many)
     assert len(scenario.unmet({"split": {"v1": 50, "v2": 50}}, many)) == 2
+    assert not scenario.unmet({"split": {"v1": 80, "v2": 20}}, many) and scenario.unmet({"split": {"v1": 80, "v2": 20}}, many * 8)
+    assert scenario.unmet({"split": {"v1": 80, "v2": 20}}, many * 2, 2.6)
     assert len(scenario.unmet({"split": {"v1": 100}}, many)) == 2
     assert scenario.unmet({"statuses": {503: 50, 200: 50}}, many) and scenario.unmet({"same": True}, many)
     assert scenario.unmet({"spread": ["a1"]}, many) and scenario.unmet({"spread": ["a1", "b1", "a2"]}, many)
