@@ -568,7 +568,7 @@ static void test_malformed(void **state)
     rig_init(&r, ANSWER, ANSWER, true);
     uint8_t p[64] = {0, 5, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1};
     udp_send(r.c.udp, dns_proxy_addr(r.d, 0), p, 18);
-    for (int i = 0; i < 50 && !r.c.answers; i++)
+    for (int i = 0; i < 60000 && !r.c.answers; i++)
         loop_turn(r.loop, 1000000);
     assert_int_equal(r.c.answers, 1);
     assert_int_equal(dns_rcode_of(r.c.got), DNS_FORMERR);
@@ -626,7 +626,7 @@ static void test_tcp(void **state)
         assert_int_equal(conn_write(t.c, &b), 1);
         loop_turn(r.loop, 100000);
     }
-    for (int i = 0; i < 200 && t.in.len < 2 + n + 16 + 2 + m + 16; i++)
+    for (int i = 0; i < 60000 && t.in.len < 2 + n + 16 + 2 + m + 16; i++)
         loop_turn(r.loop, 5000000);
     assert_int_equal(t.in.len, 2 + n + 16 + 2 + m + 16);
     assert_string_equal(r.up[0].name, "out.org");

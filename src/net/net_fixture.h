@@ -39,7 +39,7 @@ void server_connect(struct server *s, struct end *e);
 /* Turns (on the real clock at most ~5 s) until cond holds; fails the test otherwise. */
 #define turn_until(loop, cond)                                                                     \
     do {                                                                                           \
-        uint64_t turn_end = loop_clock_ns(loop) + 60000000000u;                                     \
+        uint64_t turn_end = loop_clock_ns(loop) + 60000000000u;                                    \
         while (!(cond) && loop_clock_ns(loop) < turn_end)                                          \
             loop_turn((loop), 10000000);                                                           \
         assert_true(cond);                                                                         \

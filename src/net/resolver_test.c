@@ -426,7 +426,7 @@ static void sockets_bear_the_mark(void **state)
     assert_non_null(m);
     memset(&x, 0, sizeof x);
     resolve_start(m, SV("v4-1.test."), RESOLVE_V4, on_result, &x);
-    for (int i = 0; i < 500 && !x.calls; i++) {
+    for (int i = 0; i < 6000 && !x.calls; i++) {
         loop_turn(servers, 1000000);
         loop_turn(watched, 10000000);
     }
@@ -440,7 +440,7 @@ static void sockets_bear_the_mark(void **state)
     mark_rc = -EPERM;
     memset(&x, 0, sizeof x);
     resolve_start(m, SV("v4-2.test."), RESOLVE_V4, on_result, &x);
-    for (int i = 0; i < 500 && !x.calls; i++) {
+    for (int i = 0; i < 6000 && !x.calls; i++) {
         loop_turn(servers, 1000000);
         loop_turn(watched, 10000000);
     }

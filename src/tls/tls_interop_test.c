@@ -174,14 +174,14 @@ static void with_s_server(const char *version, bool give_cert, bool expect_up)
         int code;
         struct conn *lower = conn_connect(loop, &a, NULL, NULL, NULL, &code);
         s.c = tls_conn_client(lower, ctx, &params, tt_event, &s);
-        for (int i = 0; i < 500 && !(s.seen & (CONN_EV_CONNECTED | CONN_EV_ERROR)); i++)
+        for (int i = 0; i < 12000 && !(s.seen & (CONN_EV_CONNECTED | CONN_EV_ERROR)); i++)
             loop_turn(loop, 10000000);
         struct buf b;
         buf_init(&b);
         buf_append_static(&b, SV("hello\n"));
         if (s.seen & CONN_EV_CONNECTED)
             conn_write(s.c, &b);
-        for (int i = 0; i < 500 && s.in.len < 6 && !s.error && !s.eof; i++)
+        for (int i = 0; i < 12000 && s.in.len < 6 && !s.error && !s.eof; i++)
             loop_turn(loop, 10000000);
         if (expect_up) {
             assert_int_equal(s.error, 0);
