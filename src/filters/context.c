@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/map.h"
 #include "telemetry/access_log.h"
 
 int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv packed,
@@ -19,16 +18,6 @@ int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv 
     if (rc == 0)
         *out = m;
     return rc;
-}
-
-uint64_t filter_runtime_number(const struct map *runtime, sv key, uint64_t otherwise)
-{
-    const char *text = runtime ? map_get(runtime, key) : NULL;
-    char *end;
-    if (!text)
-        return otherwise;
-    double v = strtod(text, &end); /* "1e+06" is how a large number reads */
-    return *text && !*end && v >= 0 && v < 0x1p63 ? (uint64_t)v : otherwise;
 }
 
 static const char *joined(const struct filter_ctx *x, const char *fmt, va_list ap)

@@ -16,7 +16,7 @@ struct stats_scope;
 struct cluster_manager;
 struct network_conn;
 struct filter_node;
-struct map;
+struct runtime;
 struct access_log_sinks;
 
 /* The HTTP connection manager lives above this room (src/proxy); the registry reaches it here. */
@@ -43,7 +43,7 @@ struct filter_ctx {
     const struct pb_opts *pb;         /* strictness of the source; NULL: strict */
     const struct filter_hcm_glue *hcm;
     const struct filter_node *node;
-    const struct map *runtime; /* key -> char *, of layered_runtime; may be NULL */
+    struct runtime *runtime; /* of layered_runtime; NULL: defaults hold */
     struct access_log_sinks *log_sinks;
     enum filter_direction direction; /* the listener's traffic_direction */
     sv stat_prefix;                  /* HTTP filters: stat_prefix of their manager, else "" */
@@ -61,9 +61,6 @@ struct access_log;
 struct envoy_AccessLog;
 int filter_access_logs(const struct filter_ctx *x, const struct envoy_AccessLog *const *v,
                        uint32_t n, const struct access_log **out, struct error *err) MUST_CHECK;
-/* The number at a key of a layered_runtime (key -> char *; NULL: none), or `otherwise` where there
- * is none or it is no number from 0. */
-uint64_t filter_runtime_number(const struct map *runtime, sv key, uint64_t otherwise);
 /* A copy of x in x->scratch whose path is x->path + "." + the text. */
 struct filter_ctx *filter_ctx_at(const struct filter_ctx *x, const char *fmt, ...)
     PRINTF_LIKE(2, 3);

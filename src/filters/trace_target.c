@@ -1,6 +1,7 @@
 /* Where spans go: what of OpenTelemetryConfig and ZipkinConfig is carried out. */
 #include <string.h>
 #include "api/envoy.pb.h"
+#include "base/runtime.h"
 #include "api/opentelemetry.pb.h"
 #include "filters/trace_export.h"
 #include "filters/worker.h"
@@ -108,7 +109,7 @@ static int http_service(const struct filter_ctx *x, const struct envoy_HttpServi
 /* The runtime's value, else `otherwise`; never so large that a sum of times overflows. */
 static uint64_t runtime(const struct filter_ctx *x, const char *key, uint64_t otherwise)
 {
-    uint64_t v = filter_runtime_number(x->runtime, sv_of(key), otherwise);
+    uint64_t v = runtime_text_number(x->runtime, sv_of(key), otherwise);
     return v < 1 ? 1 : v > UINT32_MAX ? UINT32_MAX : v;
 }
 

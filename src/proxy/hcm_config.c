@@ -548,8 +548,8 @@ static int build(const struct build *b)
     if (rc == 0)
         rc = build_fields(b);
     if (rc == 0 && m->local_reply_config)
-        rc = hcm_reply_build(m->local_reply_config, at(b, "local_reply_config"), b->x->arena,
-                             &c->replies, b->err);
+        rc = hcm_reply_build(m->local_reply_config, at(b, "local_reply_config"), b->x->runtime,
+                             b->x->arena, &c->replies, b->err);
     if (rc == 0)
         rc = build_filters(b, "http_filters", m->http_filters.v, m->http_filters.n, &c->filters,
                            &c->n_filters);

@@ -61,14 +61,14 @@ static int build_header(const struct envoy_HeaderValueOption *m, const char *pat
     return substitution_compile(value, &o, a, &out->value, err);
 }
 
-static int build_mapper(const struct envoy_ResponseMapper *m, const char *path, struct arena *a,
-                        struct reply_mapper *out, struct error *err)
+static int build_mapper(const struct envoy_ResponseMapper *m, const char *path, struct runtime *rt,
+                        struct arena *a, struct reply_mapper *out, struct error *err)
 {
     char at[512];
     if (!m->filter)
         return error_set(err, E_INVALID, "%s.filter: is required", path);
     snprintf(at, sizeof at, "%s.filter", path);
-    int rc = access_log_filter_build(m->filter, at, a, &out->filter, err);
+    int rc = access_log_filter_build(m->filter, at, rt, a, &out->filter, err);
     if (rc < 0)
         return rc;
     if (m->status_code) {
@@ -101,15 +101,15 @@ static int build_mapper(const struct envoy_ResponseMapper *m, const char *path, 
     return 0;
 }
 
-int hcm_reply_build(const struct envoy_LocalReplyConfig *m, const char *path, struct arena *a,
-                    const struct hcm_reply_config **out, struct error *err)
+int hcm_reply_build(const struct envoy_LocalReplyConfig *m, const char *path, struct runtime *rt,
+                    struct arena *a, const struct hcm_reply_config **out, struct error *err)
 {
     char at[512];
     struct hcm_reply_config *c = arena_new(a, struct hcm_reply_config);
     c->mappers = arena_array(a, struct reply_mapper, m->mappers.n);
     for (uint32_t i = 0; i < m->mappers.n; i++) {
         snprintf(at, sizeof at, "%s.mappers[%u]", path, i);
-        int rc = build_mapper(m->mappers.v[i], at, a, &c->mappers[c->n++], err);
+        int rc = build_mapper(m->mappers.v[i], at, rt, a, &c->mappers[c->n++], err);
         if (rc < 0)
             return rc;
     }

@@ -10,7 +10,9 @@
 struct hcm_reply_config;
 
 /* Builds local_reply_config into `a`. `path` names the field. */
-int hcm_reply_build(const struct envoy_LocalReplyConfig *m, const char *path, struct arena *a,
-                    const struct hcm_reply_config **out, struct error *err) MUST_CHECK;
+struct runtime;
+int hcm_reply_build(const struct envoy_LocalReplyConfig *m, const char *path, struct runtime *rt,
+                    struct arena *a, const struct hcm_reply_config **out,
+                    struct error *err) MUST_CHECK;
 
 #endif

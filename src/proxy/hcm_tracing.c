@@ -28,12 +28,12 @@ struct hcm_tracing {
 /* ---- configuration ---- */
 
 static int percent(const struct filter_ctx *x, const struct envoy_Percent *p, const char *field,
-                   struct fraction *out, struct error *err)
+                   sv key, struct fraction *out, struct error *err)
 {
     double v = p ? p->value : 100;
     if (!(v >= 0 && v <= 100))
         return error_set(err, E_INVALID, "%s.%s: must be between 0 and 100", x->path, field);
-    *out = (struct fraction){(uint32_t)(v * 100), 10000};
+    *out = (struct fraction){(uint32_t)(v * 100), 10000, runtime_key(x->runtime, key)};
     return 0;
 }
 
@@ -89,11 +89,14 @@ int hcm_tracing_build(const struct filter_ctx *parent,
 {
     const struct filter_ctx *x = filter_ctx_at(parent, "tracing");
     struct hcm_tracing *t = arena_new(x->arena, struct hcm_tracing);
-    int rc = percent(x, m->client_sampling, "client_sampling", &t->client, err);
+    int rc = percent(x, m->client_sampling, "client_sampling", SV("tracing.client_enabled"),
+                     &t->client, err);
     if (rc == 0)
-        rc = percent(x, m->random_sampling, "random_sampling", &t->random, err);
+        rc = percent(x, m->random_sampling, "random_sampling", SV("tracing.random_sampling"),
+                     &t->random, err);
     if (rc == 0)
-        rc = percent(x, m->overall_sampling, "overall_sampling", &t->overall, err);
+        rc = percent(x, m->overall_sampling, "overall_sampling", SV("tracing.global_enabled"),
+                     &t->overall, err);
     if (rc < 0)
         return rc;
     /* The message goes with the scratch; a copy of it stays with what points into it. */

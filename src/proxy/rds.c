@@ -24,7 +24,7 @@ static int filter_config(void *arg, sv filter, const struct google_Any *any, str
                          const void **out, struct error *err)
 {
     const struct rds_manager *m = arg;
-    struct filter_ctx x = {.arena = a, .pb = m->o.pb};
+    struct filter_ctx x = {.arena = a, .pb = m->o.pb, .runtime = m->o.runtime};
     return registry_route_config(&x, filter, any, out, err);
 }
 
@@ -50,6 +50,7 @@ struct rds_manager *rds_manager_new(const struct rds_manager_opts *o)
         .cluster_known = o->clusters ? cluster_known : NULL,
         .arg = m,
         .read_file = read_file,
+        .runtime = o->runtime,
     };
     m->static_opts = m->table_opts;
     m->static_opts.check_clusters = true; /* Envoy's default for routes that are not RDS */

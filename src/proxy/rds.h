@@ -33,6 +33,7 @@ struct rds_manager_opts {
     struct cluster_manager *clusters;   /* validate_clusters */
     const struct config_source *source; /* NULL: RDS references are refused by name */
     const struct pb_opts *pb;           /* strictness of dynamic resources */
+    struct runtime *runtime;            /* outlives all tables; may be NULL */
 };
 struct rds_manager *rds_manager_new(const struct rds_manager_opts *o);
 /* After the workers: no stream and no listener is left. */

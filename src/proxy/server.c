@@ -186,6 +186,7 @@ static void make_managers(struct proxy_server *s)
         .clusters = s->clusters,
         .source = s->source,
         .pb = &s->dynamic_pb,
+        .runtime = s->runtime,
     };
     s->rds = rds_manager_new(&ro);
     s->listeners = listener_manager_new(s, s->workers, s->concurrency);
@@ -312,13 +313,17 @@ static int build(struct proxy_server *s, const struct proxy_server_opts *o, stru
     if (rc < 0)
         return rc;
     fill_node(s);
-    proxy_runtime_load(s);
+    rc = proxy_runtime_load(s, err);
+    if (rc < 0)
+        return rc;
     s->static_pb.allow_unknown = s->cli->allow_unknown_static;
     s->dynamic_pb.allow_unknown = s->cli->ignore_unknown_dynamic;
     s->dynamic_pb.lenient = true; /* of files */
     s->stats = stats_new();
     proxy_server_stats_init(s);
+    proxy_runtime_stats(s);
     s->sinks = access_log_sinks_new(s->stats);
+    access_log_sinks_set_runtime(s->sinks, s->runtime);
     s->secret_source = (struct tls_secret_source){.want = proxy_secret_want,
                                                   .unwant = proxy_secret_unwant,
                                                   .self = s,
@@ -360,7 +365,6 @@ struct proxy_server *proxy_server_new(const struct proxy_server_opts *o, struct 
 {
     struct proxy_server *s = mem_new(struct proxy_server);
     arena_init_malloc(&s->arena);
-    map_init(&s->runtime);
     map_init(&s->eds_names);
     map_init(&s->ads_secrets);
     proxy_options_default(&s->own_options);
@@ -574,6 +578,7 @@ void proxy_server_free(struct proxy_server *s)
         s->agent->stop(s->agent->self);
     if (s->secrets)
         tls_secret_store_free(s->secrets);
+    proxy_runtime_unwatch(s);
     if (s->loop && s->own_loop)
         loop_free(s->loop);
     if (s->sinks)
@@ -609,7 +614,7 @@ void proxy_server_filter_ctx(struct proxy_server *s, struct filter_ctx *x)
     x->clusters = s->clusters;
     x->hcm = &proxy_hcm_glue;
     x->node = &s->node;
-    x->runtime = &s->runtime;
+    x->runtime = s->runtime;
     x->log_sinks = s->validating ? NULL : s->sinks;
     x->proxy = s;
 }

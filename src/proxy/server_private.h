@@ -59,7 +59,10 @@ struct proxy_server {
     const struct envoy_Bootstrap *bootstrap;
     struct filter_node node;
     struct pb_opts static_pb, dynamic_pb;
-    struct map runtime;           /* key -> char *, from layered_runtime */
+    struct runtime *runtime;           /* of layered_runtime */
+    struct runtime_watch *disk_layers; /* its directories */
+    struct stat_group runtime_stats;
+    int admin_layer;              /* the layer that /runtime_modify changes; -1: there is none */
     uint64_t memory_failures;     /* that are counted */
     uint64_t max_connections;     /* overload.global_downstream_max_connections */
     _Atomic uint64_t connections; /* of all listeners, now */
@@ -126,10 +129,15 @@ void proxy_server_stats_fini(struct proxy_server *s);
 /* drain.c */
 void proxy_drain_init(struct proxy_server *s);
 
-/* runtime_layers.c */
-void proxy_runtime_load(struct proxy_server *s);
+/* runtime_layers.c: layered_runtime. Errors name the layer. */
+int proxy_runtime_load(struct proxy_server *s, struct error *err) MUST_CHECK;
+void proxy_runtime_stats(struct proxy_server *s);
+/* Of the admin layer: text p == NULL or empty takes the key out of it. */
+void proxy_runtime_modify(struct proxy_server *s, sv key, sv text);
+void proxy_runtime_published(struct proxy_server *s); /* after changes */
 /* The value of a key, when it is a whole number; else `otherwise`. */
 uint64_t proxy_runtime_number(const struct proxy_server *s, sv key, uint64_t otherwise);
+void proxy_runtime_unwatch(struct proxy_server *s); /* before loop and stats go */
 void proxy_runtime_fini(struct proxy_server *s);
 
 #endif

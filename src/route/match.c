@@ -334,7 +334,7 @@ int fraction_build(const struct envoy_FractionalPercent *p, const char *path, st
     static const uint32_t denominators[] = {100, 10000, 1000000};
     if (p->denominator < 0 || p->denominator > 2)
         return error_set(err, E_INVALID, "%s.denominator: %d is not known", path, p->denominator);
-    *out = (struct fraction){p->numerator, denominators[p->denominator]};
+    *out = (struct fraction){p->numerator, denominators[p->denominator], NULL};
     return 0;
 }
 

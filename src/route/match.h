@@ -16,6 +16,7 @@
 #include "api/regex.h"
 #include "base/arena.h"
 #include "base/error.h"
+#include "base/runtime.h"
 #include "base/sv.h"
 #include "http/headers.h"
 #include "http/stream_info.h"
@@ -93,13 +94,22 @@ bool metadata_match(const struct metadata_match *m, const struct stream_info *si
 /* ---- fractions ---- */
 struct fraction {
     uint32_t numerator, denominator; /* 100, 10000, 1000000 */
+    const struct runtime_key *live;  /* says otherwise while the process runs; or NULL */
 };
 int fraction_build(const struct envoy_FractionalPercent *p, const char *path, struct fraction *out,
                    struct error *err) MUST_CHECK;
+/* As it is now. */
+static inline struct fraction fraction_now(const struct fraction *f)
+{
+    struct fraction now = *f;
+    runtime_fraction(f->live, &now.numerator, &now.denominator);
+    return now;
+}
 /* random: any uniformly distributed number. */
 static inline bool fraction_hit(const struct fraction *f, uint64_t random)
 {
-    return random % f->denominator < f->numerator;
+    struct fraction now = fraction_now(f);
+    return random % now.denominator < now.numerator;
 }
 
 /* ---- durations: milliseconds, rounded up so that a positive one never becomes "none" ---- */

@@ -33,6 +33,7 @@
 #include "route/match.h"
 
 struct route_table;
+struct runtime;
 
 /* Who understands typed_per_filter_config, and what else only the assembler knows. */
 struct route_table_opts {
@@ -52,6 +53,7 @@ struct route_table_opts {
     int (*read_file)(void *arg, sv path, struct arena *a, sv *out, struct error *err);
     /* Strictness of the source; NULL: strict. Used during the call only. */
     const struct pb_opts *pb;
+    struct runtime *runtime; /* where runtime keys are looked up; NULL: defaults hold */
 };
 
 /* packed: envoy.config.route.v3.RouteConfiguration; copied. o is copied; its arg must outlive the

@@ -90,6 +90,12 @@ static int build_weight(struct route_builder *b,
     return rc == 0 ? route_filters_build(b, ROUTE_FILTERS(m), &w->filters) : rc;
 }
 
+static const struct runtime_key *weight_key(struct route_builder *b, sv prefix, sv cluster)
+{
+    return runtime_key(b->h->opts.runtime,
+                       arena_printf(b->tmp, "%.*s.%.*s", SV_ARG(prefix), SV_ARG(cluster)));
+}
+
 static int build_weighted(struct route_builder *b, const struct envoy_WeightedCluster *m,
                           const struct envoy_Metadata *route_metadata, struct route *out)
 {
@@ -108,6 +114,10 @@ static int build_weighted(struct route_builder *b, const struct envoy_WeightedCl
             return error_set(b->err, E_INVALID, ".clusters[%u].weight: must be set", w->n);
         w->total += c->weight->value;
         w->v[w->n].end = w->total;
+        w->v[w->n].weight = c->weight->value;
+        if (m->runtime_key_prefix.n && c->name.n)
+            w->v[w->n].live = weight_key(b, m->runtime_key_prefix, c->name);
+        w->live = w->live || w->v[w->n].live;
     }
     if (w->total == 0)
         return error_set(b->err, E_INVALID,

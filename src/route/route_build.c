@@ -113,6 +113,7 @@ static int build_match(struct route_builder *b, const struct envoy_RouteMatch *m
         out->has_fraction = true;
         rc = fraction_build(m->runtime_fraction->default_value, ".runtime_fraction.default_value",
                             &out->fraction, b->err);
+        out->fraction.live = runtime_key(b->h->opts.runtime, m->runtime_fraction->runtime_key);
     }
     if (rc == 0)
         rc = route_build_headers(b, m->headers.v, m->headers.n, "headers", &out->headers);
@@ -123,10 +124,12 @@ static int build_match(struct route_builder *b, const struct envoy_RouteMatch *m
 }
 
 static int sampling(struct route_builder *b, const struct envoy_FractionalPercent *p,
-                    const char *field, struct fraction *out)
+                    const char *field, sv key, struct fraction *out)
 {
-    *out = (struct fraction){100, 100};
-    return p ? fraction_build(p, field, out, b->err) : 0;
+    *out = (struct fraction){100, 100, NULL};
+    int rc = p ? fraction_build(p, field, out, b->err) : 0;
+    out->live = runtime_key(b->h->opts.runtime, key);
+    return rc;
 }
 
 static int operation(struct route_builder *b, sv format, const char *field,
@@ -153,10 +156,13 @@ static int build_tracing(struct route_builder *b, const struct envoy_Tracing *m,
         rc = operation(b, m->upstream_operation, ".tracing.upstream_operation",
                        &out->upstream_operation);
     if (rc == 0)
-        rc = sampling(b, m->client_sampling, ".tracing.client_sampling", &out->client);
+        rc = sampling(b, m->client_sampling, ".tracing.client_sampling",
+                      SV("tracing.client_enabled"), &out->client);
     if (rc == 0)
-        rc = sampling(b, m->random_sampling, ".tracing.random_sampling", &out->random);
-    return rc == 0 ? sampling(b, m->overall_sampling, ".tracing.overall_sampling", &out->overall)
+        rc = sampling(b, m->random_sampling, ".tracing.random_sampling",
+                      SV("tracing.random_sampling"), &out->random);
+    return rc == 0 ? sampling(b, m->overall_sampling, ".tracing.overall_sampling",
+                              SV("tracing.global_enabled"), &out->overall)
                    : rc;
 }
 

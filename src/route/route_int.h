@@ -79,7 +79,9 @@ struct route_filter_config {
 /* ---- weighted clusters ---- */
 struct route_weight {
     sv cluster, cluster_header, host_rewrite;
-    uint64_t end; /* this one takes selections below it that the one before did not take */
+    uint64_t end;    /* this one takes selections below it that the one before did not take */
+    uint32_t weight; /* as configured */
+    const struct runtime_key *live;              /* its weight now, with runtime_key_prefix */
     const struct envoy_Metadata *metadata_match; /* merged with the route's */
     const struct route_ops *ops;
     const struct route_filter_config *filters;
@@ -89,7 +91,7 @@ struct route_weighted {
     uint32_t n;
     uint64_t total;
     sv random_header;
-    bool use_hash;
+    bool use_hash, live; /* live: some weights may change */
 };
 
 /* ---- rewrites and redirects ---- */

@@ -188,6 +188,20 @@ static bool random_from_header(const struct route_weighted *w, const struct http
     return n == 1 && sv_to_u64(v, out) == 0;
 }
 
+/* By the weights of this moment; NULL when they add up to nothing. */
+static const struct route_weight *choose_live(const struct route_weighted *w, uint64_t number)
+{
+    uint64_t total = 0, end = 0;
+    for (uint32_t i = 0; i < w->n; i++)
+        total += runtime_number(w->v[i].live, w->v[i].weight) & UINT32_MAX;
+    for (uint32_t i = 0; total && i < w->n; i++) {
+        end += runtime_number(w->v[i].live, w->v[i].weight) & UINT32_MAX;
+        if (number % total < end)
+            return &w->v[i];
+    }
+    return NULL; /* or they changed in between */
+}
+
 static const struct route_weight *choose(const struct route *r, const struct http_head *head,
                                          const struct route_ctx *c, struct arena *scratch)
 {
@@ -197,6 +211,9 @@ static const struct route_weight *choose(const struct route *r, const struct htt
         random_from_header(w, head, &number);
     else if (w->use_hash)
         route_hash_of(r, head, c->si, scratch, &number, NULL);
+    const struct route_weight *now = w->live ? choose_live(w, number) : NULL;
+    if (now)
+        return now;
     uint64_t selected = number % w->total;
     uint32_t i = 0;
     while (i + 1 < w->n && selected >= w->v[i].end)

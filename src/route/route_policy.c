@@ -232,6 +232,7 @@ static int build_mirror(struct route_builder *b,
                                 ".runtime_fraction.default_value", &out->fraction, b->err);
         if (rc != 0)
             return rc;
+        out->fraction.live = runtime_key(b->h->opts.runtime, m->runtime_fraction->runtime_key);
     }
     if (m->cluster_header.n && !http_name_valid(m->cluster_header))
         return error_set(b->err, E_INVALID, ".cluster_header: '%.*s' is no header name",

@@ -113,7 +113,8 @@ static int build_all(struct builder *b, const struct envoy_AccessLog *const *v, 
 {
     for (uint32_t i = 0; i < n; i++) {
         struct logger *l = &log->v[i];
-        int rc = access_log_filter_build(v[i]->filter, ".filter", b->a, &l->filter, b->err);
+        int rc = access_log_filter_build(
+            v[i]->filter, ".filter", access_log_sinks_runtime(b->sinks), b->a, &l->filter, b->err);
         if (rc == 0) {
             rc = build_logger(b, v[i], l);
             if (rc != 0)

@@ -22,6 +22,7 @@
 
 struct access_log;
 struct access_log_sinks;
+struct runtime;
 struct access_log_writer;
 struct json_format;
 
@@ -64,8 +65,8 @@ void log_format_eval(const struct log_format *f, const struct substitution_ctx *
 struct access_log_filter;
 /* NULL message: *out = NULL, which lets everything pass. */
 int access_log_filter_build(const struct envoy_AccessLogFilter *m, const char *path,
-                            struct arena *a, const struct access_log_filter **out,
-                            struct error *err) MUST_CHECK;
+                            struct runtime *rt, struct arena *a,
+                            const struct access_log_filter **out, struct error *err) MUST_CHECK;
 bool access_log_filter_pass(const struct access_log_filter *f, const struct substitution_ctx *c,
                             uint64_t random);
 

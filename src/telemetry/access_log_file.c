@@ -54,6 +54,7 @@ struct access_log_sinks {
     bool running, stop, reopen;
     uint32_t refs; /* the owner's, and one for each sink */
     struct list sinks;
+    struct runtime *runtime;
     bool has_stats;
     struct stat_group stats;
 };
@@ -248,6 +249,16 @@ static void *flush_thread(void *arg)
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;
+}
+
+void access_log_sinks_set_runtime(struct access_log_sinks *s, struct runtime *rt)
+{
+    s->runtime = rt;
+}
+
+struct runtime *access_log_sinks_runtime(const struct access_log_sinks *s)
+{
+    return s ? s->runtime : NULL;
 }
 
 void access_log_sinks_free(struct access_log_sinks *s)

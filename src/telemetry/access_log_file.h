@@ -19,6 +19,7 @@
 
 struct stats;
 struct access_log_sinks;
+struct runtime;
 struct access_log_sink;
 struct access_log_writer;
 
@@ -29,6 +30,9 @@ struct access_log_writer;
 struct access_log_sinks *access_log_sinks_new(struct stats *s);
 /* Main, after every writer was freed: writes what is queued, ends the thread, closes. References
  * on sinks may still be out: the object goes with the last of them. */
+/* Whose keys the filters of logs follow; it outlives the logs. NULL: none. */
+void access_log_sinks_set_runtime(struct access_log_sinks *s, struct runtime *rt);
+struct runtime *access_log_sinks_runtime(const struct access_log_sinks *s); /* s may be NULL */
 void access_log_sinks_free(struct access_log_sinks *s);
 
 /* Main. The sink of that file, opened for appending (made with mode 0644) unless it is open;

@@ -9,7 +9,8 @@ struct access_log_filter {
     uint32_t kind; /* envoy_AccessLogFilter_*_tag */
     int32_t op;    /* comparison */
     uint64_t value;
-    struct fraction fraction; /* runtime_filter */
+    const struct runtime_key *live; /* instead of value, or of the fraction's numerator */
+    struct fraction fraction;       /* runtime_filter */
     bool independent, exclude;
     uint64_t set; /* flags, gRPC statuses, log types */
     struct header_match header;
@@ -21,6 +22,7 @@ struct access_log_filter {
 
 struct builder {
     struct arena *a;
+    struct runtime *runtime;
     struct error *err;
     int depth;
 };
@@ -37,6 +39,7 @@ static int comparison(struct builder *b, const struct envoy_ComparisonFilter *m,
         return error_set(b->err, E_INVALID, ".comparison.op: %d is not known", m->op);
     f->op = m->op;
     f->value = m->value->default_value;
+    f->live = runtime_key(b->runtime, m->value->runtime_key);
     return 0;
 }
 
@@ -88,8 +91,8 @@ static int runtime(struct builder *b, const struct envoy_RuntimeFilter *m,
                    struct access_log_filter *f)
 {
     f->independent = m->use_independent_randomness;
-    /* Without a runtime to ask, the key's default: what percent_sampled says, else nothing. */
-    f->fraction = (struct fraction){0, 100};
+    f->live = runtime_key(b->runtime, m->runtime_key);
+    f->fraction = (struct fraction){0, 100, NULL};
     return m->percent_sampled
                ? fraction_build(m->percent_sampled, ".percent_sampled", &f->fraction, b->err)
                : 0;
@@ -205,10 +208,10 @@ static int build(struct builder *b, const struct envoy_AccessLogFilter *m,
 }
 
 int access_log_filter_build(const struct envoy_AccessLogFilter *m, const char *path,
-                            struct arena *a, const struct access_log_filter **out,
-                            struct error *err)
+                            struct runtime *rt, struct arena *a,
+                            const struct access_log_filter **out, struct error *err)
 {
-    struct builder b = {a, err, 0};
+    struct builder b = {a, rt, err, 0};
     *out = NULL;
     if (!m)
         return 0;
@@ -222,15 +225,16 @@ int access_log_filter_build(const struct envoy_AccessLogFilter *m, const char *p
 
 static bool compare(const struct access_log_filter *f, uint64_t is)
 {
+    uint64_t value = runtime_number(f->live, f->value);
     switch (f->op) {
     case envoy_ComparisonFilter_EQ:
-        return is == f->value;
+        return is == value;
     case envoy_ComparisonFilter_GE:
-        return is >= f->value;
+        return is >= value;
     case envoy_ComparisonFilter_LE:
-        return is <= f->value;
+        return is <= value;
     default:
-        return is != f->value;
+        return is != value;
     }
 }
 
@@ -260,7 +264,7 @@ static bool sampled(const struct access_log_filter *f, const struct substitution
 {
     if (!f->independent)
         id_number(c->si->request_id, &random);
-    return fraction_hit(&f->fraction, random);
+    return random % f->fraction.denominator < runtime_number(f->live, f->fraction.numerator);
 }
 
 static bool grpc(const struct access_log_filter *f, const struct substitution_ctx *c)

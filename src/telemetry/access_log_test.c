@@ -183,7 +183,8 @@ static void test_refused(void **state)
 static bool passes(const char *yaml, const struct substitution_ctx *c, uint64_t random)
 {
     const struct access_log_filter *f = NULL;
-    if (access_log_filter_build(from_yaml(&envoy_AccessLogFilter_pb, yaml), "f", &a, &f, &err) != 0)
+    if (access_log_filter_build(from_yaml(&envoy_AccessLogFilter_pb, yaml), "f", NULL, &a, &f,
+                                &err) != 0)
         fail_msg("%s: %s", yaml, err.msg);
     return access_log_filter_pass(f, c, random);
 }

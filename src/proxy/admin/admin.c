@@ -42,6 +42,8 @@ static const struct endpoint {
     {"/reopen_logs", admin_reopen_logs, true, "reopen access logs"},
     {"/reset_counters", admin_reset_counters, true, "reset all counters to zero"},
     {"/runtime", admin_runtime, false, "print runtime values"},
+    {"/runtime_modify", admin_runtime_modify, true,
+     "add or remove runtime values (?key=value; ?key= takes it back)"},
     {"/server_info", admin_server_info, false, "print server version/status information"},
     {"/stats", admin_stats, false,
      "print server stats (?usedonly ?filter= ?format= ?type= ?histogram_buckets=)"},

@@ -38,6 +38,7 @@ void admin_ready(struct proxy_server *s, struct serve_request *r);
 void admin_reopen_logs(struct proxy_server *s, struct serve_request *r);
 void admin_reset_counters(struct proxy_server *s, struct serve_request *r);
 void admin_runtime(struct proxy_server *s, struct serve_request *r);
+void admin_runtime_modify(struct proxy_server *s, struct serve_request *r);
 void admin_server_info(struct proxy_server *s, struct serve_request *r);
 void admin_stats(struct proxy_server *s, struct serve_request *r);
 

@@ -1,4 +1,4 @@
-/* /server_info, /ready, /memory, /runtime, /hot_restart_version */
+/* /server_info, /ready, /memory, /hot_restart_version */
 #include "proxy/admin/admin.h"
 
 #include <stdio.h>
@@ -108,30 +108,6 @@ void admin_memory(struct proxy_server *s, struct serve_request *r)
     };
     strbuf_init(&b, 65536);
     admin_json(&envoy_Memory_pb, &m, &b);
-    serve_reply_strbuf(r, 200, ADMIN_JSON, &b);
-}
-
-void admin_runtime(struct proxy_server *s, struct serve_request *r)
-{
-    const struct envoy_LayeredRuntime *l = proxy_server_bootstrap(s)->layered_runtime;
-    struct strbuf b;
-    bool first = true;
-    strbuf_init(&b, ADMIN_TEXT_MAX);
-    strbuf_add_c(&b, "{\n \"layers\": [");
-    for (uint32_t i = 0; l && i < l->layers.n; i++) {
-        strbuf_add_c(&b, i ? ", " : "");
-        strbuf_add_json(&b, l->layers.v[i]->name);
-    }
-    strbuf_add_c(&b, "],\n \"entries\": {");
-    map_each (e, &s->runtime) {
-        strbuf_add_c(&b, first ? "\n  " : ",\n  ");
-        first = false;
-        strbuf_add_json(&b, e->key);
-        strbuf_add_c(&b, ": {\"final_value\": ");
-        strbuf_add_json(&b, sv_of(e->val));
-        strbuf_add_c(&b, "}");
-    }
-    strbuf_add_c(&b, "\n }\n}\n");
     serve_reply_strbuf(r, 200, ADMIN_JSON, &b);
 }
 

@@ -62,10 +62,12 @@ static int build_fraction(const struct filter_ctx *x,
     if (!m)
         return 0;
     *has = true;
-    *out = (struct fraction){100, 100};
-    return m->default_value ? fraction_build(m->default_value,
-                                             filter_path(x, "%s.default_value", field), out, err)
-                            : 0;
+    *out = (struct fraction){100, 100, NULL};
+    int rc = m->default_value ? fraction_build(m->default_value,
+                                               filter_path(x, "%s.default_value", field), out, err)
+                              : 0;
+    out->live = runtime_key(x->runtime, m->runtime_key);
+    return rc;
 }
 
 static int parse_route(const struct filter_ctx *x, sv packed, const void **config,

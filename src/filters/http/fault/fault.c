@@ -28,6 +28,8 @@ struct policy {
     uint32_t n_nodes;
     bool has_max;
     uint32_t max_active;
+    /* What the runtime says instead, now. */
+    const struct runtime_key *delay_now, *http_now, *grpc_now, *max_now;
 };
 
 struct config {
@@ -71,7 +73,7 @@ static int build_delay(const struct filter_ctx *x, const struct envoy_FaultDelay
         return error_set(err, E_INVALID, "%s.delay: one of fixed_delay, header_delay is required",
                          x->path);
     }
-    p->delay_share = (struct fraction){0, 100};
+    p->delay_share = (struct fraction){0, 100, NULL};
     return m->percentage ? fraction_build(m->percentage, filter_path(x, "delay.percentage"),
                                           &p->delay_share, err)
                          : 0;
@@ -102,7 +104,7 @@ static int build_abort(const struct filter_ctx *x, const struct envoy_FaultAbort
                          "%s.abort: one of http_status, grpc_status, header_abort is required",
                          x->path);
     }
-    p->abort_share = (struct fraction){0, 100};
+    p->abort_share = (struct fraction){0, 100, NULL};
     return m->percentage ? fraction_build(m->percentage, filter_path(x, "abort.percentage"),
                                           &p->abort_share, err)
                          : 0;
@@ -111,17 +113,27 @@ static int build_abort(const struct filter_ctx *x, const struct envoy_FaultAbort
 static int refuse_unsupported(const struct filter_ctx *x, const struct envoy_HTTPFault *m,
                               struct error *err)
 {
-    const char *field = m->response_rate_limit           ? "response_rate_limit"
-                        : m->delay_percent_runtime.n     ? "delay_percent_runtime"
-                        : m->abort_percent_runtime.n     ? "abort_percent_runtime"
-                        : m->delay_duration_runtime.n    ? "delay_duration_runtime"
-                        : m->abort_http_status_runtime.n ? "abort_http_status_runtime"
-                        : m->max_active_faults_runtime.n ? "max_active_faults_runtime"
-                        : m->abort_grpc_status_runtime.n ? "abort_grpc_status_runtime"
+    const char *field = m->response_rate_limit ? "response_rate_limit"
                         : m->response_rate_limit_percent_runtime.n
                             ? "response_rate_limit_percent_runtime"
                             : NULL;
     return field ? error_set(err, E_UNSUPPORTED, "%s.%s: is not supported", x->path, field) : 0;
+}
+
+static const struct runtime_key *key(const struct filter_ctx *x, sv own, const char *usual)
+{
+    return runtime_key(x->runtime, own.n ? own : sv_of(usual));
+}
+
+static void follow_runtime(const struct filter_ctx *x, const struct envoy_HTTPFault *m,
+                           struct policy *p)
+{
+    p->delay_share.live = key(x, m->delay_percent_runtime, "fault.http.delay.fixed_delay_percent");
+    p->abort_share.live = key(x, m->abort_percent_runtime, "fault.http.abort.abort_percent");
+    p->delay_now = key(x, m->delay_duration_runtime, "fault.http.delay.fixed_duration_ms");
+    p->http_now = key(x, m->abort_http_status_runtime, "fault.http.abort.http_status");
+    p->grpc_now = key(x, m->abort_grpc_status_runtime, "fault.http.abort.grpc_status");
+    p->max_now = key(x, m->max_active_faults_runtime, "fault.http.max_active_faults");
 }
 
 static int build(const struct filter_ctx *x, sv packed, struct policy *p, struct error *err)
@@ -136,6 +148,7 @@ static int build(const struct filter_ctx *x, sv packed, struct policy *p, struct
         rc = build_abort(x, m->abort, p, err);
     if (rc < 0)
         return rc;
+    follow_runtime(x, m, p);
     p->upstream_cluster = m->upstream_cluster;
     struct header_match *h = arena_array(x->arena, struct header_match, m->headers.n + 1);
     for (uint32_t i = 0; i < m->headers.n; i++) {
@@ -212,7 +225,8 @@ static bool header_number(const struct http_head *head, sv name, uint64_t *out)
 static bool roll(struct fault *f, const struct http_head *head, const struct fraction *share,
                  sv header)
 {
-    struct fraction mine = *share;
+    struct fraction mine = fraction_now(share);
+    mine.live = NULL;
     uint64_t asked;
     if (header.n && header_number(head, header, &asked) && asked < mine.numerator)
         mine.numerator = (uint32_t)asked;
@@ -226,7 +240,8 @@ static bool take_active(struct fault *f)
     struct stat_group *g = &f->cfg->stats;
     if (f->active)
         return true;
-    if (f->p->has_max && stat_get(g, fault_stats_active_faults) >= f->p->max_active) {
+    uint64_t most = runtime_number(f->p->max_now, f->p->has_max ? f->p->max_active : UINT64_MAX);
+    if (most != UINT64_MAX && stat_get(g, fault_stats_active_faults) >= most) {
         stat_inc(g, fault_stats_faults_overflow);
         return false;
     }
@@ -248,11 +263,13 @@ static bool abort_wanted(struct fault *f, const struct http_head *head, struct h
     uint64_t n;
     switch (p->abort) {
     case FAULT_HTTP:
-        r->status = (uint16_t)p->status;
+        n = runtime_number(p->http_now, p->status);
+        r->status = (uint16_t)(n >= 200 && n <= 599 ? n : p->status);
         return roll(f, head, &p->abort_share, (sv){NULL, 0});
     case FAULT_GRPC:
-        r->status = http_of_grpc(p->status);
-        r->grpc_status = (int)p->status;
+        n = runtime_number(p->grpc_now, p->status);
+        r->status = http_of_grpc((uint32_t)n);
+        r->grpc_status = (int)n;
         return roll(f, head, &p->abort_share, (sv){NULL, 0});
     case FAULT_BY_HEADER:
         if (header_number(head, SV("x-envoy-fault-abort-request"), &n) && n >= 200 && n < 600) {
@@ -291,13 +308,19 @@ static void on_timer(struct timer *t)
         h->ops->continue_decoding(h);
 }
 
+static uint64_t delay_now(const struct policy *p)
+{
+    uint64_t ms = runtime_number(p->delay_now, p->delay_ms);
+    return ms < 3600000 ? ms : p->delay_ms;
+}
+
 static uint64_t delay_wanted(struct fault *f, const struct http_head *head)
 {
     const struct policy *p = f->p;
     uint64_t ms;
     switch (p->delay) {
     case FAULT_FIXED:
-        return roll(f, head, &p->delay_share, (sv){NULL, 0}) ? p->delay_ms : 0;
+        return roll(f, head, &p->delay_share, (sv){NULL, 0}) ? delay_now(p) : 0;
     case FAULT_BY_HEADER:
         if (!header_number(head, SV("x-envoy-fault-delay-request"), &ms) ||
             !roll(f, head, &p->delay_share, SV("x-envoy-fault-delay-request-percentage")))
