@@ -80,7 +80,7 @@ static int fits(const struct tls_own_cert *c, sv host)
  * takes the type that the client's algorithms allow. No name or no match: the first ones. */
 int tls_cert_select(SSL *ssl, void *arg)
 {
-    struct tls_ctx *ctx = arg;
+    const struct tls_base *ctx = arg;
     struct tls_handshake *hs = SSL_get_app_data(ssl);
     int best = 0;
     if (!hs->sni)

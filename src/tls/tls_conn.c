@@ -244,9 +244,9 @@ static void fill_session_id(struct tls_conn *t)
 static const struct tls_cert_info *local_cert(const struct tls_conn *t)
 {
     const X509 *x = SSL_get_certificate(t->ssl);
-    for (size_t i = 0; x && i < t->hs.ctx->n_certs; i++)
-        if (t->hs.ctx->certs[i].leaf == x)
-            return t->hs.ctx->certs[i].info;
+    for (size_t i = 0; x && i < t->hs.ctx->base->n_certs; i++)
+        if (t->hs.ctx->base->certs[i].leaf == x)
+            return t->hs.ctx->base->certs[i].info;
     return NULL;
 }
 
@@ -624,7 +624,7 @@ static struct tls_conn *conn_make(struct conn *lower, struct tls_ctx *ctx, conn_
     strbuf_init(&t->error_text, 4096);
     timer_init(&t->timer, lower->loop, on_timer);
     timer_init(&t->idle, lower->loop, on_idle);
-    t->ssl = SSL_new(ctx->ssl);
+    t->ssl = SSL_new(ctx->base->ssl);
     if (!t->ssl)
         abort(); /* memory is out */
     SSL_set_app_data(t->ssl, &t->hs);

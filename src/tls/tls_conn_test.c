@@ -457,6 +457,49 @@ static void test_resumption_other_rules(void **state)
     tls_ctx_unref(s3);
 }
 
+/* Clients that differ only in names share what is big, and nothing of what was proved: the session
+ * of one is not offered by another, whose verification would have failed. */
+static void test_shared_settings(void **state)
+{
+    struct tls_san_match bobs = {.type = TLS_SAN_URI, .value = SV("spiffe://td/ns/b/sa/bob")},
+                         eves = {.type = TLS_SAN_URI, .value = SV("spiffe://td/ns/b/sa/eve")};
+    struct tls_validation for_bob = {.ca_pem = strbuf_sv(&ca.pem), .sans = &bobs, .n_sans = 1},
+                          for_eve = {.ca_pem = strbuf_sv(&ca.pem), .sans = &eves, .n_sans = 1},
+                          shallow = {.ca_pem = strbuf_sv(&ca.pem), .max_depth = 3}, none = {0};
+    struct tls_ctx_opts o = {.max_session_keys = 2, .sni = SV("b"), .validation = &for_bob};
+    struct tls_ctx *b = client_ctx(o), *s = server_ctx(mutual()), *s2 = server_ctx(mutual());
+    o.sni = SV("e");
+    o.validation = &for_eve;
+    struct tls_ctx *e = client_ctx(o);
+    assert_ptr_equal(b->base, e->base);
+    assert_false(sv_eq(tls_ctx_hash(b), tls_ctx_hash(e)));
+    assert_ptr_not_equal(s->base, s2->base); /* a server's tickets are its own */
+    struct tls_ctx_opts others[] = {o, o, o, o, o, o};
+    others[0].alpn = ALPN, others[0].n_alpn = 1;
+    others[1].max_version = TLS_VERSION_1_2;
+    others[2].validation = &shallow;
+    others[3].validation = &none;
+    others[4].certs = &bob.opts, others[4].n_certs = 1;
+    others[5].max_session_keys = 0;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct tls_ctx *x = client_ctx(others[i]);
+        assert_ptr_not_equal(x->base, b->base);
+        tls_ctx_unref(x);
+    }
+    struct tls_client_params same = {.has_sni = true, .sni = SV("x")};
+    assert_false(reused(b, s, &same));
+    assert_true(reused(b, s, &same));
+    struct tt_pair p;
+    tt_pair_init(&p, loop, e, s, &same);
+    assert_int_equal(tls_conn_fail(p.client.c), TLS_FAIL_SAN);
+    tt_pair_fini(&p);
+    tls_ctx_unref(e);
+    assert_true(reused(b, s, &same)); /* what is shared is still there */
+    tls_ctx_unref(b);
+    tls_ctx_unref(s);
+    tls_ctx_unref(s2);
+}
+
 /* A ticket does not outlive the certificate that it stands for. */
 static void test_resumption_expired(void **state)
 {
@@ -571,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_close_in_callback),
         cmocka_unit_test(test_resumption),
         cmocka_unit_test(test_resumption_other_rules),
+        cmocka_unit_test(test_shared_settings),
         cmocka_unit_test(test_resumption_expired),
         cmocka_unit_test(test_key_update_flood),
         cmocka_unit_test(test_garbage),

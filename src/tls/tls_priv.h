@@ -1,7 +1,7 @@
 /* The inside of contexts and what a connection's handshake shares with them. Not for other rooms.
  *
- *   SSL_CTX app data -> struct tls_ctx        (callbacks of contexts)
- *   SSL app data     -> struct tls_handshake  (embedded in the tls conn) */
+ *   tls_ctx -> tls_base (the library's context; clients of equal settings share one)
+ *   SSL app data -> struct tls_handshake (embedded in the tls conn) -> tls_ctx */
 #ifndef WEFT_TLS_TLS_PRIV_H
 #define WEFT_TLS_TLS_PRIV_H
 
@@ -54,26 +54,43 @@ struct tls_sessions {
 };
 void tls_sessions_init(struct tls_sessions *s, uint32_t max);
 void tls_sessions_fini(struct tls_sessions *s);
-/* Sets callbacks and options about resumption on ctx->ssl. */
-void tls_session_setup(struct tls_ctx *ctx, const struct tls_ctx_opts *o);
-/* Client, before the handshake: offers a kept session. */
+/* Sets callbacks and options about resumption on base->ssl. */
+struct tls_base;
+void tls_session_setup(struct tls_base *base, const struct tls_ctx_opts *o);
+/* Client, before the handshake: offers a kept session; the one that comes of it is good for this
+ * context only. */
 struct tls_handshake;
 void tls_session_offer(struct tls_ctx *ctx, SSL *ssl, const struct tls_handshake *hs);
 
-struct tls_ctx {
+/* ---- what contexts of equal settings share: tls_base.c ----
+ * The library's own context, with certificates and trust: some 30 KB. A mesh has a thousand
+ * clusters that differ in the name that is asked for and in the names that are accepted, and in
+ * nothing else. Immutable. Only clients share; a base goes, and the key with it, with the last
+ * context and connection that uses it. Callbacks find the context through the SSL. Any thread. */
+struct tls_base {
     struct refcount ref;
+    unsigned char key[32]; /* over all settings that it was made of */
+    bool shared, server;
     SSL_CTX *ssl;
-    bool server;
-    char hash[65];
     struct tls_own_cert *certs;
     size_t n_certs;
     struct tls_cert_info **shown; /* own leaves and chains, for /certs */
     size_t n_shown;
     struct tls_cert_info **cas;
     size_t n_cas;
-    struct tls_verifier verify;
     unsigned char *alpn; /* wire format */
     unsigned alpn_n;
+};
+/* active: tls_verifier_active of the context's verifier. */
+struct tls_base *tls_base_get(const struct tls_ctx_opts *o, bool active, struct error *err);
+void tls_base_unref(struct tls_base *b); /* NULL is fine */
+
+struct tls_ctx {
+    struct refcount ref;
+    struct tls_base *base;
+    bool server;
+    char hash[65];
+    struct tls_verifier verify;
     char *sni;
     unsigned char *ticket_keys;
     size_t n_ticket_keys;

@@ -72,6 +72,7 @@ void tls_session_offer(struct tls_ctx *ctx, SSL *ssl, const struct tls_handshake
 {
     struct tls_sessions *s = &ctx->sessions;
     SSL_SESSION *found = NULL;
+    SSL_set_session_id_context(ssl, (const unsigned char *)ctx->hash, 32);
     if (s->max == 0)
         return;
     char *key = session_key(hs);
@@ -108,8 +109,8 @@ static int on_ticket_made(SSL *ssl, void *arg)
 static SSL_TICKET_RETURN on_ticket_opened(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
                                           size_t name_n, SSL_TICKET_STATUS status, void *arg)
 {
-    struct tls_ctx *ctx = arg;
     const struct tls_handshake *hs = SSL_get_app_data(ssl);
+    const struct tls_ctx *ctx = hs->ctx;
     switch (status) {
     case SSL_TICKET_SUCCESS:
     case SSL_TICKET_SUCCESS_RENEW:
@@ -158,42 +159,36 @@ static int on_ticket_key(SSL *ssl, unsigned char name[16], unsigned char *iv,
     return 0;
 }
 
-static void setup_server(struct tls_ctx *ctx, const struct tls_ctx_opts *o)
+static void setup_server(struct tls_base *base, const struct tls_ctx_opts *o)
 {
-    SSL_CTX_set_session_cache_mode(ctx->ssl, o->no_stateful_resumption ? SSL_SESS_CACHE_OFF
-                                                                       : SSL_SESS_CACHE_SERVER);
-    SSL_CTX_sess_set_cache_size(ctx->ssl, SERVER_CACHE);
-    SSL_CTX_set_timeout(ctx->ssl, o->session_timeout_s ? (long)o->session_timeout_s : 7200);
+    SSL_CTX_set_session_cache_mode(base->ssl, o->no_stateful_resumption ? SSL_SESS_CACHE_OFF
+                                                                        : SSL_SESS_CACHE_SERVER);
+    SSL_CTX_sess_set_cache_size(base->ssl, SERVER_CACHE);
+    SSL_CTX_set_timeout(base->ssl, o->session_timeout_s ? (long)o->session_timeout_s : 7200);
     if (o->no_stateless_resumption) {
-        SSL_CTX_set_options(ctx->ssl, SSL_OP_NO_TICKET);
+        SSL_CTX_set_options(base->ssl, SSL_OP_NO_TICKET);
         /* Otherwise TLS 1.3 would hand out tickets that name a stateful session. */
         if (o->no_stateful_resumption)
-            SSL_CTX_set_num_tickets(ctx->ssl, 0);
+            SSL_CTX_set_num_tickets(base->ssl, 0);
         return;
     }
-    SSL_CTX_set_num_tickets(ctx->ssl, 1);
-    SSL_CTX_set_session_ticket_cb(ctx->ssl, on_ticket_made, on_ticket_opened, ctx);
-    if (o->n_ticket_keys) {
-        ctx->n_ticket_keys = o->n_ticket_keys;
-        ctx->ticket_keys = mem_alloc(TLS_TICKET_KEY * o->n_ticket_keys);
-        for (size_t i = 0; i < o->n_ticket_keys; i++)
-            memcpy(ctx->ticket_keys + i * TLS_TICKET_KEY, o->ticket_keys[i].p, TLS_TICKET_KEY);
-        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx->ssl, on_ticket_key);
-    }
+    SSL_CTX_set_num_tickets(base->ssl, 1);
+    SSL_CTX_set_session_ticket_cb(base->ssl, on_ticket_made, on_ticket_opened, NULL);
+    if (o->n_ticket_keys)
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(base->ssl, on_ticket_key);
 }
 
-void tls_session_setup(struct tls_ctx *ctx, const struct tls_ctx_opts *o)
+void tls_session_setup(struct tls_base *base, const struct tls_ctx_opts *o)
 {
-    SSL_CTX_set_session_id_context(ctx->ssl, (const unsigned char *)ctx->hash, 32);
-    if (ctx->server) {
-        setup_server(ctx, o);
+    if (base->server) {
+        setup_server(base, o);
         return;
     }
-    if (ctx->sessions.max == 0) {
-        SSL_CTX_set_session_cache_mode(ctx->ssl, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_options(ctx->ssl, SSL_OP_NO_TICKET);
+    if (o->max_session_keys == 0) {
+        SSL_CTX_set_session_cache_mode(base->ssl, SSL_SESS_CACHE_OFF);
+        SSL_CTX_set_options(base->ssl, SSL_OP_NO_TICKET);
         return;
     }
-    SSL_CTX_set_session_cache_mode(ctx->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(ctx->ssl, on_new_session);
+    SSL_CTX_set_session_cache_mode(base->ssl, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(base->ssl, on_new_session);
 }

@@ -464,8 +464,8 @@ static void test_nul_in_names(void **state)
                                                        .client_auth = TLS_CLIENT_REQUIRE});
         struct tls_ctx *cl = make((struct tls_ctx_opts){.certs = &alice.opts, .n_certs = 1});
         STACK_OF(X509) *one = tls_pem_certs(f.opts.chain_pem, "t", &e);
-        assert_int_equal(SSL_CTX_use_certificate(cl->ssl, sk_X509_value(one, 0)), 1);
-        assert_int_equal(SSL_CTX_use_PrivateKey(cl->ssl, tls_key_native(alice.key)), 1);
+        assert_int_equal(SSL_CTX_use_certificate(cl->base->ssl, sk_X509_value(one, 0)), 1);
+        assert_int_equal(SSL_CTX_use_PrivateKey(cl->base->ssl, tls_key_native(alice.key)), 1);
         sk_X509_pop_free(one, X509_free);
         expect(cl, s, NULL, false, &bad);
         tls_ctx_unref(s);

@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from meshtest import bootstrap
+from meshtest import bootstrap, certs, http1
 from meshtest.mesh import until
 from meshtest.proxy import Proxy
 
@@ -67,3 +67,41 @@ def test_clusters_and_endpoints(spawn, tmp_path):
     print(f"{cluster:.0f} bytes a cluster of one endpoint, {endpoint:.0f} an endpoint more")
     assert cluster <= 2000
     assert endpoint <= 400
+
+
+def mutual(i):
+    """As a mesh has it for each service: the names differ, certificate and roots do not."""
+    names = [{"san_type": "URI", "matcher": {"exact": f"spiffe://cluster.local/ns/many/sa/s{i}"}}]
+    return {"name": "tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": f"outbound_.80_._.s{i}.many.svc.cluster.local", "common_tls_context": {
+            "alpn_protocols": ["istio"], "tls_certificate_sds_secret_configs": [{"name": "default"}],
+            "combined_validation_context": {"default_validation_context": {"match_typed_subject_alt_names": names},
+                                            "validation_context_sds_secret_config": {"name": "ROOTCA"}}}}}
+
+
+def cost_of_use(spawn, path, tls):
+    """Bytes of a cluster before anybody used it, and what it takes more once somebody did."""
+    path.mkdir()
+    pki, n = certs.Pki(path / "pki"), 100
+    leaf = pki.leaf("me")
+    file = lambda f: {"filename": str(f)}  # noqa: E731
+    secrets = [{"name": "default", "tls_certificate": {"certificate_chain": file(leaf.cert), "private_key": file(leaf.key)}},
+               {"name": "ROOTCA", "validation_context": {"trusted_ca": file(pki.root_cert)}}]
+    made = [bootstrap.cluster(f"c{i}", "{dead}", **({"transport_socket": mutual(i)} if tls else {})) for i in range(n)]
+    proxy = Proxy(spawn, path, {"routes": [{"match": {"prefix": "/"}, "route": {"cluster_header": "to"}}], "clusters": made,
+                                "bootstrap": {"static_resources": {"secrets": secrets}}})
+    unused = allocated(proxy)
+    client = http1.Client(proxy.port)
+    for i in range(n):
+        assert client.request(path="/", headers=[("to", f"c{i}")]).status == 503
+    client.sock.close()
+    return unused / n, (allocated(proxy) - unused) / n
+
+
+def test_clusters_with_mutual_tls(spawn, tmp_path):
+    plain, tls = cost_of_use(spawn, tmp_path / "plain", False), cost_of_use(spawn, tmp_path / "tls", True)
+    unused, used = tls[0] - plain[0], tls[1] - plain[1]
+    print(f"mutual TLS: {unused:.0f} bytes more an unused cluster, {used:.0f} more once it is used")
+    assert unused <= 1000
+    assert used <= 8000
