@@ -262,6 +262,9 @@ static void test_shared_port(void **state)
     expect(l, "\"route_config_name\":\"9000\"");
     expect(l, "outbound|9000||t.test");
     expect(line_of(f, "0.0.0.0_9001"), "\"route_config_name\":\"9001\"");
+    /* What is not HTTP is in no chain that asks for part of what HTTP is. */
+    expect(line_of(f, "0.0.0.0_9001"), "\"default_filter_chain\":{\"filters\":[{\"name\":"
+                                       "\"envoy.filters.network.tcp_proxy\"");
     routes(f, "9001");
     expect(f->json.p, "\"domains\":[\"a.test\",\"a.test.\"]");
 }

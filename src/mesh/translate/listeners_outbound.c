@@ -171,6 +171,23 @@ static void set_inspectors(struct build *b, struct envoy_Listener *l, bool tls, 
     l->listener_filters.n = n;
 }
 
+/* What asks for nothing stands apart: proxies look for the most specific chain one criterion after
+ * the other and do not come back to it, so that a connection which fits another one half would be
+ * lost. */
+static void set_chains(struct envoy_Listener *l, struct chain_list *chains)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < chains->n; i++) {
+        if (chains->n > 1 && !chains->v[i]->filter_chain_match && !l->default_filter_chain)
+            l->default_filter_chain = chains->v[i];
+        else
+            chains->v[n++] = chains->v[i];
+    }
+    l->filter_chains.v = chains->v;
+    l->filter_chains.n = n;
+}
+
 /* A service's port at an address. Several services may have it: the older one stands first. */
 struct claim {
     const struct model_service *svc;
@@ -244,8 +261,7 @@ static void emit_address(struct build *b, const struct address *at, const struct
     if (chains.sni && take(b, &chains, SV(""), SV(""), SV("")))
         add_chain(b, &chains, passthrough_chain(b, NULL));
     set_inspectors(b, l, chains.sni, sniffed);
-    l->filter_chains.v = chains.v;
-    l->filter_chains.n = chains.n;
+    set_chains(l, &chains);
     map_fini(&chains.taken);
     build_emit(b, l->name, &envoy_Listener_pb, l);
 }
@@ -376,8 +392,7 @@ static void emit_wildcard(struct build *b, struct wildcard *w)
         add_service_chains(b, &w->chains, w->tcp, w->tcp_port, NULL, 0, false);
     add_passthrough(b, w);
     set_inspectors(b, l, w->chains.sni, w->sniff_http);
-    l->filter_chains.v = w->chains.v;
-    l->filter_chains.n = w->chains.n;
+    set_chains(l, &w->chains);
     build_emit(b, l->name, &envoy_Listener_pb, l);
 }
 
