@@ -200,7 +200,8 @@ def unmet_one(expect, o):
             bad += [f"{k}.{n}: expected {w!r}, got {(got or {}).get(n.lower())!r}" for n, w in want.items()
                     if got is None or not matches(w, got.get(n.lower()))]
         elif not matches(want, o.get(k)):
-            bad.append(f"{k}: expected {want!r}, got {o.get(k)!r}")
+            told = [f"{n} {o[n]}" for n in ("error", "flags", "details", "ended", "cluster", "backend") if n != k and o.get(n) not in (None, "-")]
+            bad.append(f"{k}: expected {want!r}, got {o.get(k)!r} ({', '.join(told)}, after {o['seconds']:.2f} s)")
     return bad
 
 
