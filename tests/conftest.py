@@ -1,3 +1,4 @@
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def spawn(tmp_path, request):
         for p in started:
             print(p.output())
     assert not codes, "\n".join(codes)
+
+
+LONGEST_S = 1800  # a test that does not come back, with its fixtures
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """A test that hangs fails by name, and the others go on."""
+    def over(*_):
+        raise AssertionError(f"not over after {LONGEST_S} s")
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(LONGEST_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(hookwrapper=True)

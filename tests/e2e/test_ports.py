@@ -1,9 +1,11 @@
 """What the tests stand on: a port is given once."""
+import io
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from meshtest import ports, procs
 
 ASK = "from meshtest.ports import free_port; print(*[free_port() for _ in range(120)]); input()"
@@ -13,8 +15,14 @@ def test_no_port_is_given_twice():
     with ThreadPoolExecutor(8) as pool:
         given = list(pool.map(lambda _: ports.free_port(), range(400)))
     assert len(set(given)) == len(given)
-    low = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
-    assert all(ports.FIRST <= p < min(ports.LAST, low) for p in given)
+    assert all(ports.FIRST <= p < ports.LAST for p in given)
+
+
+@pytest.mark.parametrize("clients, ours", [("32768 60999", (16000, 32000)), ("20000 60999", (16000, 20000)), ("1024 40000", (40001, 65000)),
+                                           ("1024 65535", (16000, 32000)), ("10000 12000", (16000, 65000))])
+def test_ports_of_clients_are_left_out(monkeypatch, clients, ours):
+    monkeypatch.setattr("builtins.open", lambda *_: io.StringIO(clients))
+    assert ports.outside_of_clients_ports() == ours
 
 
 def test_processes_share_no_ports():

@@ -8,7 +8,15 @@ import random
 import socket
 import threading
 
-FIRST, LAST = 16000, 32000  # above the mesh's own (15000-15100), below ip_local_port_range
+
+def outside_of_clients_ports():
+    """Above the mesh's own (15000-15100), and where the kernel takes no ports for clients, if there is room."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        low, high = map(int, f.read().split())
+    return next((r for r in ((16000, min(32000, low)), (max(16000, high + 1), 65000)) if r[1] - r[0] >= 4000), (16000, 32000))
+
+
+FIRST, LAST = outside_of_clients_ports()
 BLOCK, MOST = 50, 24        # a claim, and how many claims a process has
 CLAIM = "\0weft-test-ports-%d"
 
@@ -19,7 +27,7 @@ _turn = collections.deque()  # what is given next
 
 def _claim():
     """The ports of a block that is this process's from now on."""
-    starts = range(FIRST, LAST, BLOCK)
+    starts = range(FIRST, LAST - BLOCK + 1, BLOCK)
     for start in random.sample(starts, len(starts)):
         s = socket.socket(socket.AF_UNIX)
         try:
