@@ -156,6 +156,8 @@ struct route_retry_policy {
     } * reset_headers;        /* rate_limited_retry_back_off */
     uint64_t reset_max_ms;    /* 300000 unless given */
     uint32_t host_predicates; /* enum route_host_predicate */
+    const struct envoy_Metadata
+        *omit_hosts;          /* omit_host_metadata: hosts with all of its envoy.lb */
     uint32_t host_attempts;   /* host_selection_retry_max_attempts, 1 unless given */
     uint32_t priority_update; /* previous_priorities update_frequency, 0: not configured */
 };

@@ -47,6 +47,24 @@ static int build_codes(struct route_builder *b, const uint32_t *v, uint32_t n, c
     return 0;
 }
 
+#define OMIT_METADATA "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"
+
+static int omit_metadata(struct route_builder *b, const struct google_Any *any,
+                         struct route_retry_policy *p)
+{
+    void *x = NULL;
+    struct pb_opts o = route_decode_opts(b);
+    if (p->omit_hosts)
+        return error_set(b->err, E_UNSUPPORTED, ": only one omit_host_metadata is supported");
+    int rc = pb_any_unpack(any, &envoy_OmitHostMetadataConfig_pb, b->tmp, &o, &x, b->err);
+    if (rc == 0)
+        p->omit_hosts = route_copy(b, &envoy_Metadata_pb,
+                                   ((struct envoy_OmitHostMetadataConfig *)x)->metadata_match);
+    else
+        error_prefix(b->err, ".typed_config: ");
+    return rc;
+}
+
 static int build_predicates(struct route_builder *b, const struct envoy_RetryPolicy *m,
                             struct route_retry_policy *p)
 {
@@ -61,7 +79,13 @@ static int build_predicates(struct route_builder *b, const struct envoy_RetryPol
                                 "OmitCanaryHostsPredicate")) ||
                  (!type.n && sv_eq(x->name, SV("envoy.retry_host_predicates.omit_canary_hosts"))))
             p->host_predicates |= ROUTE_HOSTS_OMIT_CANARY;
-        else
+        else if (sv_eq(type, SV(OMIT_METADATA))) {
+            int rc = omit_metadata(b, x->typed_config, p);
+            if (rc != 0) {
+                error_prefix(b->err, ".retry_host_predicate[%u]", i);
+                return rc;
+            }
+        } else
             return error_set(b->err, E_UNSUPPORTED,
                              ".retry_host_predicate[%u]: '%.*s' (%.*s) is not supported", i,
                              SV_ARG(x->name), SV_ARG(type));

@@ -229,8 +229,49 @@ static int read_original_dst(struct config_reader *r)
     return 0;
 }
 
+/* cluster_type envoy.cluster.dns says what the fields of Cluster say for STRICT_DNS, or, with one
+ * endpoint for all addresses, LOGICAL_DNS; it is read as if those had been set. */
+static int read_custom(struct config_reader *r, const struct envoy_Cluster_CustomClusterType *t)
+{
+    static const int32_t families[] = {envoy_Cluster_AUTO,         envoy_Cluster_AUTO,
+                                       envoy_Cluster_V4_ONLY,      envoy_Cluster_V6_ONLY,
+                                       envoy_Cluster_V4_PREFERRED, envoy_Cluster_ALL};
+    struct envoy_Cluster *c = (struct envoy_Cluster *)r->cfg->pb; /* ours, not yet seen by others */
+    struct envoy_DnsCluster *d;
+    sv type = t->typed_config ? pb_any_type(t->typed_config->type_url) : (sv){NULL, 0};
+    if (!sv_eq_c(type, "envoy.extensions.clusters.dns.v3.DnsCluster"))
+        return config_refuse(r, "cluster_type: '%.*s' (%.*s)", SV_ARG(t->name), SV_ARG(type));
+    int rc = config_any(r, t->typed_config, &envoy_DnsCluster_pb, "cluster_type.typed_config", &d);
+    if (rc)
+        return rc;
+    if (d->dns_lookup_family < 0 || d->dns_lookup_family > envoy_DnsLookupFamily_ALL)
+        return config_invalid(r, "cluster_type.typed_config.dns_lookup_family: %d is unknown",
+                              d->dns_lookup_family);
+    c->type =
+        d->all_addresses_in_single_endpoint ? envoy_Cluster_LOGICAL_DNS : envoy_Cluster_STRICT_DNS;
+    c->dns_refresh_rate = d->dns_refresh_rate;
+    c->respect_dns_ttl = d->respect_dns_ttl;
+    c->dns_jitter = d->dns_jitter;
+    c->typed_dns_resolver_config = d->typed_dns_resolver_config;
+    c->dns_lookup_family = families[d->dns_lookup_family];
+    c->dns_failure_refresh_rate = NULL;
+    if (!d->dns_failure_refresh_rate)
+        return 0;
+    struct envoy_Cluster_RefreshRate *f =
+        arena_new(&r->cfg->arena, struct envoy_Cluster_RefreshRate);
+    f->base_interval = d->dns_failure_refresh_rate->base_interval;
+    f->max_interval = d->dns_failure_refresh_rate->max_interval;
+    c->dns_failure_refresh_rate = f;
+    return 0;
+}
+
 static int read_discovery(struct config_reader *r)
 {
+    if (r->cfg->pb->which_cluster_discovery_type == envoy_Cluster_cluster_type_tag) {
+        int rc = read_custom(r, r->cfg->pb->cluster_type);
+        if (rc)
+            return rc;
+    }
     static const enum cluster_type types[] = {
         CLUSTER_STATIC, CLUSTER_STRICT_DNS, CLUSTER_LOGICAL_DNS, CLUSTER_EDS, CLUSTER_ORIGINAL_DST};
     int32_t t = r->cfg->pb->type;

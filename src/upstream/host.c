@@ -1,4 +1,5 @@
 /* Hosts: one endpoint as one worker uses it. */
+#include "api/pb_struct.h"
 #include "base/mem.h"
 #include "base/code.h"
 #include "upstream/cluster_manager.h"
@@ -139,10 +140,29 @@ void host_retired_sweep(struct cluster_core *c,
 
 /* ---- choosing ---- */
 
+/* Whether the endpoint has every value; one of its list counts as that value. */
+static bool has_all(const struct google_Struct *have, const struct google_Struct *want)
+{
+    bool all = have && want && want->fields.n;
+    for (uint32_t i = 0; all && i < want->fields.n; i++) {
+        const struct google_Value *v = pb_struct_get(have, want->fields.v[i]->key);
+        bool found = pb_value_equal(v, want->fields.v[i]->value);
+        const struct google_ListValue *list =
+            v && v->which_kind == google_Value_list_value_tag ? v->list_value : NULL;
+        for (uint32_t k = 0; list && k < list->values.n && !found; k++)
+            found = pb_value_equal(list->values.v[k], want->fields.v[i]->value);
+        all = found;
+    }
+    return all;
+}
+
 static bool is_unwanted(void *arg, const struct endpoint *e)
 {
     const struct upstream_ctx *ctx = arg;
     if (ctx->avoid_canaries && e->info->canary)
+        return true;
+    if (ctx->avoid_metadata &&
+        has_all(endpoint_lb_metadata(e->info->metadata), endpoint_lb_metadata(ctx->avoid_metadata)))
         return true;
     for (uint32_t i = 0; i < ctx->n_tried; i++)
         if (ctx->tried[i]->state == e->info->state)
@@ -180,7 +200,7 @@ HOT struct upstream_host *host_choose(struct upstream_cluster *handle,
                              .has_hash = ctx->has_hash,
                              .hash = ctx->hash,
                              .spent_priorities = ctx->spent_priorities};
-        if (ctx->n_tried || ctx->avoid_canaries) {
+        if (ctx->n_tried || ctx->avoid_canaries || ctx->avoid_metadata) {
             ask.avoid = is_unwanted;
             ask.arg = (void *)(uintptr_t)ctx;
         }

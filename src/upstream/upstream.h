@@ -126,6 +126,8 @@ struct upstream_ctx {
     const struct upstream_host *const *tried; /* previous hosts, avoided when others are left */
     uint32_t n_tried;
     bool avoid_canaries;        /* likewise: endpoints marked as canaries */
+    const void *avoid_metadata; /* likewise: const struct envoy_Metadata *, endpoints that have all
+                                   of its envoy.lb, or NULL */
     uint64_t spent_priorities;  /* bit i: priority i is not asked again, likewise */
     const void *metadata_match; /* const struct envoy_Metadata *: subset selection, or NULL */
     enum http_protocol downstream_protocol; /* use_downstream_protocol_config */

@@ -516,6 +516,7 @@ HOT static void remember_host(struct router *r, const struct upstream_host *host
     if (!p || !host)
         return;
     r->ctx.avoid_canaries = p->host_predicates & ROUTE_HOSTS_OMIT_CANARY;
+    r->ctx.avoid_metadata = p->omit_hosts;
     uint32_t priority = upstream_host_info(host)->priority;
     r->n_tried++;
     if (priority < 64)
