@@ -57,6 +57,7 @@ struct call {
     struct timer timer;
     struct deferred freeing;
     uint32_t spans;
+    uint64_t sent_ns;
     bool answered, ok, over;
 };
 
@@ -108,6 +109,8 @@ static void on_head(void *user, struct http_head *head, bool last)
 {
     struct call *c = user;
     c->answered = true;
+    upstream_count_response(c->cluster, head->status,
+                            (loop_stamp_ns(c->e->all->w->loop) - c->sent_ns) / 1000, true);
     if (c->e->t.protocol != TRACE_OTLP_GRPC)
         c->ok = head->status / 100 == 2;
     else if (head->status == 200)
@@ -159,6 +162,7 @@ static void on_ready(void *user, struct http_stream *s, struct upstream_host *ho
     struct call *c = user;
     c->open = NULL;
     c->s = s;
+    c->sent_ns = loop_stamp_ns(c->e->all->w->loop);
     http_stream_set_user(s, &events, c);
     bool grpc = c->e->t.protocol == TRACE_OTLP_GRPC;
     if ((grpc && s->codec->protocol != HTTP_2) || s->ops->send_head(s, &c->head, false) < 0) {

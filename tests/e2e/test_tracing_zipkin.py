@@ -112,6 +112,8 @@ def test_b3_is_read_and_written_as_envoy_does(proxies, backend, direction, confi
     assert counted["weft"].pop("tracing.zipkin.spans_dropped") == 0
     assert counted["weft"]["tracing.zipkin.spans_sent"] == counted["envoy"]["tracing.zipkin.spans_sent"] == len(weft)
     assert counted["weft"].keys() == counted["envoy"].keys()
+    for p in two.values():  # the calls are counted at their cluster, too
+        until(lambda p=p: p.stats().get("cluster.zipkin.internal.upstream_rq_2xx") == p.stats()["tracing.zipkin.reports_sent"] > 0, "answers are counted")
 
 
 @pytest.mark.parametrize("direction", ["INBOUND", "OUTBOUND"])
