@@ -12,6 +12,8 @@
 #include "net/timer_wheel.h"
 
 #define EVENTS_MAX  256
+#define FULL        49152u      /* bytes read that are passed on before more is read */
+#define TURN_MOST   262144u     /* bytes read by deferred work of one turn */
 #define TRIM_NS     1000000000u /* between two steps of giving pooled memory back */
 #define TRIM_MALLOC 1048576u    /* so much of it makes malloc give back, too */
 
@@ -39,6 +41,7 @@ struct loop {
     int ev_at, ev_n; /* the batch under way */
     struct rand_state rand;
     struct loop_part *files, *signals;
+    size_t taken;         /* bytes read since deferred work had its turn */
     uint64_t trim_due_ns; /* 0: the pools are at rest */
     size_t trimmed;
     _Atomic(struct post *) posts; /* a stack, newest first */
@@ -68,17 +71,29 @@ struct loop *loop_new(struct os *os)
     return l;
 }
 
+/* Past TURN_MOST, what is left waits for its next time: a peer that sends as fast as it is read
+ * does not keep the others waiting. */
 static int run_deferred(struct loop *l)
 {
     int n = 0;
-    for (struct deferred *d; (d = l->deferred); n++) {
+    size_t most = TURN_MOST;
+    for (struct deferred *d; most && (d = l->deferred); n++) {
         l->deferred = d->next;
         if (!l->deferred)
             l->deferred_end = &l->deferred;
         l->stamped = false;
+        l->taken = 0;
         d->fn(d);
+        most -= l->taken < most ? l->taken : most;
     }
+    l->taken = 0;
     return n;
+}
+
+static void end_deferred(struct loop *l)
+{
+    while (l->deferred)
+        run_deferred(l);
 }
 
 /* The posts in the order in which they came; what stands in their place is `left`. */
@@ -110,12 +125,12 @@ void loop_free(struct loop *l)
         next = p->next;
         free(p);
     }
-    run_deferred(l);
+    end_deferred(l);
     if (l->files)
         l->files->free(l->files);
     if (l->signals)
         l->signals->free(l->signals);
-    run_deferred(l);
+    end_deferred(l);
     drop_timers(&l->soon);
     drop_timers(&l->due);
     for (int i = 0; i < WHEEL_LEVELS; i++)
@@ -179,6 +194,8 @@ static int run_events(struct loop *l)
         l->stamped = false;
         io->fn(io, l->ev[l->ev_at].events);
         ran++;
+        if (loop_full(l))
+            ran += run_deferred(l);
     }
     l->ev_at = l->ev_n = 0;
     return ran;
@@ -193,6 +210,8 @@ static int run_timers(struct loop *l)
         list_del(&t->link);
         l->stamped = false;
         t->fn(t);
+        if (loop_full(l))
+            ran += run_deferred(l);
     }
     return ran;
 }
@@ -267,6 +286,16 @@ void loop_defer(struct loop *l, struct deferred *d, void (*fn)(struct deferred *
     d->fn = fn;
     *l->deferred_end = d;
     l->deferred_end = &d->next;
+}
+
+void loop_took(struct loop *l, size_t n)
+{
+    l->taken += n;
+}
+
+bool loop_full(const struct loop *l)
+{
+    return l->taken >= FULL;
 }
 
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg)

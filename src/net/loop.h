@@ -3,8 +3,8 @@
  *
  *   turn:  wait -> descriptor callbacks -> due timers -> posted work -> deferred work (frees)
  *
- * Rules of life: freeing is deferred to the end of the turn (loop_defer), never done under a
- * callback whose object is on the stack; any callback may end the object that called it.
+ * Rules of life: freeing is deferred (loop_defer), never done under a callback whose object is on
+ * the stack; any callback may end the object that called it.
  * Thread: owner, except loop_post and loop_stop (any). */
 #ifndef WEFT_NET_LOOP_H
 #define WEFT_NET_LOOP_H
@@ -92,12 +92,19 @@ static inline void timer_cancel(struct timer *t)
 }
 
 /* ---- later ---- */
-/* Work for the end of this turn; the node lives inside the object that is to be freed. */
+/* Work for when no callback is on the stack: at the end of this turn, or between two descriptors or
+ * timers of it once much was read (below). The node lives inside the object that is to be freed. */
 struct deferred {
     struct deferred *next; /* private */
     void (*fn)(struct deferred *d);
 };
 void loop_defer(struct loop *l, struct deferred *d, void (*fn)(struct deferred *d));
+/* Writing is deferred, so that many answers share a write, but bodies would leave the processor's
+ * cache until then, and be fetched twice. So whoever reads from a descriptor tells how much, and
+ * past 48 KB the deferred work is run at once. Who could read more from the same peer then is not
+ * to do it, but to defer itself (behind the writes) or to ask for the next turn. */
+void loop_took(struct loop *l, size_t bytes);
+bool loop_full(const struct loop *l);
 /* Runs fn(arg) on the loop's thread soon. Any thread. Order of posts of one thread is kept.
  * Once loop_free has begun the work is dropped; who can post must have ended when it returns. */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);

@@ -216,6 +216,69 @@ static void a_turn_has_its_order(void **state)
     loop_free(l);
 }
 
+/* ---- what was read is passed on ---- */
+
+static size_t took_each;
+
+static void thing_reads(struct io *io, uint32_t events)
+{
+    struct thing *x = container_of(io, struct thing, io);
+    note(1);
+    loop_took(io->loop, took_each);
+    loop_defer(io->loop, &x->d, turn_deferred);
+}
+
+static void much_that_was_read_is_passed_on_at_once(void **state)
+{
+    static const int expected[2][4] = {{1, 1, 4, 4}, {1, 4, 1, 4}};
+    for (int much = 0; much < 2; much++) {
+        struct loop *l = loop_new(NULL);
+        int sv[2];
+        struct thing x[2];
+        order_n = 0;
+        took_each = much ? 64 << 10 : 1000;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, sv), 0);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(io_add(l, &x[i].io, sv[i], thing_reads), 0);
+        assert_int_equal(loop_turn(l, 0), 4);
+        assert_false(loop_full(l));
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(order_of[i], expected[much][i]);
+        for (int i = 0; i < 2; i++) {
+            io_del(&x[i].io);
+            close(sv[i]);
+        }
+        loop_free(l);
+    }
+}
+
+static struct loop *endless_loop;
+static int endless_left;
+
+static void reads_on(struct deferred *d)
+{
+    assert_false(loop_full(endless_loop)); /* of what went before it nothing counts */
+    loop_took(endless_loop, 64 << 10);
+    if (--endless_left)
+        loop_defer(endless_loop, d, reads_on);
+}
+
+static void who_reads_on_leaves_turns_to_others(void **state)
+{
+    struct loop *l = endless_loop = loop_new(fake_os());
+    struct deferred d;
+    init_timers(l);
+    endless_left = 10;
+    loop_defer(l, &d, reads_on);
+    assert_int_equal(loop_turn(l, UINT64_MAX), 4); /* 256 KB */
+    timer_set(&tm[0].t, 0);
+    assert_int_equal(loop_turn(l, UINT64_MAX), 1 + 4);
+    assert_int_equal(tm[0].fired, 1);
+    assert_int_equal(last_wait_ns, 0);
+    loop_free(l); /* runs what is left */
+    assert_int_equal(endless_left, 0);
+}
+
 /* ---- removing under callbacks ---- */
 
 static struct thing *pair_of[2];
@@ -431,6 +494,8 @@ int main(void)
         cmocka_unit_test(zero_delay_is_the_next_turn),
         cmocka_unit_test(a_timer_may_cancel_those_due_with_it),
         cmocka_unit_test(a_turn_has_its_order),
+        cmocka_unit_test(much_that_was_read_is_passed_on_at_once),
+        cmocka_unit_test(who_reads_on_leaves_turns_to_others),
         cmocka_unit_test(removed_while_its_event_is_on_the_way),
         cmocka_unit_test(an_old_event_does_not_reach_a_new_registration),
         cmocka_unit_test(posts_arrive_in_order_and_none_is_lost),

@@ -14,9 +14,10 @@
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
-#define ORIGINAL_DST 80 /* SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST */
-#define SHORT_MS     50 /* between two looks whether there is memory to read into */
-#define READ_BLOCKS  4  /* most blocks of one readv */
+#define ORIGINAL_DST 80    /* SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST */
+#define SHORT_MS     50    /* between two looks whether there is memory to read into */
+#define READ_MOST    61440 /* written with a head in front it is one segment of the kernel's 64 KB */
+#define READ_IOVS    (READ_MOST / BUF_BLOCK + 2) /* the rest of a block goes before them */
 #define WRITE_IOVS   64
 #define ERR_EVENTS   (EPOLLERR | EPOLLHUP)
 
@@ -35,7 +36,7 @@ struct sock_conn {
     struct sock_extra *extra; /* NULL until it is needed */
     struct deferred gone;
     int fd;
-    unsigned read_blocks; /* how many the next readv gets */
+    uint32_t read_next; /* room for the next read, by what the last one filled */
     bool closed;
     bool eof;     /* the FIN was read */
     bool hup;     /* FIN or worse was announced: a short read does not mean "empty" */
@@ -192,6 +193,12 @@ static void kick_in(struct sock_conn *s, uint64_t ms)
 
 /* ---- the table ---- */
 
+static inline uint32_t room_for(size_t n)
+{
+    size_t whole = (n + BUF_BLOCK - 1) / BUF_BLOCK * BUF_BLOCK;
+    return (uint32_t)(whole < READ_MOST ? whole : READ_MOST);
+}
+
 HOT static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
 {
     struct sock_conn *s = of(c);
@@ -206,21 +213,20 @@ HOT static ssize_t sock_read(struct conn *c, struct buf *into, size_t max)
         kick_in(s, SHORT_MS);
         return E_AGAIN;
     }
-    struct iovec iov[READ_BLOCKS + 1];
-    size_t want = s->read_blocks * (size_t)BUF_BLOCK;
-    if (want > max)
-        want = max;
-    int count = buf_reserve_iov(into, iov, (int)s->read_blocks + 1, want);
+    struct iovec iov[READ_IOVS];
+    size_t want = s->read_next < max ? s->read_next : max;
+    int count = buf_reserve_iov(into, iov, READ_IOVS, want);
     void *self;
     ssize_t n = ops_of(s, &self)->readv(self, s->fd, iov, count);
     buf_commit(into, n > 0 ? (size_t)n : 0);
     if (n > 0) {
         c->bytes_read += (uint64_t)n;
+        loop_took(c->loop, (size_t)n);
         if ((size_t)n < want) {
             c->readable = s->hup;
-            s->read_blocks = 1;
-        } else if (s->read_blocks < READ_BLOCKS) {
-            s->read_blocks *= 2;
+            s->read_next = room_for((size_t)n);
+        } else {
+            s->read_next = room_for(2 * want);
         }
         return n;
     }
@@ -338,7 +344,7 @@ static struct sock_conn *new_conn(struct loop *l, int fd, conn_fn fn, void *user
     s->c.fn = fn;
     s->c.user = user;
     s->fd = fd;
-    s->read_blocks = 1;
+    s->read_next = BUF_BLOCK;
     return s;
 }
 

@@ -15,7 +15,7 @@
 #include "proxy/worker.h"
 #include "tls/tls_info.h"
 
-#define READ_TURN (256u << 10) /* bytes taken of one connection before others have their turn */
+#define READ_CHUNK (64u << 10)
 
 static void later(struct deferred *d);
 static void conn_event(struct conn *c, unsigned events, void *user);
@@ -528,13 +528,12 @@ static bool left_alone(const struct hcm_conn *hc)
 
 HOT static void read_conn(struct hcm_conn *hc)
 {
-    size_t total = 0;
     while (wants_bytes(hc)) {
-        if (total >= READ_TURN) {
+        if (loop_full(hc->conn->loop)) {
             conn_kick(hc->conn);
             return;
         }
-        ssize_t n = conn_read(hc->conn, &hc->in, READ_TURN);
+        ssize_t n = conn_read(hc->conn, &hc->in, READ_CHUNK);
         if (n == E_AGAIN)
             return;
         if (n == E_EOF) {
@@ -546,7 +545,6 @@ HOT static void read_conn(struct hcm_conn *hc)
             close_conn(hc, true);
             return;
         }
-        total += (size_t)n;
         if (hc->lingering)
             buf_reset(&hc->in);
         feed(hc);

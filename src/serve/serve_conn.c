@@ -5,8 +5,7 @@
 #include "h2/h2.h"
 #include "tls/tls_conn.h"
 
-#define READ_TURN (256u << 10) /* bytes taken of one connection before others have their turn */
-#define HELD_MAX  (16u << 10)  /* unwanted bytes taken only to see the end of the connection */
+#define HELD_MAX  (16u << 10) /* unwanted bytes taken only to see the end of the connection */
 #define LINGER_MS 1000
 
 static void flush(struct deferred *d);
@@ -313,9 +312,8 @@ static bool wants_bytes(const struct serve_conn *c)
 
 static void read_conn(struct serve_conn *c)
 {
-    size_t total = 0;
     while (wants_bytes(c)) {
-        if (total >= READ_TURN) {
+        if (loop_full(c->conn->loop)) {
             conn_kick(c->conn);
             return;
         }
@@ -330,7 +328,6 @@ static void read_conn(struct serve_conn *c)
             close_transport(c, (int)n);
             return;
         }
-        total += (size_t)n;
         received(c);
         if (c->lingering)
             buf_reset(&c->in);

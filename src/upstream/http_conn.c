@@ -7,8 +7,7 @@
 #include "tls/tls_info.h"
 
 #define READ_CHUNK   (64u << 10)
-#define READ_SHARE   (256u << 10) /* bytes of one connection in one turn */
-#define LOOK_IDLE_MS 20           /* after so long a connection is looked at before it is used */
+#define LOOK_IDLE_MS 20 /* after so long a connection is looked at before it is used */
 
 static struct cluster_core *core_of(const struct http_conn *hc)
 {
@@ -261,13 +260,8 @@ static void at_eof(struct http_conn *hc)
 
 HOT static void read_in(struct http_conn *hc)
 {
-    size_t share = READ_SHARE;
     while (hc->codec->want_read) {
-        if (share == 0) {
-            conn_kick(hc->conn);
-            break;
-        }
-        ssize_t n = conn_read(hc->conn, &hc->in, share < READ_CHUNK ? share : READ_CHUNK);
+        ssize_t n = conn_read(hc->conn, &hc->in, READ_CHUNK);
         if (n == E_AGAIN)
             break;
         if (n == E_EOF) {
@@ -278,9 +272,12 @@ HOT static void read_in(struct http_conn *hc)
             http_conn_close(hc, CX_REMOTE);
             return;
         }
-        share -= (size_t)n < share ? (size_t)n : share;
         if (!feed(hc) || !hc->conn->readable)
             break;
+        if (loop_full(hc->conn->loop)) {
+            flush_soon(hc); /* behind the writes of what was read */
+            break;
+        }
     }
     if (hc->state != HTTP_CONN_CLOSED)
         count_bytes(hc);

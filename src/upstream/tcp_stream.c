@@ -3,7 +3,6 @@
 #include "upstream/tunnel.h"
 
 #define READ_CHUNK (64u << 10)
-#define READ_SHARE (256u << 10) /* bytes of one turn */
 
 struct tcp_stream {
     struct http_stream s;
@@ -128,10 +127,9 @@ static int send_trailers(struct http_stream *s, const struct http_headers *trail
 
 static void read_in(struct tcp_stream *t)
 {
-    size_t share = READ_SHARE;
     while (!t->closed && t->answered && !t->pauses && !t->s.recv_end && t->c->readable) {
         struct buf in;
-        if (!share) {
+        if (loop_full(t->c->loop)) {
             conn_kick(t->c);
             return;
         }
@@ -146,7 +144,6 @@ static void read_in(struct tcp_stream *t)
         t->s.recv_end = n == E_EOF;
         t->s.body_bytes_in += in.len;
         t->s.wire_bytes_in = t->c->bytes_read;
-        share -= in.len < share ? in.len : share;
         if (t->s.ev->on_data)
             t->s.ev->on_data(t->s.user, &in, t->s.recv_end);
         buf_reset(&in);
