@@ -22,8 +22,7 @@ static int send_request_head(struct grpc_call *c)
     if (c->deadline_ms)
         http_headers_add_id(&m.h, HTTP_H_GRPC_TIMEOUT,
                             grpc_timeout_format(grpc_call_time_left_ms(c), timeout));
-    for (uint32_t i = 0; i < c->metadata.n; i++)
-        *http_headers_push(&m.h) = c->metadata.v[i];
+    http_headers_add_all(&m.h, &c->metadata);
     return c->s->ops->send_head(c->s, &m, false);
 }
 

@@ -189,12 +189,6 @@ static void answer_head(struct grpc_call *c, struct http_head *m)
     http_headers_add_id(&m->h, HTTP_H_CONTENT_TYPE, SV("application/grpc"));
 }
 
-static void add_all(struct http_headers *h, const struct http_headers *more)
-{
-    for (uint32_t i = 0; more && i < more->n; i++)
-        *http_headers_push(h) = more->v[i];
-}
-
 int grpc_send_headers(struct grpc_call *c, const struct http_headers *metadata)
 {
     struct http_head m;
@@ -205,7 +199,7 @@ int grpc_send_headers(struct grpc_call *c, const struct http_headers *metadata)
     c->head_sent = true;
     answer_head(c, &m);
     http_headers_add(&m.h, SV("grpc-accept-encoding"), SV("identity"));
-    add_all(&m.h, metadata);
+    http_headers_add_all(&m.h, metadata);
     return c->s->ops->send_head(c->s, &m, false);
 }
 
@@ -226,7 +220,7 @@ void grpc_finish(struct grpc_call *c, enum grpc_code code, sv message,
     http_headers_add_id(&m.h, HTTP_H_GRPC_STATUS, sv_make(number, (size_t)n));
     if (message.n)
         http_headers_add_id(&m.h, HTTP_H_GRPC_MESSAGE, grpc_message_encode(message, &c->arena));
-    add_all(&m.h, trailers);
+    http_headers_add_all(&m.h, trailers);
     struct http_stream *s = c->s;
     bool head_sent = c->head_sent;
     grpc_call_end(c, code, message, true);

@@ -7,19 +7,14 @@
 
 /* ---- looking ---- */
 
-static bool target_ok(sv v)
-{
-    return http_target_span(v.p, v.n) == v.n;
-}
-
 bool h1_request_line_valid(const struct http_head *m)
 {
     bool connect = sv_eq(m->method, SV("CONNECT"));
-    if (!http_name_valid(m->method) || !target_ok(m->authority))
+    if (!http_name_valid(m->method) || !http_target_valid(m->authority.p, m->authority.n))
         return false;
     if (connect)
         return m->authority.n > 0;
-    return m->path.n > 0 && target_ok(m->path);
+    return m->path.n > 0 && http_target_valid(m->path.p, m->path.n);
 }
 
 static void scan_connection(struct h1_scan *s, sv v)

@@ -201,7 +201,7 @@ static int read_name(const char **p, const char *end, struct http_headers *h, st
     if (n == 0)
         return fail_codec(err, "empty field name");
     *p = q + 1;
-    e->id = n == kept ? (uint16_t)http_name_find(sv_make(low, n)) : HTTP_H_OTHER;
+    http_headers_name(h, e, n == kept ? http_name_find(sv_make(low, n)) : HTTP_H_OTHER);
     e->raw = same ? NULL : start;
     if (e->id)
         e->name = http_name_text(e->id);

@@ -197,7 +197,7 @@ static void regular_field(struct h2_session *h, const struct hpack_field *f)
         return;
     }
     struct http_header *e = http_headers_push(&b->head->h);
-    e->id = f->id;
+    http_headers_name(&b->head->h, e, f->id);
     e->name = f->id                            ? http_name_text(f->id)
               : f->flags & HPACK_F_STATIC_NAME ? f->name
                                                : arena_sv(a, f->name);

@@ -22,18 +22,38 @@ extern const uint8_t http_target_ok[256];
 extern const uint8_t http_hex_plus1[256];
 
 #ifdef __SSE2__
-/* Bit i is set when byte i of the 16 at p may not stand in a field value / in a target. */
-static inline unsigned http_value_bad16(const char *p)
+static inline __m128i http_load16(const char *p)
 {
-    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+/* The n < 16 bytes at p, each at least once, in no order; letters when there are none. */
+static inline __m128i http_load_short(const char *p, size_t n)
+{
+    uint32_t a, b;
+    if (n >= 8)
+        return _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)(const void *)p),
+                                  _mm_loadl_epi64((const __m128i *)(const void *)(p + n - 8)));
+    if (n >= 4) {
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        return _mm_set1_epi64x((int64_t)((uint64_t)a << 32 | b));
+    }
+    if (n == 0)
+        return _mm_set1_epi8('a');
+    a = (uint8_t)p[0];
+    a |= (uint32_t)(uint8_t)p[n / 2] << 8 | (uint32_t)(uint8_t)p[n - 1] << 16 | a << 24;
+    return _mm_set1_epi32((int)a);
+}
+/* Bit i is set when byte i may not stand in a field value / in a target. */
+static inline unsigned http_value_bad16(__m128i x)
+{
     __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(0x1f)), x);
     __m128i tab = _mm_cmpeq_epi8(x, _mm_set1_epi8('\t'));
     __m128i del = _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f));
     return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_andnot_si128(tab, control), del));
 }
-static inline unsigned http_target_bad16(const char *p)
+static inline unsigned http_target_bad16(__m128i x)
 {
-    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
     /* Signed compare: bytes from 0x80 are below 0x21 too. */
     __m128i low = _mm_cmplt_epi8(x, _mm_set1_epi8(0x21));
     __m128i del = _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f));
@@ -47,7 +67,7 @@ static inline size_t http_value_span(const char *p, size_t n)
     size_t i = 0;
 #ifdef __SSE2__
     for (; i + 16 <= n; i += 16) {
-        unsigned bad = http_value_bad16(p + i);
+        unsigned bad = http_value_bad16(http_load16(p + i));
         if (bad)
             return i + (unsigned)__builtin_ctz(bad);
     }
@@ -63,7 +83,7 @@ static inline size_t http_target_span(const char *p, size_t n)
     size_t i = 0;
 #ifdef __SSE2__
     for (; i + 16 <= n; i += 16) {
-        unsigned bad = http_target_bad16(p + i);
+        unsigned bad = http_target_bad16(http_load16(p + i));
         if (bad)
             return i + (unsigned)__builtin_ctz(bad);
     }
@@ -71,6 +91,15 @@ static inline size_t http_target_span(const char *p, size_t n)
     while (i < n && http_target_ok[(uint8_t)p[i]])
         i++;
     return i;
+}
+
+static inline bool http_target_valid(const char *p, size_t n)
+{
+#ifdef __SSE2__
+    if (n < 16)
+        return !http_target_bad16(http_load_short(p, n));
+#endif
+    return http_target_span(p, n) == n;
 }
 
 /* ---- short pieces, without a call: n is usually below 16 ---- */

@@ -6,6 +6,7 @@ void http_headers_init(struct http_headers *h, struct arena *a)
 {
     h->v = NULL;
     h->n = h->cap = 0;
+    h->seen = 0;
     h->arena = a;
     h->spelled = false;
 }
@@ -21,7 +22,8 @@ HOT struct http_header *http_headers_push(struct http_headers *h)
         h->cap = cap;
     }
     struct http_header *e = &h->v[h->n++];
-    *e = (struct http_header){.id = HTTP_H_OTHER};
+    *e = (struct http_header){0};
+    http_headers_name(h, e, HTTP_H_OTHER); /* until it gets another */
     return e;
 }
 
@@ -30,7 +32,7 @@ static void headers_add(struct http_headers *h, enum http_name id, sv name, sv v
     struct http_header *e = http_headers_push(h);
     e->name = name;
     e->value = value;
-    e->id = (uint16_t)id;
+    http_headers_name(h, e, id);
 }
 
 void http_headers_add(struct http_headers *h, sv name, sv value)
@@ -41,6 +43,15 @@ void http_headers_add(struct http_headers *h, sv name, sv value)
 void http_headers_add_id(struct http_headers *h, enum http_name id, sv value)
 {
     headers_add(h, id, http_name_text(id), value);
+}
+
+void http_headers_add_all(struct http_headers *h, const struct http_headers *more)
+{
+    if (!more)
+        return;
+    for (uint32_t i = 0; i < more->n; i++)
+        *http_headers_push(h) = more->v[i];
+    h->seen |= more->seen;
 }
 
 /* Interned names compare by id, others by bytes: an id of 0 never equals an interned name. */
@@ -54,13 +65,15 @@ static inline bool header_is(const struct http_header *e, enum http_name id, sv 
 static struct http_header *headers_first(const struct http_headers *h, enum http_name id, sv name,
                                          uint32_t from)
 {
+    if (!http_headers_may_have(h, id))
+        return NULL;
     for (uint32_t i = from; i < h->n; i++)
         if (header_is(&h->v[i], id, name))
             return &h->v[i];
     return NULL;
 }
 
-sv http_headers_get(const struct http_headers *h, enum http_name id)
+sv http_headers_find(const struct http_headers *h, enum http_name id)
 {
     for (uint32_t i = 0; i < h->n; i++)
         if (h->v[i].id == id)
@@ -136,6 +149,8 @@ HOT static uint32_t headers_remove_from(struct http_headers *h, enum http_name i
                                         uint32_t from)
 {
     uint32_t w = from;
+    if (!http_headers_may_have(h, id))
+        return 0;
     for (uint32_t i = from; i < h->n; i++) {
         if (header_is(&h->v[i], id, name))
             continue;
@@ -191,6 +206,7 @@ void http_headers_copy(struct http_headers *dst, const struct http_headers *src,
 {
     http_headers_init(dst, a);
     dst->spelled = src->spelled;
+    dst->seen = src->seen;
     if (src->n == 0)
         return;
     dst->v = arena_alloc(a, sizeof(*dst->v) * src->n);

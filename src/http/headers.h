@@ -71,6 +71,7 @@ enum http_name {
 #undef X
         HTTP_H_COUNT
 };
+_Static_assert(HTTP_H_COUNT <= 64, "http_headers.seen has a bit for each");
 
 struct http_header {
     sv name;         /* lower case */
@@ -84,6 +85,8 @@ struct http_header {
 struct http_headers {
     struct http_header *v;
     uint32_t n, cap;
+    uint64_t seen;       /* a bit for each id that was ever added: most look-ups are for what is not
+                            there, and end here */
     struct arena *arena; /* where the array and added strings live */
     bool spelled;        /* HTTP/1 writes the names as in raw: so its receiver was configured */
 };
@@ -96,12 +99,30 @@ void http_headers_init(struct http_headers *h, struct arena *a);
 /* Adds at the end. name must be lower case and outlive h (not copied), value likewise. */
 void http_headers_add(struct http_headers *h, sv name, sv value);
 void http_headers_add_id(struct http_headers *h, enum http_name id, sv value);
-/* Adds with the id and raw spelling already known (codecs). */
+/* All of `more`, whose bytes outlive h; NULL: none. */
+void http_headers_add_all(struct http_headers *h, const struct http_headers *more);
+/* A new entry that the caller fills in (codecs, which know the spelling, too); its id, when it has
+ * one, by http_headers_name. */
 struct http_header *http_headers_push(struct http_headers *h);
+static inline void http_headers_name(struct http_headers *h, struct http_header *e,
+                                     enum http_name id)
+{
+    e->id = (uint16_t)id;
+    h->seen |= UINT64_C(1) << id;
+}
+/* False: there is none of that name. */
+static inline bool http_headers_may_have(const struct http_headers *h, enum http_name id)
+{
+    return h->seen >> id & 1;
+}
 /* A name in lower case, in the arena. */
 sv http_name_to_lower(sv name, struct arena *a);
 /* First value, or an empty view with p == NULL when there is none. */
-sv http_headers_get(const struct http_headers *h, enum http_name id);
+sv http_headers_find(const struct http_headers *h, enum http_name id);
+static inline sv http_headers_get(const struct http_headers *h, enum http_name id)
+{
+    return http_headers_may_have(h, id) ? http_headers_find(h, id) : (sv){NULL, 0};
+}
 sv http_headers_get_sv(const struct http_headers *h, sv lower_name);
 /* All values joined by "," in the arena (or the single one as it is); p == NULL if none. */
 sv http_headers_joined(const struct http_headers *h, sv lower_name, struct arena *a);

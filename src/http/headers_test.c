@@ -7,6 +7,7 @@
 #include "http/date.h"
 #include "http/handle.h"
 #include "http/headers.h"
+#include "http/chars.h"
 #include "http/limits.h"
 #include "http/stream_info.h"
 
@@ -55,16 +56,47 @@ static void validators_case_16(void **state)
     assert_false(http_name_lower_valid(sv_make("\0", 1)));
     assert_true(http_value_valid(SV("")));
     assert_true(http_value_valid(SV("a \t \"\xff\x80~")));
-    /* Every byte at every place of a value longer than the eight-byte steps. */
+    /* Every byte at every place of every length up to a step and a half. */
     for (int c = 0; c < 256; c++) {
         bool ok = c == '\t' || (c >= 0x20 && c != 0x7f);
-        for (size_t at = 0; at < 19; at++) {
-            char v[19];
-            memset(v, at & 1 ? 'a' : 0xfe, sizeof(v));
-            v[at] = (char)c;
-            assert_int_equal(http_value_valid(sv_make(v, sizeof(v))), ok);
-        }
+        for (size_t n = 1; n < 26; n++)
+            for (size_t at = 0; at < n; at++) {
+                char v[26];
+                memset(v, at & 1 ? 'a' : 0xfe, n);
+                v[at] = (char)c;
+                assert_int_equal(http_value_valid(sv_make(v, n)), ok);
+                memset(v, 'a', n);
+                v[at] = (char)c;
+                assert_int_equal(http_target_valid(v, n), http_target_ok[c]);
+            }
     }
+    assert_true(http_target_valid("", 0));
+}
+
+static void what_was_added_is_found(void **state)
+{
+    struct http_headers a, b;
+    http_headers_init(&a, &arena);
+    http_headers_init(&b, &arena);
+    for (unsigned id = 1; id < HTTP_H_COUNT; id++) {
+        assert_null(http_headers_get(&a, (enum http_name)id).p);
+        http_headers_add(&a, http_name_text((enum http_name)id), SV("v"));
+        assert_non_null(http_headers_get(&a, (enum http_name)id).p);
+    }
+    assert_null(http_headers_get_sv(&a, SV("x-other")).p);
+    http_headers_add(&a, SV("x-other"), SV("v"));
+    http_headers_add_all(&b, &a);
+    http_headers_add_all(&b, NULL);
+    assert_int_equal(b.n, HTTP_H_COUNT);
+    for (unsigned id = 1; id < HTTP_H_COUNT; id++) {
+        assert_int_equal(http_headers_remove_id(&b, (enum http_name)id), 1);
+        assert_null(http_headers_get(&b, (enum http_name)id).p);
+        http_headers_set_id(&b, (enum http_name)id, SV("w"));
+        assert_true(sv_eq(http_headers_get(&b, (enum http_name)id), SV("w")));
+    }
+    http_headers_copy(&a, &b, &arena);
+    assert_true(sv_eq(http_headers_get(&a, HTTP_H_VIA), SV("w")));
+    assert_true(sv_eq(http_headers_get_sv(&a, SV("x-other")), SV("v")));
 }
 
 static void add_get_set_remove(void **state)
@@ -322,6 +354,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(names_are_interned),
         T(validators_case_16),
+        T(what_was_added_is_found),
         T(add_get_set_remove),
         T(grows_and_copies),
         T(heads_by_name),

@@ -103,18 +103,20 @@ bool http_name_lower_valid(sv name)
 
 HOT bool http_value_valid(sv value)
 {
-#ifdef __SSE2__
-    if (value.n >= 16) {
-        unsigned bad = 0;
-        for (size_t i = 0; i + 16 <= value.n; i += 16)
-            bad |= http_value_bad16(value.p + i);
-        /* The last 16 bytes once more instead of a loop over the rest. */
-        return (bad | http_value_bad16(value.p + value.n - 16)) == 0;
-    }
-#endif
+    const char *p = value.p;
+    size_t n = value.n;
     unsigned bad = 0;
-    for (size_t i = 0; i < value.n; i++)
-        bad |= http_value_bad[(uint8_t)value.p[i]];
+#ifdef __SSE2__
+    if (n < 16)
+        return !http_value_bad16(http_load_short(p, n));
+    for (size_t i = 0; i + 16 <= n; i += 16)
+        bad |= http_value_bad16(http_load16(p + i));
+    /* The last 16 bytes once more instead of a loop over the rest. */
+    bad |= http_value_bad16(http_load16(p + n - 16));
+#else
+    for (size_t i = 0; i < n; i++)
+        bad |= http_value_bad[(uint8_t)p[i]];
+#endif
     return !bad;
 }
 
