@@ -10,6 +10,8 @@
 #include "base/strbuf.h"
 #include "base/sv.h"
 
+struct node;
+
 #define CLI_MESH "default"
 
 int cli_main(int argc, char **argv);
@@ -45,6 +47,9 @@ int cli_u32(const char *text, const char *what, uint32_t *out, struct error *err
 /* ---- HTTP GET of weft's own pages: blocking, bounded ---- */
 /* "127.0.0.1:15014", path -> body (2xx), or a sentence. */
 int cli_get(const char *address, const char *path, struct strbuf *body, struct error *err);
+/* The same, a page of JSON, whose tree is the arena's. */
+int cli_get_node(const char *address, const char *path, struct arena *a, struct node **out,
+                 struct error *err);
 int cli_request(const char *method, const char *address, const char *path, struct strbuf *body,
                 struct error *err);
 

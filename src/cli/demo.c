@@ -368,25 +368,13 @@ static void end_all(struct demo *d)
 
 /* ---- asking ---- */
 
-static int page(struct demo *d, const char *path, struct node **out, struct error *err)
-{
-    struct strbuf s;
-    int rc;
-
-    strbuf_init(&s, 64u << 20);
-    rc = cli_get(d->monitoring, path, &s, err);
-    rc = rc ? rc : node_parse(arena_sv(&d->a, strbuf_sv(&s)), path, &d->a, out, err);
-    strbuf_fini(&s);
-    return rc;
-}
-
 static uint32_t ready_endpoints(struct demo *d)
 {
     struct error err = {0};
     struct node *list;
     uint32_t n = 0;
 
-    if (page(d, "/debug/registryz", &list, &err))
+    if (cli_get_node(d->monitoring, "/debug/registryz", &d->a, &list, &err))
         return 0;
     for (uint32_t i = 0; i < list->n; i++) {
         const struct node *ports = node_get(list->v[i], "ports");
@@ -404,8 +392,9 @@ static bool applied_everywhere(struct demo *d)
     struct error err = {0};
     struct node *c;
 
-    return !page(d, "/debug/configz", &c, &err) && !node_bool(c, "pending", true) &&
-           node_int(c, "proxies", 0) == 3 && node_int(c, "applied", 0) == 3;
+    return !cli_get_node(d->monitoring, "/debug/configz", &d->a, &c, &err) &&
+           !node_bool(c, "pending", true) && node_int(c, "proxies", 0) == 3 &&
+           node_int(c, "applied", 0) == 3;
 }
 
 static int await_workloads(struct demo *d, struct error *err)
@@ -502,7 +491,7 @@ static void show_topology(struct demo *d)
     struct cli_table t;
     struct node *list;
 
-    if (page(d, "/debug/syncz", &list, &err)) {
+    if (cli_get_node(d->monitoring, "/debug/syncz", &d->a, &list, &err)) {
         fprintf(stderr, "weft demo: %s\n", err.msg);
         return;
     }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include "api/node.h"
 #include "cli/cli.h"
 #include "net/addr.h"
 
@@ -118,4 +119,15 @@ int cli_request(const char *method, const char *address, const char *path, struc
 int cli_get(const char *address, const char *path, struct strbuf *body, struct error *err)
 {
     return cli_request("GET", address, path, body, err);
+}
+
+int cli_get_node(const char *address, const char *path, struct arena *a, struct node **out,
+                 struct error *err)
+{
+    struct strbuf s;
+    strbuf_init(&s, PAGE_MAX);
+    int rc = cli_get(address, path, &s, err);
+    rc = rc ? rc : node_parse(arena_sv(a, strbuf_sv(&s)), path, a, out, err);
+    strbuf_fini(&s);
+    return rc;
 }

@@ -281,19 +281,6 @@ static int about_files(struct about *b, const char *config, const char *ns,
     return rc;
 }
 
-static int page(const char *address, const char *path, struct arena *a, struct node **out,
-                struct error *err)
-{
-    struct strbuf s;
-    int rc;
-
-    strbuf_init(&s, PAGE_MAX);
-    rc = cli_get(address, path, &s, err);
-    rc = rc ? rc : node_parse(arena_sv(a, strbuf_sv(&s)), path, a, out, err);
-    strbuf_fini(&s);
-    return rc;
-}
-
 static void about_endpoints(struct about *b, const struct node *services, const struct live_line *l,
                             struct arena *a)
 {
@@ -328,8 +315,8 @@ static int about_control(struct about *b, const char *control, const struct live
     int rc;
 
     arena_init(&a);
-    rc = page(control, "/debug/problems", &a, &problems, err);
-    rc = rc ? rc : page(control, "/debug/registryz", &a, &services, err);
+    rc = cli_get_node(control, "/debug/problems", &a, &problems, err);
+    rc = rc ? rc : cli_get_node(control, "/debug/registryz", &a, &services, err);
     if (!rc)
         about_endpoints(b, services, l, &a);
     for (uint32_t i = 0; !rc && i < problems->n; i++) {

@@ -7,19 +7,6 @@
 static const char *const types[] = {"CDS", "LDS", "EDS", "RDS", "VHDS", "NDS"};
 #define N_TYPES (sizeof types / sizeof *types)
 
-static int fetch(const char *address, const char *path, struct arena *a, struct node **out,
-                 struct error *err)
-{
-    struct strbuf s;
-    int rc;
-
-    strbuf_init(&s, PAGE_MAX);
-    rc = cli_get(address, path, &s, err);
-    rc = rc ? rc : node_parse(arena_sv(a, strbuf_sv(&s)), path, a, out, err);
-    strbuf_fini(&s);
-    return rc;
-}
-
 static void print_proxies(const struct node *list)
 {
     struct cli_table t;
@@ -108,9 +95,9 @@ int cmd_proxy_status(int argc, char **argv)
             fwrite(s.p, 1, s.n, stdout);
         strbuf_fini(&s);
     } else if (!rc) {
-        rc = fetch(address, "/debug/syncz", &a, &proxies, &err);
-        rc = rc ? rc : fetch(address, "/debug/configz", &a, &config, &err);
-        rc = rc ? rc : fetch(address, "/debug/problems", &a, &problems, &err);
+        rc = cli_get_node(address, "/debug/syncz", &a, &proxies, &err);
+        rc = rc ? rc : cli_get_node(address, "/debug/configz", &a, &config, &err);
+        rc = rc ? rc : cli_get_node(address, "/debug/problems", &a, &problems, &err);
         if (!rc) {
             print_proxies(proxies);
             print_progress(config);
