@@ -1,5 +1,6 @@
 #include "filters/context.h"
 
+#include "api/stats.pb.h"
 #include "filters/worker.h"
 #include "telemetry/istio_metrics.h"
 
@@ -17,6 +18,21 @@ int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv 
     int rc = pb_decode(want, packed, x->scratch ? x->scratch : x->arena, &o, &m, err);
     if (rc == 0)
         *out = m;
+    return rc;
+}
+
+int filter_istio_metrics(const struct filter_ctx *x, sv packed, const void **config,
+                         struct error *err)
+{
+    const struct stats_PluginConfig *m;
+    const struct istio_metrics *c;
+    int rc = filter_decode(x, &stats_PluginConfig_pb, packed, (const void **)&m, err);
+    if (rc == 0)
+        rc = istio_metrics_build(
+            m, x->direction == FILTER_DIRECTION_INBOUND ? ISTIO_DESTINATION : ISTIO_SOURCE,
+            x->node ? x->node->metadata : NULL, x->stats, x->path, x->arena, &c, err);
+    if (rc == 0)
+        *config = c;
     return rc;
 }
 

@@ -55,6 +55,9 @@ struct filter_ctx {
 /* Decodes the message `want` out of packed bytes into x->scratch, with x's strictness and path. */
 int filter_decode(const struct filter_ctx *x, const struct pb_message *want, sv packed,
                   const void **out, struct error *err) MUST_CHECK;
+/* The configuration of the istio.stats filters, HTTP and TCP: a struct istio_metrics. */
+int filter_istio_metrics(const struct filter_ctx *x, sv packed, const void **config,
+                         struct error *err) MUST_CHECK;
 /* access_log[] of a message, built into x->arena; without x->log_sinks (--mode validate) only
  * checked, and no file is opened. *out is NULL when there are none. */
 struct access_log;

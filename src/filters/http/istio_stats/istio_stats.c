@@ -15,20 +15,6 @@ struct istio_stats {
     struct grpc_counter up, down;
 };
 
-static int parse(const struct filter_ctx *x, sv packed, const void **config, struct error *err)
-{
-    const struct stats_PluginConfig *m;
-    const struct istio_metrics *c;
-    int rc = filter_decode(x, &stats_PluginConfig_pb, packed, (const void **)&m, err);
-    if (rc == 0)
-        rc = istio_metrics_build(
-            m, x->direction == FILTER_DIRECTION_INBOUND ? ISTIO_DESTINATION : ISTIO_SOURCE,
-            x->node ? x->node->metadata : NULL, x->stats, x->path, x->arena, &c, err);
-    if (rc == 0)
-        *config = c;
-    return rc;
-}
-
 static struct istio_stats *of(struct http_filter *f)
 {
     return container_of(f, struct istio_stats, f);
@@ -155,6 +141,6 @@ static struct http_filter *make(const void *config, struct http_filter_host *hos
 const struct http_filter_type http_istio_stats_type = {
     .name = "istio.stats",
     .config_type = "stats.PluginConfig",
-    .parse = parse,
+    .parse = filter_istio_metrics,
     .make = make,
 };

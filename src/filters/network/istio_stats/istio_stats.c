@@ -20,20 +20,6 @@ struct watch {
     struct timer timer;
 };
 
-static int parse(const struct filter_ctx *x, sv packed, const void **config, struct error *err)
-{
-    const struct stats_PluginConfig *m;
-    const struct istio_metrics *c;
-    int rc = filter_decode(x, &stats_PluginConfig_pb, packed, (const void **)&m, err);
-    if (rc == 0)
-        rc = istio_metrics_build(
-            m, x->direction == FILTER_DIRECTION_INBOUND ? ISTIO_DESTINATION : ISTIO_SOURCE,
-            x->node ? x->node->metadata : NULL, x->stats, x->path, x->arena, &c, err);
-    if (rc == 0)
-        *config = c;
-    return rc;
-}
-
 static void identify(struct watch *w, const struct stream_info *si)
 {
     struct istio_parties *p = &w->who;
@@ -116,6 +102,6 @@ static void start(const void *config, struct network_conn *nc)
 const struct network_filter_type network_istio_stats_type = {
     .name = "istio.stats",
     .config_type = "stats.PluginConfig",
-    .parse = parse,
+    .parse = filter_istio_metrics,
     .start = start,
 };
