@@ -4,6 +4,7 @@
 #include "api/envoy.pb.h"
 #include "api/google.pb.h"
 #include "base/mem.h"
+#include "upstream/address.h"
 #include "upstream/cluster_manager.h"
 
 /* A cluster to be shown, used or not. */
@@ -223,26 +224,6 @@ struct json_hosts {
     uint32_t n, cap;
 };
 
-static const struct envoy_Address *json_address(struct arena *a, const struct addr *addr)
-{
-    char text[ADDR_TEXT_MAX];
-    struct envoy_Address *out = arena_new(a, struct envoy_Address);
-    if (addr->sa.sa_family == AF_UNIX) {
-        struct envoy_Pipe *p = arena_new(a, struct envoy_Pipe);
-        p->path = arena_sv(a, addr_text(addr, text));
-        out->which_address = envoy_Address_pipe_tag;
-        out->pipe = p;
-        return out;
-    }
-    struct envoy_SocketAddress *s = arena_new(a, struct envoy_SocketAddress);
-    s->address = arena_sv(a, addr_ip_text(addr, text));
-    s->which_port_specifier = envoy_SocketAddress_port_value_tag;
-    s->port_value = addr_port(addr);
-    out->which_address = envoy_Address_socket_address_tag;
-    out->socket_address = s;
-    return out;
-}
-
 static void json_stats(struct arena *a, struct endpoint_state *s, struct envoy_HostStatus *h)
 {
     const struct {
@@ -312,7 +293,7 @@ static void host_json(void *arg, const struct endpoint *e)
     l->zone = arena_sv(j->a, i->zone);
     l->sub_zone = arena_sv(j->a, i->sub_zone);
     h->hostname = arena_sv(j->a, i->hostname);
-    h->address = json_address(j->a, &i->addr);
+    h->address = address_message(j->a, &i->addr);
     json_stats(j->a, i->state, h);
     h->health_status = json_health(j->a, e);
     h->weight = e->weight;

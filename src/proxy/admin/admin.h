@@ -56,7 +56,6 @@ void admin_json(const struct pb_message *m, const void *msg, struct strbuf *out)
 struct google_Timestamp;
 struct google_Timestamp *admin_time(struct arena *a, uint64_t wall_ns);
 struct envoy_Address;
-const struct envoy_Address *admin_address(struct arena *a, const struct addr *from);
 /* The table, for /help. */
 void admin_each(void (*fn)(void *arg, const char *path, bool mutates, const char *help), void *arg);
 

@@ -1,5 +1,6 @@
 /* /listeners, POST /drain_listeners */
 #include "proxy/admin/admin.h"
+#include "upstream/address.h"
 
 #include "api/envoy.pb.h"
 #include "proxy/listener_manager.h"
@@ -27,13 +28,13 @@ static void json_one(void *arg, const struct listener_view *v)
         return;
     struct envoy_ListenerStatus *st = arena_new(&j->a, struct envoy_ListenerStatus);
     st->name = arena_sv(&j->a, v->name);
-    st->local_address = admin_address(&j->a, &v->addrs[0]);
+    st->local_address = address_message(&j->a, &v->addrs[0]);
     if (v->n_addrs > 1) {
         st->additional_local_addresses.v =
             arena_array(&j->a, const struct envoy_Address *, v->n_addrs);
         for (uint32_t i = 1; i < v->n_addrs; i++)
             st->additional_local_addresses.v[st->additional_local_addresses.n++] =
-                admin_address(&j->a, &v->addrs[i]);
+                address_message(&j->a, &v->addrs[i]);
     }
     if (j->m.listener_statuses.n == j->cap) {
         const struct envoy_ListenerStatus **old = j->m.listener_statuses.v;
