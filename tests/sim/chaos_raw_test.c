@@ -122,13 +122,11 @@ static unsigned run(size_t scenario)
 
 int main(int argc, char **argv)
 {
-    return chaos_main(&(struct chaos){.program = argv[0],
-                                      .scenarios = names,
-                                      .n_scenarios = sizeof names / sizeof names[0],
-                                      .actions = chaos_stage_actions,
-                                      .n_actions = CHAOS_STAGE_ACTIONS,
-                                      .own = own,
-                                      .n_own = sizeof own / sizeof own[0],
-                                      .stride = 1,
-                                      .run = run});
+    return chaos_stage_main((struct chaos){.program = argv[0],
+                                           .scenarios = names,
+                                           .n_scenarios = sizeof names / sizeof names[0],
+                                           .own = own,
+                                           .n_own = sizeof own / sizeof own[0],
+                                           .stride = 1,
+                                           .run = run});
 }

@@ -137,7 +137,7 @@ static void stop(void *arg)
     proxy_server_stop(s.proxy->server);
 }
 
-const struct chaos_action chaos_stage_actions[CHAOS_STAGE_ACTIONS] = {
+static const struct chaos_action actions[] = {
     {"reset-client", reset_client},
     {"reset-backend", reset_backend},
     {"leap", leap},
@@ -190,4 +190,11 @@ unsigned chaos_stage_down(void)
     unsigned wrong = stage_end(&s);
     given_fini(&given);
     return wrong;
+}
+
+int chaos_stage_main(struct chaos c)
+{
+    c.actions = actions;
+    c.n_actions = sizeof actions / sizeof actions[0];
+    return chaos_main(&c);
 }

@@ -26,8 +26,8 @@ struct chaos_plan {
 extern struct stage s;
 extern struct given given;
 
-#define CHAOS_STAGE_ACTIONS 11
-extern const struct chaos_action chaos_stage_actions[CHAOS_STAGE_ACTIONS];
+/* chaos_main with the actions of the stage; `c` says the rest. */
+int chaos_stage_main(struct chaos c);
 
 /* fns as in stage_init; both live until chaos_stage_down. */
 void chaos_stage_up(const struct chaos_plan *plan, const script_fn fns[4]);
