@@ -21,6 +21,10 @@ struct settings {
         *token_ttl;
     const char *log_file, *log_format, *log_json, *level, *tls_port, *otlp, *zipkin, *sampling;
     bool no_mesh, strict;
+    /* What the texts say. */
+    enum log_level log_level;
+    uint32_t ttl_s, token_ttl_s;
+    double percent;
 };
 
 static void on_signal(int signo, void *arg)
@@ -106,7 +110,7 @@ static int join_network(const struct settings *s, struct mesh_net **net, char *s
     return 0;
 }
 
-static int serve(const struct settings *s, struct control_opts *o, struct error *err)
+static int serve(struct control_opts *o, struct error *err)
 {
     struct loop *l = loop_new(NULL);
     struct control *c;
@@ -127,6 +131,75 @@ static int serve(const struct settings *s, struct control_opts *o, struct error 
     return 0;
 }
 
+/* 0, E_CANCELLED (help was asked for), or a sentence. */
+static int read_settings(int argc, char **argv, struct settings *s, struct error *err)
+{
+    const struct cli_option options[] = {
+        {"--config", "DIR", "Kubernetes and Istio YAML, watched", &s->config},
+        {"--namespace", "NS", "of objects that name none (default)", &s->ns},
+        {"--state", "DIR", "where the root certificate is kept", &s->state},
+        {"--mesh", "NAME", "mesh network of this machine (default: default)", &s->mesh},
+        {"--no-mesh-network", NULL, "no mesh network and no registration of weft run",
+         .flag = &s->no_mesh},
+        {"--discovery-address", "ADDR",
+         "plaintext discovery, loopback only (127.0.0.1:15010; '': none)", &s->plain},
+        {"--tls-address", "ADDR", "discovery and certificates over TLS on this host ('': none)",
+         &s->tls},
+        {"--tls-port", "PORT", "the same inside the mesh network (15012)", &s->tls_port},
+        {"--monitoring-address", "ADDR", "metrics and status (127.0.0.1:15014; '': none)",
+         &s->monitoring},
+        {"--trust-domain", "NAME", "of identities (cluster.local)", &s->trust_domain},
+        {"--domain", "NAME", "suffix of service names (cluster.local)", &s->domain},
+        {"--certificate-seconds", "N", "lifetime of workload certificates (86400)", &s->ttl},
+        {"--token-seconds", "N", "lifetime of the tokens that weft run proves itself with (3600)",
+         &s->token_ttl},
+        {"--access-log-file", "PATH", "sidecars log requests there (/dev/stdout; default: not)",
+         &s->log_file},
+        {"--access-log-format", "TEXT", "Envoy's format string (default: Istio's)", &s->log_format},
+        {"--access-log-json", "OBJECT", "log JSON of this form instead", &s->log_json},
+        {"--tracing-otlp", "HOST:PORT", "sidecars send spans there: OTLP over gRPC", &s->otlp},
+        {"--tracing-zipkin", "HOST:PORT", "the same, Zipkin's JSON at /api/v2/spans; B3",
+         &s->zipkin},
+        {"--tracing-sampling", "PERCENT", "of the requests that come without a decision (1)",
+         &s->sampling},
+        {"--mtls-strict", NULL, "sidecars refuse plaintext from others", .flag = &s->strict},
+        {"--log-level", "LEVEL", "trace, debug, info, warning, error", &s->level},
+    };
+    int first, rc = cli_options("weft control --config DIR [OPTIONS]", options,
+                                sizeof options / sizeof *options, argc, argv, &first, err);
+    if (rc)
+        return rc;
+    if (first < argc)
+        return error_set(err, E_INVALID, "'%s' is not understood", argv[first]);
+    if (!s->config)
+        return error_set(err, E_INVALID, "--config DIR is missing");
+    if (log_level_parse(sv_of(s->level), &s->log_level))
+        return error_set(err, E_INVALID, "--log-level: '%s' is no level", s->level);
+    rc = cli_u32(s->ttl, "--certificate-seconds", &s->ttl_s, err);
+    rc = rc ? rc : cli_u32(s->token_ttl, "--token-seconds", &s->token_ttl_s, err);
+    return rc ? rc : cli_percent(s->sampling, "--tracing-sampling", &s->percent, err);
+}
+
+static void apply(const struct settings *s, struct control_opts *o)
+{
+    o->config_dir = s->config;
+    o->namespace = sv_of(s->ns);
+    o->plain_address = s->plain;
+    o->tls_address = s->tls;
+    o->monitoring_address = s->monitoring;
+    o->trust_domain = sv_of(s->trust_domain);
+    o->domain_suffix = sv_of(s->domain);
+    o->certificate_ttl_s = s->ttl_s;
+    o->token_ttl_s = s->token_ttl_s;
+    o->translate = (struct translate_options){.access_log_path = sv_of(s->log_file),
+                                              .access_log_format = sv_of(s->log_format),
+                                              .access_log_json = sv_of(s->log_json),
+                                              .tracing_otlp = sv_of(s->otlp),
+                                              .tracing_zipkin = sv_of(s->zipkin),
+                                              .tracing_sampling = s->percent,
+                                              .mtls_strict = s->strict};
+}
+
 int cmd_control(int argc, char **argv)
 {
     struct settings s = {.mesh = CLI_MESH,
@@ -140,88 +213,26 @@ int cmd_control(int argc, char **argv)
                          .level = "info",
                          .sampling = "1",
                          .tls_port = "15012"};
-    const struct cli_option options[] = {
-        {"--config", "DIR", "Kubernetes and Istio YAML, watched", &s.config},
-        {"--namespace", "NS", "of objects that name none (default)", &s.ns},
-        {"--state", "DIR", "where the root certificate is kept", &s.state},
-        {"--mesh", "NAME", "mesh network of this machine (default: default)", &s.mesh},
-        {"--no-mesh-network", NULL, "no mesh network and no registration of weft run",
-         .flag = &s.no_mesh},
-        {"--discovery-address", "ADDR",
-         "plaintext discovery, loopback only (127.0.0.1:15010; '': none)", &s.plain},
-        {"--tls-address", "ADDR", "discovery and certificates over TLS on this host ('': none)",
-         &s.tls},
-        {"--tls-port", "PORT", "the same inside the mesh network (15012)", &s.tls_port},
-        {"--monitoring-address", "ADDR", "metrics and status (127.0.0.1:15014; '': none)",
-         &s.monitoring},
-        {"--trust-domain", "NAME", "of identities (cluster.local)", &s.trust_domain},
-        {"--domain", "NAME", "suffix of service names (cluster.local)", &s.domain},
-        {"--certificate-seconds", "N", "lifetime of workload certificates (86400)", &s.ttl},
-        {"--token-seconds", "N", "lifetime of the tokens that weft run proves itself with (3600)",
-         &s.token_ttl},
-        {"--access-log-file", "PATH", "sidecars log requests there (/dev/stdout; default: not)",
-         &s.log_file},
-        {"--access-log-format", "TEXT", "Envoy's format string (default: Istio's)", &s.log_format},
-        {"--access-log-json", "OBJECT", "log JSON of this form instead", &s.log_json},
-        {"--tracing-otlp", "HOST:PORT", "sidecars send spans there: OTLP over gRPC", &s.otlp},
-        {"--tracing-zipkin", "HOST:PORT", "the same, Zipkin's JSON at /api/v2/spans; B3",
-         &s.zipkin},
-        {"--tracing-sampling", "PERCENT", "of the requests that come without a decision (1)",
-         &s.sampling},
-        {"--mtls-strict", NULL, "sidecars refuse plaintext from others", .flag = &s.strict},
-        {"--log-level", "LEVEL", "trace, debug, info, warning, error", &s.level},
-    };
     struct control_opts o = {.tls_fd = -1};
     struct error err = {0};
     struct mesh_net *net = NULL;
     char state[PATH_MAX], socket_path[MESH_NET_PATH_MAX + 32];
-    enum log_level level;
     struct arena a;
-    uint32_t ttl, token_ttl;
-    double percent;
-    int first, rc;
 
-    rc = cli_options("weft control --config DIR [OPTIONS]", options,
-                     sizeof options / sizeof *options, argc, argv, &first, &err);
+    int rc = read_settings(argc, argv, &s, &err);
     if (rc == E_CANCELLED)
         return 0;
-    if (!rc && first < argc)
-        rc = error_set(&err, E_INVALID, "'%s' is not understood", argv[first]);
-    if (!rc && !s.config)
-        rc = error_set(&err, E_INVALID, "--config DIR is missing");
-    if (!rc && log_level_parse(sv_of(s.level), &level))
-        rc = error_set(&err, E_INVALID, "--log-level: '%s' is no level", s.level);
-    rc = rc ? rc : cli_u32(s.ttl, "--certificate-seconds", &ttl, &err);
-    rc = rc ? rc : cli_u32(s.token_ttl, "--token-seconds", &token_ttl, &err);
-    rc = rc ? rc : cli_percent(s.sampling, "--tracing-sampling", &percent, &err);
     if (rc) {
         fprintf(stderr, "weft control: %s\n", err.msg);
         return 2;
     }
-    log_set_level(NULL, level);
+    log_set_level(NULL, s.log_level);
     arena_init(&a);
+    apply(&s, &o);
+    o.state_dir = state;
     rc = state_dir(&s, state, &err);
     rc = rc ? rc : join_network(&s, &net, socket_path, sizeof socket_path, &o, &a, &err);
-    if (!rc) {
-        o.config_dir = s.config;
-        o.namespace = sv_of(s.ns);
-        o.state_dir = state;
-        o.plain_address = s.plain;
-        o.tls_address = s.tls;
-        o.monitoring_address = s.monitoring;
-        o.trust_domain = sv_of(s.trust_domain);
-        o.domain_suffix = sv_of(s.domain);
-        o.certificate_ttl_s = ttl;
-        o.token_ttl_s = token_ttl;
-        o.translate = (struct translate_options){.access_log_path = sv_of(s.log_file),
-                                                 .access_log_format = sv_of(s.log_format),
-                                                 .access_log_json = sv_of(s.log_json),
-                                                 .tracing_otlp = sv_of(s.otlp),
-                                                 .tracing_zipkin = sv_of(s.zipkin),
-                                                 .tracing_sampling = percent,
-                                                 .mtls_strict = s.strict};
-        rc = serve(&s, &o, &err);
-    }
+    rc = rc ? rc : serve(&o, &err);
     if (o.run_socket)
         unlink(o.run_socket);
     mesh_net_leave(net);
