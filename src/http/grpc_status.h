@@ -1,5 +1,5 @@
 /* The status of a gRPC call whose answer is an HTTP status alone ("HTTP to gRPC Status Code
- * Mapping", grpc/doc/http-grpc-status-mapping.md). */
+ * Mapping", grpc/doc/http-grpc-status-mapping.md). Thread: any. */
 #ifndef WEFT_HTTP_GRPC_STATUS_H
 #define WEFT_HTTP_GRPC_STATUS_H
 
