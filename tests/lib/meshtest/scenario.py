@@ -340,7 +340,7 @@ class World:
     def ask(self, kind, request):
         client, log = self.clients[kind], self.logs[kind]
         log.forget()
-        recs = client.call("meshtest.asker:ask", request={k: v for k, v in request.items() if k not in ("expect", "envoy")})
+        recs = client.call("meshtest.asker:ask", timeout=900, request={k: v for k, v in request.items() if k not in ("expect", "envoy")})
         logs = log.wait(recs) if request.get("log", True) else [None] * len(recs)
         return [observe(r, l, self.clean) for r, l in zip(recs, logs)]
 
@@ -368,14 +368,14 @@ class World:
 
     def confirmed(self, s):
         """Plays it, and once more when something was not as it should be: chance and a busy machine do not do the same twice.
-        Shares are looked at closely first, and then in eight times as many answers, where what is wrong is far off and what is
+        Shares are looked at closely first, and then in many more answers, where what is wrong is far off and what is
         right never (once in 100,000). (what was wrong both times, what was the first time)"""
         first = self.play(s, 2.6)
         if not first:
             return [], []
         chance = lambda r: {"split", "statuses", "spread"} & set(r["expect"]) and "count" in r and not s.get("stats")  # noqa: E731
         self.configure(None)
-        return self.play({**s, "requests": [{**r, "count": 8 * r["count"]} if chance(r) else r for r in s.get("requests") or []]}), first
+        return self.play({**s, "requests": [{**r, "count": min(8 * r["count"], max(480, 2 * r["count"]))} if chance(r) else r for r in s.get("requests") or []]}), first
 
     def play(self, s, deviations=4.4):
         """Runs a scenario; the list of what is not as it should be."""
