@@ -375,6 +375,8 @@ class World:
             return [], []
         chance = lambda r: {"split", "statuses", "spread"} & set(r["expect"]) and "count" in r and not s.get("stats")  # noqa: E731
         self.configure(None)
+        if not all(re.search(r": (split|statuses|spread)[ :]", b) for b in first):
+            return self.play(s), first
         return self.play({**s, "requests": [{**r, "count": min(8 * r["count"], max(480, 2 * r["count"]))} if chance(r) else r for r in s.get("requests") or []]}), first
 
     def play(self, s, deviations=4.4):
