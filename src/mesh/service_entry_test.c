@@ -438,6 +438,7 @@ static void test_shared_addresses(void **state)
     expect_not(l, "PassthroughFilterChain");
     assert_null(strstr(strstr(f->json.p, "\n192.0.2.1_443 ") + 1, "\n192.0.2.1_443 "));
     l = line_of(f, "192.0.2.1_9000");
+    expect(l, "\"listener_filters_timeout\":\"1s\"");
     expect(l, "outbound|9000||c.test");
     expect_not(l, "d.test");
     expect(line_of(f, "192.0.2.9_9000"), "outbound|9000||d.test");
@@ -450,6 +451,7 @@ static void test_shared_addresses(void **state)
                             "], resolution: DNS}"));
     listeners(f);
     expect(line_of(f, "192.0.2.1_443"), "PassthroughFilterChain");
+    expect(line_of(f, "192.0.2.1_443"), "\"listener_filters_timeout\":\"0s\"");
 }
 
 /* TCP that nothing but the port could tell apart is said. */

@@ -261,6 +261,9 @@ static void emit_address(struct build *b, const struct address *at, const struct
     if (chains.sni && take(b, &chains, SV(""), SV(""), SV("")))
         add_chain(b, &chains, passthrough_chain(b, NULL));
     set_inspectors(b, l, chains.sni, sniffed);
+    /* The client of TLS speaks first, however long it takes. */
+    if (!rest || build_is_tls(rest->port->protocol))
+        l->listener_filters_timeout = build_ms(b, 0);
     set_chains(l, &chains);
     map_fini(&chains.taken);
     build_emit(b, l->name, &envoy_Listener_pb, l);
