@@ -28,7 +28,8 @@ LOG_COMPONENT(main);
 
 const struct filter_hcm_glue proxy_hcm_glue = {hcm_config_parse, hcm_start};
 
-#define SWEEP_MS 5000
+#define SWEEP_MS  5000
+#define GIVE_BACK (512u << 10) /* so much configuration is worth looking for free pages */
 
 /* ---- who this is ---- */
 
@@ -423,6 +424,11 @@ static void on_tick(struct timer *t)
     struct proxy_server *s = container_of(t, struct proxy_server, tick);
     proxy_server_stats_update(s);
     stats_sweep(s->stats, loop_now_ms(s->loop));
+    /* What came over xDS was read in more memory than what is made of it, as a bootstrap is. */
+    if (s->config_bytes >= GIVE_BACK && !s->os) {
+        s->config_bytes = 0;
+        malloc_trim(0);
+    }
     timer_set(t, SWEEP_MS);
 }
 

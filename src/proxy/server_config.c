@@ -113,6 +113,7 @@ static void on_update(void *self, struct config_update *u)
         take_away(s, u->type, u->removed[i]);
     for (uint32_t i = 0; i < u->n; i++) {
         struct config_resource *r = &u->v[i];
+        s->config_bytes += r->packed.n;
         int rc = u->type == CONFIG_VHDS ? r->refused.code
                                         : apply(s, u->type, r, u->version, &r->refused);
         if (rc == 0) {

@@ -88,6 +88,7 @@ struct proxy_server {
     bool gave_up; /* the fetch timeout: what is warming does not hold up the rest */
     struct config_sink sink;
     char *versions[CONFIG_TYPE_COUNT];
+    size_t config_bytes;    /* that came since memory was last given back */
     struct map eds_names;   /* wanted of the source */
     struct map ads_secrets; /* name -> struct sds_secret *, of sds.c */
     struct timer fetch_timer;
