@@ -6,7 +6,18 @@
 #define AT "{where}"
 
 static const struct failure table[] = {
-    /* ---- TLS between sidecars, before what it caused ---- */
+    /* ---- TLS, before what it caused ---- */
+    {"", "", "CERTIFICATE_VERIFY_FAILED", "outside",
+     "the certificate of " AT " was not accepted ({transport}): nobody whom the sidecar trusts has "
+     "issued it, it is of another name, or it has expired",
+     "set caCertificates (a file that the sidecar can read), sni and subjectAltNames of tls in the "
+     "DestinationRule of {host}: openssl s_client -connect {upstream} -servername {host} shows the "
+     "certificate"},
+    {"", "", "verify SAN list", "outside",
+     "the certificate of " AT " is of another name than the one that was expected ({transport})",
+     "set sni and subjectAltNames of tls in the DestinationRule of {host}: openssl s_client "
+     "-connect {upstream} -servername {host} shows the certificate"},
+    /* between sidecars */
     {"", "", "certificate has expired", "",
      "the certificate of " AT " has ended: its sidecar could not renew it in time, because the "
      "control plane was out of its reach or the machine slept",
@@ -54,6 +65,16 @@ static const struct failure table[] = {
      "defined",
      "define the Service, or the subset{subset_q} in the DestinationRule of {host}, or correct "
      "the VirtualService: weft analyze DIR"},
+    {"UH", "", "", "BlackHoleCluster",
+     "no Service or ServiceEntry that the sidecar knows takes a connection to {wanted}, and the "
+     "outbound policy is REGISTRY_ONLY: it was closed",
+     "add a ServiceEntry (for TLS with the server name as its host), or see whether egress.hosts "
+     "of the Sidecar leave the host out; ALLOW_ANY lets everything through"},
+    {"UH", "", "", "outside",
+     "{service} has no endpoint that may be used: its name has no address, nothing is selected, or "
+     "outlier detection has ejected all of them",
+     "does the name resolve on this machine (getent hosts {host})? Compare endpoints and "
+     "workloadSelector of the ServiceEntry: weft proxy-config endpoints"},
     {"UH", "", "", "",
      "{service} has no endpoint that may be used: none exists with the labels of the subset, none "
      "is ready, or outlier detection has ejected all of them",
@@ -90,6 +111,15 @@ static const struct failure table[] = {
     {"SI", "", "", "", "nothing was sent or received for longer than the idle timeout",
      "raise the idle timeout for streams that are quiet, or send something"},
     /* ---- connections ---- */
+    {"UF", "", "", "made-up",
+     "{upstream} is the address that the mesh gave to a service, and that service has no {port}",
+     "call one of its ports, or add this one to the Service or ServiceEntry: weft proxy-config "
+     "listeners shows which port has which address"},
+    {"UF", "", "", "PassthroughCluster",
+     "no service of the mesh has the address {upstream}, so the connection was let through as it "
+     "was, and was not accepted there {cause}",
+     "is anything reachable there from this machine? A service of the mesh is called by its name "
+     "and a port of its Service"},
     {"UF", "", "", "inbound",
      "the sidecar could not connect to its own application at " AT " {cause}",
      "is the application running, and does it listen on this port on the workload's address or on "
@@ -153,13 +183,22 @@ static const struct failure table[] = {
      "the client must open a connection with the server name (SNI) of the host that it asks for"},
     {"", "cluster_not_found", "", "", "the sidecar has no cluster {cluster}",
      "define its host and subset: weft analyze DIR"},
+    {"", "direct_response", "", "block_all",
+     "no Service or ServiceEntry that the sidecar knows is '{authority}' on this port, and the "
+     "outbound policy is REGISTRY_ONLY",
+     "add a ServiceEntry with this host and port, or see whether egress.hosts of the Sidecar leave "
+     "it out; ALLOW_ANY lets everything through"},
     {"", "direct_response", "", "", "route {route} itself answers {code}: nobody was asked",
-     "this is what directResponse or the outbound policy says; for a host of the outside add a "
-     "ServiceEntry"},
+     "this is what directResponse of that rule says"},
     {"", "request_payload", "", "", "the body of the request is larger than allowed",
      "raise the limit, or send less"},
     {"", "http1.", "", "", "the request is not valid HTTP/1.1 ({details})", "correct the client"},
     {"", "http2.", "", "", "the request is not valid HTTP/2 ({details})", "correct the client"},
+    {"", "via_upstream", "", "503",
+     "503 came from " AT ": the application there answered so, or the sidecar before it could not "
+     "reach the application",
+     "explain the line of that sidecar's log with request id {request_id}; without one it was the "
+     "application. To try another endpoint on such answers, add retries.retryOn to the rule"},
     {"", "via_upstream", "", "",
      "the application at " AT " itself answered {code}: the mesh carried the request well",
      "look at the log of the application; to try another endpoint on such answers, add "
@@ -194,13 +233,24 @@ static bool contains(sv v, sv part)
     return false;
 }
 
+static bool stands(const char *where, const struct live_line *l)
+{
+    if (strcmp(where, "inbound") == 0)
+        return sv_eq_c(l->direction, where);
+    if (strcmp(where, "outside") == 0)
+        return l->host.n && !contains(l->host, SV(".svc."));
+    if (strcmp(where, "made-up") == 0)
+        return sv_eq_c(l->cluster, "PassthroughCluster") && sv_starts(l->upstream, SV("240.240."));
+    return sv_eq_c(l->cluster, where) || sv_eq_c(l->route, where) || sv_eq_c(l->code, where);
+}
+
 static bool fits(const struct failure *f, const struct live_line *l)
 {
     return (!*f->flag || has_flag(l->flags, sv_of(f->flag))) &&
            (!*f->details || sv_starts(l->details, sv_of(f->details))) &&
            (!*f->transport || contains(l->transport, sv_of(f->transport)) ||
             contains(l->details, sv_of(f->transport))) &&
-           (!*f->inbound || sv_eq_c(l->direction, f->inbound));
+           (!*f->where || stands(f->where, l));
 }
 
 const struct failure *failure_find(const struct live_line *l)
@@ -212,8 +262,15 @@ const struct failure *failure_find(const struct live_line *l)
     return f;
 }
 
+bool live_is_http(const struct live_line *l)
+{
+    return l->method.n || !sv_eq_c(l->code, "0");
+}
+
 bool live_succeeded(const struct live_line *l)
 {
+    if (!live_is_http(l))
+        return !l->flags.n && !l->details.n;
     return (!l->flags.n || sv_eq_c(l->flags, "DI")) && l->code.n == 3 && l->code.p[0] < '4' &&
            l->code.p[0] > '0';
 }
@@ -282,6 +339,9 @@ static void add_field(sv name, const struct live_line *l, struct strbuf *out)
             {"route", "(without name)", l->route},
             {"method", "", l->method},
             {"authority", "", l->authority},
+            {"upstream", "the endpoint", l->upstream},
+            {"wanted", "that address", l->sni.n ? l->sni : l->wanted},
+            {"request_id", "(none)", l->request_id},
             {"path", "", l->path},
             {"code", "no status", l->code},
             {"details", "no details", l->details},

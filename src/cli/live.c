@@ -93,7 +93,7 @@ static int parse_text(sv line, struct live_line *l, struct error *err)
         !token(&rest, &unused) || !token(&rest, &l->duration))
         return 0;
     /* The rest from its end: a user agent may hold quotes. */
-    sv *const istio[] = {&l->route,   &l->sni,      &unused,       &unused,       &unused,
+    sv *const istio[] = {&l->route,   &l->sni,      &unused,       &l->wanted,    &unused,
                          &l->cluster, &l->upstream, &l->authority, &l->request_id};
     for (size_t i = 0; i < sizeof istio / sizeof *istio && last_token(&rest, istio[i]); i++)
         continue;
@@ -120,6 +120,7 @@ static int parse_json(sv line, struct arena *a, struct live_line *l, struct erro
                 {"upstream_cluster", &l->cluster},
                 {"route_name", &l->route},
                 {"requested_server_name", &l->sni},
+                {"downstream_local_address", &l->wanted},
                 {"request_id", &l->request_id}};
     struct node *n;
     int rc = node_parse(arena_sv(a, line), "line", a, &n, err);
@@ -342,8 +343,10 @@ static void print(const struct live_line *l, const struct about *b, bool json)
     strbuf_init(&todo, LINE_MAX_BYTES);
     strbuf_init(&out, PAGE_MAX);
     if (live_succeeded(l)) {
-        failure_text("{method} {authority}{path} was answered with {code}: nothing failed", l,
-                     &what);
+        failure_text(live_is_http(l)
+                         ? "{method} {authority}{path} was answered with {code}: nothing failed"
+                         : "the connection to {where} came to its end: nothing failed",
+                     l, &what);
     } else {
         failure_text(f->what, l, &what);
         failure_text(f->todo, l, &todo);

@@ -17,7 +17,7 @@
 struct live_line {
     sv start, method, path, protocol, code, flags, details, termination, transport, duration;
     sv authority, upstream, cluster, route, request_id;
-    sv sni;
+    sv sni, wanted; /* whom the client wanted: server name, address */
     /* of the cluster's name "outbound|80|v1|host", or of the server name at the server's side */
     sv direction, subset, host;
     uint16_t port;
@@ -28,16 +28,21 @@ int live_parse(sv line, struct arena *a, struct live_line *out, struct error *er
 
 /* One row of the table. What is empty in a row is not asked for. */
 struct failure {
-    const char *flag;        /* among the response flags */
-    const char *details;     /* the response code details start so */
-    const char *transport;   /* part of the TLS or connect failure, in any case */
-    const char *inbound;     /* "inbound": only at the server's own sidecar */
+    const char *flag;      /* among the response flags */
+    const char *details;   /* the response code details start so */
+    const char *transport; /* part of the TLS or connect failure, in any case */
+    /* "inbound": only at the server's own sidecar. "outside": of a host that is no Kubernetes
+     * service. "made-up": to an address that the mesh gave to a service without one. Otherwise the
+     * line's cluster, route or status code. */
+    const char *where;
     const char *what, *todo; /* {field}s stand for the line's */
 };
 /* The first row that fits; never NULL: the last row takes what is left. */
 const struct failure *failure_find(const struct live_line *l);
-/* Nothing failed: 1xx to 3xx without a flag that says otherwise. */
+/* Nothing failed: 1xx to 3xx, or a connection that is no HTTP, without a flag that says otherwise.
+ */
 bool live_succeeded(const struct live_line *l);
+bool live_is_http(const struct live_line *l);
 /* Appends a text of the table with its fields. */
 void failure_text(const char *text, const struct live_line *l, struct strbuf *out);
 

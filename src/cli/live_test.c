@@ -95,7 +95,47 @@ static void test_table(void **state)
            "policy does not allow");
     expect("500", "-", "via_upstream", "-", CLUSTER, "itself answered 500");
     expect("400", "DPE", "http1.codec_error", "-", "-", "(http1.codec_error)");
+    expect("503", "-", "via_upstream", "-", CLUSTER, "or the sidecar before it");
+    expect("503", "UF", "x", "CERTIFICATE_VERIFY_FAILED", "outbound|80||out.example",
+           "s_client -connect 10.0.0.1:8080 -servername out.example");
+    expect("503", "UF", "x", "verify SAN list", "outbound|80||out.example", "of another name");
+    expect("503", "UH", "no_healthy_upstream", "-", "outbound|80||out.example",
+           "getent hosts out.");
+    expect("503", "UH", "-", "-", "BlackHoleCluster", "takes a connection to 10.0.0.5:80, and");
+    expect("0", "URX,UF", "-", "Connection refused", "PassthroughCluster",
+           "no service of the mesh has the address 10.0.0.1:8080");
     expect("599", "-", "something_new", "-", "-", "ended with 599 (something_new, flags none)");
+}
+
+#define TCP(flags, upstream, cluster, local, sni)                                                  \
+    "[t] \"- - -\" 0 " flags " - - \"-\" 1 2 3 - \"-\" \"-\" \"-\" \"-\" \"" upstream              \
+    "\" " cluster " - " local " 10.0.0.9:4 " sni " -"
+
+static void test_connections(void **state)
+{
+    static const struct {
+        const char *line, *what; /* NULL: nothing failed */
+    } cases[] = {
+        {TCP("-", "198.51.100.1:443", "outbound|443||out.example", "240.240.1.2:443",
+             "out.example"),
+         NULL},
+        {TCP("-", "-", "PassthroughCluster", "198.51.100.1:25", "-"), NULL},
+        {TCP("UH", "-", "BlackHoleCluster", "198.51.100.1:443", "out.example"),
+         "takes a connection to out.example, and the outbound policy is REGISTRY_ONLY"},
+        {TCP("URX,UF", "240.240.1.2:9002", "PassthroughCluster", "240.240.1.2:9002", "-"),
+         "gave to a service, and that service has no port 9002"},
+        {TCP("DC", "-", CLUSTER, "10.0.0.5:80", "-"), "the client closed"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct told t;
+        assert_int_equal(parse(&t, cases[i].line), 0);
+        assert_int_equal(live_succeeded(&t.l), cases[i].what == NULL);
+        if (cases[i].what && !strstr(tell(&t), cases[i].what))
+            fail_msg("'%s' is not in '%s'", cases[i].what, t.text.p);
+        done(&t);
+    }
 }
 
 /* A flag that the proxies write has a row of its own, but for those that are no failure. */
@@ -179,9 +219,8 @@ static void test_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_every_flag),
-        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_table),      cmocka_unit_test(test_connections),
+        cmocka_unit_test(test_every_flag), cmocka_unit_test(test_forms),
         cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
