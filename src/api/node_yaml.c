@@ -46,10 +46,15 @@ static int syntax_error(struct yaml *y)
         return node_error(y->b.err, y->b.file, line_of(y, &p->mark), E_INVALID,
                           "not valid UTF-8 text (%s)", problem);
     }
-    if (p->context)
+    if (p->context) {
+        /* The parser stands on what it does not understand. */
+        bool tab =
+            p->buffer.pointer && p->buffer.pointer < p->buffer.last && *p->buffer.pointer == '\t';
         return node_error(y->b.err, y->b.file, line_of(y, &p->problem_mark), E_INVALID,
-                          "%s, %s that begins in line %u", problem, p->context,
-                          line_of(y, &p->context_mark));
+                          "%s, %s that begins in line %u%s", problem, p->context,
+                          line_of(y, &p->context_mark),
+                          tab ? ". Indent with spaces, YAML takes no tabs" : "");
+    }
     return fail(y, &p->problem_mark, E_INVALID, problem);
 }
 

@@ -6,6 +6,7 @@
 #include "api/node_build.h"
 #include "api/pb_all.h"
 #include "api/pb_reader.h"
+#include "base/distance.h"
 
 static int fail_v(struct pb_reader *r, const char *file, uint32_t line, const struct pb_frame *fr,
                   sv last, const char *fmt, va_list ap)
@@ -69,42 +70,6 @@ int pb_reader_need(struct pb_reader *r, const struct node *n, enum node_kind kin
 
 /* ---- did you mean ---- */
 
-#define MAX_NAME 128
-
-/* Lower case without underscores, so that lbPolicy, lb_policy and LB_POLICY are the same. */
-static size_t plain_name(sv v, char *out)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < v.n && n < MAX_NAME; i++)
-        if (v.p[i] != '_')
-            out[n++] = v.p[i] >= 'A' && v.p[i] <= 'Z' ? (char)(v.p[i] + 32) : v.p[i];
-    return n;
-}
-
-/* Levenshtein's distance of the plain names. */
-static unsigned distance(sv x, sv y)
-{
-    char a[MAX_NAME], b[MAX_NAME];
-    unsigned row[MAX_NAME + 1];
-    size_t na = plain_name(x, a), nb = plain_name(y, b);
-    for (size_t k = 0; k <= nb; k++)
-        row[k] = (unsigned)k;
-    for (size_t i = 1; i <= na; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i;
-        for (size_t k = 1; k <= nb; k++) {
-            unsigned best = diagonal + (a[i - 1] != b[k - 1]);
-            diagonal = row[k];
-            if (row[k] + 1 < best)
-                best = row[k] + 1;
-            if (row[k - 1] + 1 < best)
-                best = row[k - 1] + 1;
-            row[k] = best;
-        }
-    }
-    return row[nb];
-}
-
 struct guess {
     sv wanted;
     const char *best;
@@ -120,7 +85,7 @@ static struct guess guess_start(sv wanted)
 
 static void guess_try(struct guess *g, const char *name, const char *shown_as)
 {
-    unsigned d = g->distance ? distance(g->wanted, sv_of(name)) : 1;
+    unsigned d = g->distance ? name_distance(g->wanted, sv_of(name)) : 1;
     if (d < g->distance) {
         g->distance = d;
         g->best = shown_as;
@@ -252,7 +217,7 @@ int pb_read_bool(struct pb_reader *r, const struct node *n, bool *out, const str
 /* The value whose name differs in case only; names of values are in capitals. */
 static int enum_in_any_case(const struct pb_enum *e, sv name, int32_t *out)
 {
-    char upper[MAX_NAME];
+    char upper[128];
     if (name.n > sizeof upper)
         return E_NOT_FOUND;
     for (size_t i = 0; i < name.n; i++)

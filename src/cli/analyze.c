@@ -13,9 +13,9 @@ static const char *severity_name(enum model_severity s)
 
 /* What a remedy begins with. */
 static const char *const imperatives[] = {
-    "add ",    "correct ", "define ", "did you mean ", "give ",   "label ",
-    "make ",   "merge ",   "move ",   "name ",         "remove ", "rename ",
-    "repeat ", "say ",     "select ", "set ",          "use ",    "write ",
+    "add ",  "correct ", "define ", "did you mean ", "give ",   "indent ", "label ",
+    "make ", "merge ",   "move ",   "name ",         "remove ", "rename ", "repeat ",
+    "run ",  "say ",     "select ", "set ",          "use ",    "write ",
 };
 
 static bool is_imperative(sv v)

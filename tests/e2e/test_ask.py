@@ -1,5 +1,6 @@
 """What the command line answers when a person asks it: weft analyze, weft explain."""
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -211,6 +212,50 @@ def test_every_code_is_explained():
     page = (top / "docs/asking.md").read_text()
     missing = [c for c in sorted(codes) if f"`{c}`" not in page and not c.startswith("Invalid")]
     assert not missing, missing
+
+
+def test_analyze_of_what_is_no_configuration_of_the_mesh(tmp_path):
+    """Files as they are applied to a cluster, with slips of the hand."""
+    (tmp_path / "app.yaml").write_text("""\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: app, namespace: shop}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: front}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualServce
+metadata: {name: app}
+---
+apiVersion: networking.istio.io/v2
+kind: VirtualService
+metadata: {name: app}
+""")
+    (tmp_path / "big.yaml").touch()
+    os.truncate(tmp_path / "big.yaml", (64 << 20) + 1)
+    (tmp_path / "tab.yaml").write_text("kind: Service\nmetadata:\n\tname: app\nspec: {}\n")
+    found = {(p["file"].rsplit("/", 1)[1], p["line"]): p for p in json.loads(weft("analyze", "--json", tmp_path, code=1).stdout)}
+    what = {place: (p["severity"], p["code"], p["text"], p["remedy"]) for place, p in found.items()}
+    used = "is not used by the mesh"
+    assert what == {
+        ("app.yaml", 1): ("hint", "KindNotUsed", f"Deployment default/app (apps/v1) {used}", "Run its commands with weft run"),
+        ("app.yaml", 5): ("hint", "KindNotUsed", f"ServiceAccount shop/app (v1) {used}", ""),
+        ("app.yaml", 9): ("warning", "KindNotUsed", f"Gateway default/front (networking.istio.io/v1) {used}", ""),
+        ("app.yaml", 13): ("warning", "KindNotUsed",
+                           f"VirtualServce default/app (networking.istio.io/v1) {used}", "did you mean VirtualService?"),
+        ("app.yaml", 17): ("warning", "KindNotUsed", f"VirtualService default/app (networking.istio.io/v2) {used}",
+                           "Write apiVersion: networking.istio.io/v1"),
+        ("big.yaml", 1): ("error", "ParseError",
+                          "the file cannot be read (it is larger than 64 MiB): what it defined before stays", ""),
+        ("tab.yaml", 3): ("error", "ParseError", "found character that cannot start any token, while scanning for the next token "
+                          "that begins in line 3", "Indent with spaces, YAML takes no tabs")}, what
+    assert "is no directory" in weft("control", "--config", tmp_path / "app.yaml", "--no-mesh-network", code=1).stderr
 
 
 # ---- weft explain, of configuration ----

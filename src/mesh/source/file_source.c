@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "api/node.h"
@@ -15,10 +16,11 @@
 
 LOG_COMPONENT(source);
 
-#define SOURCE    "file"
-#define FILE_MAX  (64u << 20)
-#define DEPTH_MAX 8
-#define KEY_MAX   700
+#define SOURCE     "file"
+#define FILE_MAX   (64u << 20)
+#define DEPTH_MAX  8
+#define KEY_MAX    700
+#define UNREADABLE 2 /* in place of a hash: those are odd */
 
 /* One file, what its last reading defined, and its hash, so that unchanged text is not parsed. */
 struct source_file {
@@ -71,11 +73,17 @@ static void on_change(void *arg)
     file_source_refresh(arg);
 }
 
+/* Hints are for those who ask (weft analyze), not for a running control plane. */
 static void report(struct file_source *f, const struct model_problem *p)
 {
-    model_store_problem(f->store, SOURCE, p);
-    f->dirty = true;
-    log_at(&log_source, p->severity == MODEL_ERROR ? LOG_ERROR : LOG_WARNING,
+    if (p->severity != MODEL_HINT || !f->loop) {
+        model_store_problem(f->store, SOURCE, p);
+        f->dirty = true;
+    }
+    log_at(&log_source,
+           p->severity == MODEL_ERROR     ? LOG_ERROR
+           : p->severity == MODEL_WARNING ? LOG_WARNING
+                                          : LOG_DEBUG,
            "%s file=%.*s line=%u object=%s/%.*s/%.*s field=%.*s: %.*s",
            p->severity == MODEL_ERROR ? "configuration refused" : "configuration not used",
            SV_ARG(p->file), p->line, p->has_object ? model_kind_name(p->kind) : "-", SV_ARG(p->ns),
@@ -107,7 +115,7 @@ static void read_document(struct file_source *f, struct source_file *sf, const s
     struct model_problem problem;
     struct model_object *o;
     enum model_kind kind;
-    sv ignored, ns, name;
+    sv ns, name;
     const struct node *items = node_get(doc, "items");
 
     if (sv_ends(node_str(doc, "kind"), SV("List")) && items && items->kind == NODE_SEQ) {
@@ -117,14 +125,11 @@ static void read_document(struct file_source *f, struct source_file *sf, const s
     }
     if (object_identify(doc, sv_of(f->default_ns), &kind, &ns, &name))
         mark(sf, kind, ns, name);
-    if (object_read(doc, sv_of(sf->path), sv_of(f->default_ns), a, &o, &ignored, &problem)) {
+    if (object_read(doc, sv_of(sf->path), sv_of(f->default_ns), a, &o, &problem)) {
         report(f, &problem);
         return;
     }
     if (!o) {
-        problem.severity = MODEL_WARNING;
-        problem.code = SV("KindNotUsed");
-        problem.text = arena_printf(a, "%.*s is not used by the mesh", SV_ARG(ignored));
         report(f, &problem);
         return;
     }
@@ -159,6 +164,24 @@ static void sweep(struct file_source *f, struct source_file *sf)
     }
 }
 
+/* The parser's sentence is "FILE:LINE: WORDS"; the line is the better one. */
+static void report_syntax(struct file_source *f, struct source_file *sf, uint32_t line, sv text)
+{
+    sv path = sv_of(sf->path), number, words;
+    uint64_t n;
+
+    if (sv_starts(text, path) && text.n > path.n + 1 &&
+        sv_cut(sv_from(text, path.n + 1), ':', &number, &words) && sv_to_u64(number, &n) == 0) {
+        line = (uint32_t)n;
+        text = sv_trim(words);
+    }
+    report(f, &(struct model_problem){.severity = MODEL_ERROR,
+                                      .file = path,
+                                      .line = line,
+                                      .text = text,
+                                      .code = SV("ParseError")});
+}
+
 static void parse_file(struct file_source *f, struct source_file *sf, sv text)
 {
     struct error err = {0};
@@ -175,12 +198,7 @@ static void parse_file(struct file_source *f, struct source_file *sf, sv text)
     while ((rc = node_parse_next(text, &pos, &line, sf->path, &a, &doc, &err)) == 0)
         read_document(f, sf, doc, &a);
     if (rc != E_EOF) {
-        struct model_problem p = {.severity = MODEL_ERROR,
-                                  .file = sv_of(sf->path),
-                                  .line = line,
-                                  .text = sv_of(err.msg),
-                                  .code = SV("ParseError")};
-        report(f, &p);
+        report_syntax(f, sf, line, sv_of(err.msg));
         /* What stood behind the error cannot be told apart from what was removed: keep it. */
         map_each (e, &sf->defined)
             ((struct defined *)e->val)->seen = true;
@@ -209,15 +227,35 @@ static int slurp(const char *path, struct strbuf *out, struct stat *st)
     return n < 0 ? E_IO : out->overflow ? E_LIMIT : 0;
 }
 
+/* It is there and cannot be read. What it defined stays in force. */
+static void report_unreadable(struct file_source *f, struct source_file *sf, int rc)
+{
+    char text[128];
+
+    if (sf->hash == UNREADABLE)
+        return;
+    sf->hash = UNREADABLE;
+    model_store_clear_problems(f->store, SOURCE, sv_of(sf->path));
+    snprintf(text, sizeof text, "the file cannot be read (%s): what it defined before stays",
+             rc == E_LIMIT ? "it is larger than 64 MiB" : error_text(rc));
+    report(f, &(struct model_problem){.severity = MODEL_ERROR,
+                                      .file = sv_of(sf->path),
+                                      .line = 1,
+                                      .text = sv_of(text),
+                                      .code = SV("ParseError")});
+}
+
 static void read_file(struct file_source *f, const char *path)
 {
     struct source_file *sf = map_get(&f->files, sv_of(path));
     struct strbuf text;
     struct stat st;
     uint64_t hash;
+    int rc;
 
     strbuf_init(&text, FILE_MAX);
-    if (slurp(path, &text, &st)) { /* gone between listing and reading: the next event tells */
+    rc = slurp(path, &text, &st);
+    if (rc == E_NOT_FOUND) { /* gone between listing and reading: the next event tells */
         strbuf_fini(&text);
         return;
     }
@@ -229,6 +267,11 @@ static void read_file(struct file_source *f, const char *path)
         map_put(&f->files, sv_of(sf->path), sf);
     }
     sf->seen = true;
+    if (rc) {
+        report_unreadable(f, sf, rc);
+        strbuf_fini(&text);
+        return;
+    }
     sf->inode = st.st_ino;
     sf->modified_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
     if (sf->hash != hash) {
@@ -238,7 +281,8 @@ static void read_file(struct file_source *f, const char *path)
     strbuf_fini(&text);
 }
 
-static void watch_dir(struct file_source *f, const char *path)
+/* A directory, or a link: what it leads to may change elsewhere. */
+static void watch_path(struct file_source *f, const char *path)
 {
     struct error err = {0};
     struct watched *w = f->watches;
@@ -254,7 +298,7 @@ static void watch_dir(struct file_source *f, const char *path)
         w->next = f->watches;
         f->watches = w;
         if (!w->watch)
-            log_warn(&log_source, "directory is not watched dir=%s: %s", path, err.msg);
+            log_warn(&log_source, "changes are not noticed path=%s: %s", path, err.msg);
     }
     w->seen = true;
 }
@@ -281,7 +325,7 @@ static void scan(struct file_source *f, const char *dir, int depth)
 
     if (!d)
         return;
-    watch_dir(f, dir);
+    watch_path(f, dir);
     while ((e = readdir(d))) {
         if (e->d_name[0] == '.')
             continue;
@@ -296,6 +340,9 @@ static void scan(struct file_source *f, const char *dir, int depth)
         qsort(names, n, sizeof *names, by_name);
     for (size_t i = 0; i < n; i++) {
         int len = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (len > 0 && (size_t)len < sizeof path && wanted(sv_of(names[i])) &&
+            lstat(path, &st) == 0 && S_ISLNK(st.st_mode))
+            watch_path(f, path);
         if (len > 0 && (size_t)len < sizeof path && stat(path, &st) == 0) {
             if (S_ISDIR(st.st_mode))
                 scan(f, path, depth + 1);
@@ -400,7 +447,14 @@ struct file_source *file_source_new(struct loop *l, const char *dir, sv default_
     struct stat st;
 
     if (stat(dir, &st) != 0 || !(S_ISDIR(st.st_mode) || (!l && S_ISREG(st.st_mode)))) {
-        error_set(err, E_NOT_FOUND, "configuration directory '%s' does not exist", dir);
+        error_set(err, E_NOT_FOUND,
+                  access(dir, F_OK) ? "configuration directory '%s' does not exist"
+                                    : "'%s' is no directory: give the one that holds the files",
+                  dir);
+        return NULL;
+    }
+    if (access(dir, S_ISDIR(st.st_mode) ? R_OK | X_OK : R_OK)) {
+        error_set(err, E_INVALID, "'%s' cannot be read: %s", dir, strerror(errno));
         return NULL;
     }
     f = mem_new(struct file_source);

@@ -6,6 +6,7 @@
 #include <time.h>
 #include "api/istio.pb.h"
 #include "api/pb.h"
+#include "base/distance.h"
 #include "base/strbuf.h"
 #include "mesh/model/validate.h"
 
@@ -514,8 +515,57 @@ static int read_metadata(struct reading *r, sv ns, sv name, sv file)
                             &r->o->annotations);
 }
 
+/* ---- kinds that are not read ---- */
+
+static bool is_mesh_group(sv api)
+{
+    sv group, version;
+
+    sv_cut(api, '/', &group, &version);
+    return sv_ends(group, SV("istio.io")) || sv_ends(group, SV("gateway.networking.k8s.io"));
+}
+
+static bool runs_containers(sv kind)
+{
+    static const sv list[] = {SV_INIT("Deployment"), SV_INIT("StatefulSet"), SV_INIT("DaemonSet"),
+                              SV_INIT("ReplicaSet"), SV_INIT("Job"),         SV_INIT("CronJob")};
+    return sv_in(kind, list, sizeof list / sizeof *list);
+}
+
+static void not_used(struct reading *r, sv api, sv kind, sv default_ns)
+{
+    const struct node *meta = node_get(r->doc, "metadata");
+    sv ns = node_str(meta, "namespace"), group = {NULL, 0};
+    const char *near = NULL, *remedy = "";
+    unsigned least = (unsigned)(kind.n / 4) + 1;
+    bool warn = is_mesh_group(api);
+
+    for (size_t k = 0; k < N_KINDS; k++) {
+        unsigned d = name_distance(kind, sv_of(kinds[k].kind));
+        if (d >= least || !*kinds[k].group) /* "Service" is near to too much, and has one group */
+            continue;
+        least = d;
+        near = kinds[k].kind;
+        group = sv_of(kinds[k].group);
+    }
+    if (near && (warn || least == 0)) {
+        warn = true;
+        remedy =
+            sv_eq_c(kind, near)
+                ? arena_printf(r->problem_arena, ". Write apiVersion: %.*s/v1", SV_ARG(group)).p
+                : arena_printf(r->problem_arena, "; did you mean %s?", near).p;
+    } else if (runs_containers(kind)) {
+        remedy = ". Run its commands with weft run";
+    }
+    r->problem->severity = warn ? MODEL_WARNING : MODEL_HINT;
+    r->problem->code = SV("KindNotUsed");
+    r->problem->text = arena_printf(
+        r->problem_arena, "%.*s %.*s/%.*s (%.*s) is not used by the mesh%s", SV_ARG(kind),
+        SV_ARG(ns.n ? ns : default_ns), SV_ARG(node_str(meta, "name")), SV_ARG(api), remedy);
+}
+
 int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
-                struct model_object **out, sv *ignored_kind, struct model_problem *problem)
+                struct model_object **out, struct model_problem *problem)
 {
     struct reading r = {.doc = doc, .problem = problem, .problem_arena = a};
     sv kind = node_str(doc, "kind"), api = node_str(doc, "apiVersion"), ns, name;
@@ -524,7 +574,6 @@ int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
     int rc;
 
     *problem = (struct model_problem){.file = arena_sv(a, file), .line = doc->line};
-    *ignored_kind = (sv){NULL, 0};
     if (doc->kind != NODE_MAP || !kind.n || !api.n)
         return fail(&r, doc, "", "ParseError",
                     "the document has no apiVersion and kind: it is no Kubernetes object");
@@ -532,7 +581,7 @@ int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
         k++;
     if (k == N_KINDS) {
         *out = NULL;
-        *ignored_kind = arena_printf(a, "%.*s %.*s", SV_ARG(api), SV_ARG(kind));
+        not_used(&r, api, kind, default_ns);
         return 0;
     }
     if (!object_identify(doc, default_ns, &model, &ns, &name))

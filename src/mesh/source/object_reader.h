@@ -12,12 +12,12 @@
 #include "mesh/model/model.h"
 
 /* One document. An object without a namespace is in default_ns, as with `kubectl -n`. 0 and *out
- * (one reference, the caller's), or *out = NULL for a kind that the mesh does not use (then
- * *ignored_kind names it). On an error `problem` says object, line, field and cause (its strings
- * live in `a`). The document's text must be in memory only during the call. */
+ * (one reference, the caller's), or *out = NULL for a kind that the mesh does not use. Then, and on
+ * an error, `problem` says object, line, field and cause (its strings live in `a`): a hint for what
+ * belongs to Kubernetes alone, a warning for what was meant for a mesh. The document's text must be
+ * in memory only during the call. */
 int object_read(const struct node *doc, sv file, sv default_ns, struct arena *a,
-                struct model_object **out, sv *ignored_kind,
-                struct model_problem *problem) MUST_CHECK;
+                struct model_object **out, struct model_problem *problem) MUST_CHECK;
 
 /* Kind and name of a document, also of one that cannot be read; false when it does not even say
  * that. */
