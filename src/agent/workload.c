@@ -40,7 +40,8 @@ LOG_COMPONENT(run);
 #define SETTLE_MS       2000  /* at most, for others to learn that they should send no more */
 #define CALM_MS         30    /* without a request under way: what was on its way has come */
 #define RESTART_MS      500
-#define LEASE_MS        50 /* between attempts to register anew */
+#define QUIET_MS        3000 /* a command that does not listen by then is spoken of */
+#define LEASE_MS        50   /* between attempts to register anew */
 
 #define WORKLOAD_PUBLISH_MAX 16
 
@@ -60,8 +61,10 @@ struct workload {
     int publish_fd[WORKLOAD_PUBLISH_MAX]; /* listen on the host, -1: none */
     int exit_code;
     bool claimed, ready, stopping;
-    bool refused;     /* by a control plane that was started again; said once */
-    uint64_t stop_ms; /* when the command was told to end */
+    bool refused; /* by a control plane that was started again; said once */
+    bool said_quiet;
+    uint64_t start_ms; /* of the command */
+    uint64_t stop_ms;  /* when the command was told to end */
 };
 
 static uint64_t now_ms(void)
@@ -552,8 +555,10 @@ static int start_command(struct workload *w, const sigset_t *outer_mask, struct 
     w->command = fork();
     if (w->command < 0)
         return error_set(err, E_IO, "fork: %s", strerror(errno));
-    if (w->command > 0)
+    if (w->command > 0) {
+        w->start_ms = now_ms();
         return 0;
+    }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
@@ -565,20 +570,41 @@ static int start_command(struct workload *w, const sigset_t *outer_mask, struct 
 
 /* ---- while it runs ---- */
 
+/* The command's first port accepts. On the loopback alone it does too, but not for the mesh: that
+ * is said, since only the server's own sidecar could tell. */
+static bool listens(struct workload *w)
+{
+    struct addr a = w->address, loopback;
+    char text[ADDR_TEXT_MAX];
+
+    addr_set_port(&a, w->o->ports[0]);
+    addr_ip(&loopback, SV("127.0.0.1"), w->o->ports[0]);
+    if (accepts(&a))
+        return true;
+    addr_text(&a, text);
+    if (!accepts(&loopback)) {
+        if (!w->said_quiet && now_ms() > w->start_ms + QUIET_MS)
+            log_warn(&log_run,
+                     "nothing listens on %s yet: no requests are sent to this workload until then "
+                     "(is --port the right one, does the command listen over IPv4?) workload=%s",
+                     text, w->o->name);
+        w->said_quiet |= now_ms() > w->start_ms + QUIET_MS;
+        return false;
+    }
+    if (!accepts(&a)) /* it may have begun in between */
+        log_warn(&log_run,
+                 "the command listens on 127.0.0.1 only, where the mesh does not reach it: let it "
+                 "listen on 0.0.0.0 or %s workload=%s",
+                 text, w->o->name);
+    return true;
+}
+
 static void check_ready(struct workload *w)
 {
-    struct addr a = w->address;
-
     if (w->ready || w->stopping)
         return;
-    if (w->o->n_ports) {
-        addr_set_port(&a, w->o->ports[0]);
-        if (!accepts(&a)) {
-            addr_ip(&a, SV("127.0.0.1"), w->o->ports[0]);
-            if (!accepts(&a))
-                return;
-        }
-    }
+    if (w->o->n_ports && !listens(w))
+        return;
     w->ready = true;
     if (w->lease >= 0)
         registration_update(w->lease, true);

@@ -102,6 +102,11 @@ static int join_network(const struct settings *s, struct mesh_net **net, char *s
     at = *mesh_net_gateway(*net);
     addr_set_port(&at, port);
     rc = mesh_net_listen(*net, &at, &o->tls_fd, err);
+    if (rc == E_EXISTS)
+        return error_set(err, rc,
+                         "mesh '%s' has a control plane already (%.*s is in use): end that one, or "
+                         "name another mesh with --mesh, here and to weft run",
+                         s->mesh, SV_ARG(addr_text(&at, text)));
     if (rc)
         return rc;
     o->discovery_address = arena_sv(a, addr_text(&at, text));
@@ -118,8 +123,14 @@ static int serve(struct control_opts *o, struct error *err)
     o->loop = l;
     c = control_new(o, err);
     if (!c) {
+        struct error why = *err;
         loop_free(l);
-        return err->code;
+        if (why.code != E_EXISTS)
+            return why.code;
+        return error_set(err, why.code,
+                         "%s; beside another control plane give this one addresses of its own "
+                         "(--discovery-address, --tls-address, --monitoring-address)",
+                         why.msg);
     }
     loop_on_signal(l, SIGTERM, on_signal, l);
     loop_on_signal(l, SIGINT, on_signal, l);

@@ -1,4 +1,7 @@
 """What somebody meets who knows Istio and tries its tasks with `weft run`."""
+import subprocess
+import sys
+
 import yaml
 from meshtest.mesh import service, until
 
@@ -40,3 +43,27 @@ def test_a_link_is_read_again_when_its_target_changes(mesh):
     target.write_text(yaml.safe_dump(service("app", "books", {"app": "app"}, 82, 8080)))
     m.settle()
     assert ports() == [82]
+
+
+def test_a_command_that_the_mesh_cannot_reach_is_told(mesh):
+    """A port of the loopback (the default of many frameworks), and none at all."""
+    m = mesh()
+    m.apply("app.yaml", service("app", "books", {"app": "app"}, 80, 8080))
+    listen = "import socket, time; s = socket.create_server((%r, %d)); time.sleep(100)"
+    alone = m.run("alone", [sys.executable, "-c", listen % ("127.0.0.1", 8080)], labels={"app": "app"}, ports=[8080])
+    other = m.run("other", [sys.executable, "-c", listen % ("0.0.0.0", 8081)], labels={"app": "app"}, ports=[8080], wait=False)
+    fine = m.run("fine", [sys.executable, "-c", listen % ("0.0.0.0", 8080)], labels={"app": "app"}, ports=[8080])
+    until(lambda: "the command listens on 127.0.0.1 only" in alone.log.read_text(), "the loopback is told")
+    until(lambda: "nothing listens on 10.97." in other.log.read_text(), "the silence is told")
+    assert not other.registered() and "listens" not in fine.log.read_text()
+
+
+def test_two_control_planes(mesh, tmp_path):
+    m = mesh()
+    for args, said in ((["--mesh", m.name, "--discovery-address", "", "--monitoring-address", ""], f"mesh '{m.name}' has a control plane"),
+                       (["--no-mesh-network", "--discovery-address", "", "--monitoring-address", f"127.0.0.1:{m.monitoring}"],
+                        "give this one addresses of its own (--discovery-address")):
+        r = subprocess.run([m.weft, "control", "--config", m.config, "--state", tmp_path / "state", *args],
+                           capture_output=True, text=True, timeout=60)
+        assert r.returncode == 1 and said in r.stderr, r.stderr
+    assert m.page("/debug/configz")  # the first one is as it was
