@@ -63,7 +63,8 @@ def mended(m, c):
 def test_broken_yaml(world):
     m, c = world
     m.write("vs.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: app\nspec: [\n")
-    refused(m, "", "", "vs.yaml", None, "vs.yaml", line=None)
+    p = refused(m, "", "", "vs.yaml", None, "did not find expected", line=4)
+    assert "vs.yaml" not in p["text"]  # the file stands beside it
     in_force(m, c)
     mended(m, c)
 
