@@ -100,7 +100,10 @@ static int read_url(struct question *q, sv url, struct error *err)
     if (at >= 0)
         url = sv_from(url, (size_t)at + 3);
     if (!sv_eq_c(x->scheme, "http") && !sv_eq_c(x->scheme, "https"))
-        return error_set(err, E_INVALID, "'%.*s' is neither http nor https", SV_ARG(x->scheme));
+        return error_set(err, E_INVALID,
+                         "'%.*s' is neither http nor https; a TCP port is asked about as "
+                         "http://HOST:PORT, one with TLS as https://HOST:PORT",
+                         SV_ARG(x->scheme));
     slash = sv_find(url, '/');
     x->path = slash < 0 ? SV("/") : sv_from(url, (size_t)slash);
     x->host = slash < 0 ? url : sv_first(url, (size_t)slash);

@@ -335,6 +335,7 @@ def test_explain_usage(config):
     weft("explain", "--config", config, "--from", "books/,,,,,,,,,,,,,,,=", "http://app/")
     for url in ("http://", "http://:80", "http://app:", "http://app:0", "http://app:99999", ""):
         assert "weft explain: " in weft("explain", "--config", config, url, code=2).stderr
+    assert "http://HOST:PORT" in weft("explain", "--config", DEMO, "--from", "books", "tcp://flaskapp:80", code=2).stderr
     assert "no line of an access log" in weft("explain", "--live", "hello", code=2).stderr
 
 
