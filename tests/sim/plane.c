@@ -231,8 +231,7 @@ static bool apply_document(struct plane *p, const struct node *doc, struct arena
 {
     struct model_problem problem;
     struct model_object *o;
-    sv ignored;
-    if (object_read(doc, SV("sim.yaml"), SV("mesh"), a, &o, &ignored, &problem)) {
+    if (object_read(doc, SV("sim.yaml"), SV("mesh"), a, &o, &problem)) {
         model_store_problem(p->store, SOURCE, &problem);
         return false;
     }
