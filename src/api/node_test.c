@@ -138,7 +138,7 @@ static void errors(void **state)
           "that begins in line 1");
     fails("a:\n\tb: 1\n",
           "f.yaml:2: found character that cannot start any token, while scanning for "
-          "the next token that begins in line 2");
+          "the next token that begins in line 2. Indent with spaces, YAML takes no tabs");
     fails("a: !!binary aGk=\n", "f.yaml:1: tag tag:yaml.org,2002:binary is not supported");
     fails("a: !local {}\n", "f.yaml:1: tag !local is not supported");
     fails("a: !local [1]\n", "f.yaml:1: tag !local is not supported");
