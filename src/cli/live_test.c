@@ -192,8 +192,8 @@ static void test_forms(void **state)
 /* Whatever stands in a log, cut anywhere, is read or refused. */
 static void test_cut(void **state)
 {
-    static const char *const lines[] = {"[t] \"GET / HTTP/1.1\" 503 UF d{\"} - \"x\" y\" 0 0 1 - "
-                                        "\"-\" \"u\" \"i\" \"a\" \"h\" c - - - - r",
+    static const char *const lines[] = {("[t] \"GET / HTTP/1.1\" 503 UF d{\"} - \"x\" y\" 0 0 1 - "
+                                         "\"-\" \"u\" \"i\" \"a\" \"h\" c - - - - r"),
                                         "{\"response_code\":503,\"response_flags\":\"UH\"}",
                                         "\"\"[]\" \"",
                                         "[",

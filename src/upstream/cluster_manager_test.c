@@ -172,8 +172,8 @@ static void accepted(void **state)
         "{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3."
         "RoundRobin}}}]}}}}]}}",
         "{name: x, upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}}}",
-        "{name: x, upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}, "
-        "additional_source_addresses: [{address: '::1', port_value: 0}]}}",
+        ("{name: x, upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}, "
+         "additional_source_addresses: [{address: '::1', port_value: 0}]}}"),
         "{name: x, http2_protocol_options: {max_concurrent_streams: 100}}",
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -23,7 +23,8 @@ static int build(const struct filter_ctx *x, const struct envoy_Buffer *m, const
                  struct settings *out, struct error *err)
 {
     if (!m->max_request_bytes || !m->max_request_bytes->value)
-        return error_set(err, E_INVALID, "%s: is required, and more than 0", filter_path(x, field));
+        return error_set(err, E_INVALID, "%s: is required, and more than 0",
+                         filter_path(x, "%s", field));
     out->max_bytes = m->max_request_bytes->value;
     return 0;
 }

@@ -106,7 +106,7 @@ static void an_answer_is_encoded_when_text_is_accepted(void **state)
         grpc_web_rig_answer(&r, 200, "application/grpc", false);
         assert_sv(field(&r.resp, "content-type"), TEXT "+proto");
         grpc_web_rig_response(&r, "\0\0\0\0\1x", cut, false);
-        grpc_web_rig_response(&r, "\0\0\0\0\1x" + cut, 6 - cut, false);
+        grpc_web_rig_response(&r, &"\0\0\0\0\1x"[cut], 6 - cut, false);
         grpc_web_rig_trailers(&r, t);
         assert_bytes(r.response, "AAAAAAF4gAAAAAVhOmINCg==");
         grpc_web_rig_fini(&r);
