@@ -8,6 +8,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Metadata is JSON that this program wrote; the strings in it are the peer's. */
+static sv table_of(sv peer, struct arena *a)
+{
+    struct strbuf s;
+    strbuf_init(&s, 1 << 20);
+    strbuf_add_c(&s, "{\"k\":{\"l\":");
+    strbuf_add_json(&s, peer);
+    strbuf_add_c(&s, ",\"m\":[");
+    strbuf_add_json(&s, peer);
+    strbuf_add_c(&s, ",1.5,null]}}");
+    sv out = s.overflow ? SV("{}") : arena_sv(a, strbuf_sv(&s));
+    strbuf_fini(&s);
+    return out;
+}
+
 static void fill(struct stream_info *si, struct stream_conn *down, struct http_head *req, sv peer,
                  struct arena *a)
 {
@@ -23,7 +38,7 @@ static void fill(struct stream_info *si, struct stream_conn *down, struct http_h
     si->details = si->upstream_failure = si->route_name = si->request_id = peer;
     si->start_wall_ns = 1481814427871123456u;
     stream_info_meta_set(si, SV("a"), SV("b"), peer);
-    stream_info_meta_set_json(si, SV("a"), SV("j"), peer);
+    stream_info_meta_set_json(si, SV("a"), SV("j"), table_of(peer, a));
 }
 
 /* No control byte but what the format itself has. */

@@ -163,6 +163,8 @@ const char *pb_path(const struct pb_frame *fr, sv last, const struct pb_opts *o,
 
 bool pb_utf8_ok(sv v)
 {
+    if (!v.n)
+        return true; /* v.p may be NULL */
     const uint8_t *p = (const uint8_t *)v.p, *end = p + v.n;
     while (p < end) {
         uint64_t w;
