@@ -17,6 +17,18 @@ void bootstrap_init(struct bootstrap *b)
     b->stats_port = 15090;
 }
 
+bool bootstrap_own_port(uint16_t port)
+{
+    struct bootstrap b;
+    bootstrap_init(&b);
+    const uint16_t own[] = {b.admin_port,  b.outbound_port, b.inbound_port,    b.merged_stats_port,
+                            b.health_port, b.stats_port,    BOOTSTRAP_DNS_PORT};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i] == port)
+            return true;
+    return false;
+}
+
 static void text(struct strbuf *out, const char *key, sv value)
 {
     strbuf_addf(out, "\"%s\":", key);

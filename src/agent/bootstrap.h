@@ -30,8 +30,12 @@ struct bootstrap {
     sv sds_socket; /* Unix socket of the agent, for a proxy without one inside; or empty */
 };
 
+#define BOOTSTRAP_DNS_PORT 15053
+
 /* Ports as Istio has them, everything else empty. */
 void bootstrap_init(struct bootstrap *b);
+/* Whether a sidecar listens at this port in the workload's namespace, so that nothing else can. */
+bool bootstrap_own_port(uint16_t port);
 void bootstrap_json(const struct bootstrap *b, struct strbuf *out);
 
 #endif

@@ -10,11 +10,15 @@
 #include <unistd.h>
 #include "api/pb.h"
 #include "api/weft.pb.h"
+#include "base/log.h"
 #include "base/strbuf.h"
 
 #define REPLY_MAX (1u << 20)
 #define REPLY_MS  10000
 #define RETRY_US  20000
+#define SILENT_MS 1000 /* a wait that is longer is told */
+
+LOG_COMPONENT(run);
 
 static int connect_control(const char *dir, int wait_ms)
 {
@@ -32,6 +36,9 @@ static int connect_control(const char *dir, int wait_ms)
             return -1;
         usleep(RETRY_US);
         waited_us += RETRY_US;
+        if (waited_us == SILENT_MS * 1000)
+            log_info(&log_run, "waiting for the control plane path=%s most_s=%d", a.sun_path,
+                     wait_ms / 1000);
     }
 }
 

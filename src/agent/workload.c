@@ -117,11 +117,22 @@ static int introduce(struct workload *w, int wait_ms, bool token_only, struct ar
     return registration_start(w->dir, &r, wait_ms, a, reply, lease, err);
 }
 
+static int check_ports(const struct workload_opts *o, struct error *err)
+{
+    for (uint32_t i = 0; i < o->n_ports; i++)
+        if (bootstrap_own_port(o->ports[i]))
+            return error_set(err, E_INVALID,
+                             "--port %u is the sidecar's own: let the command listen at another",
+                             o->ports[i]);
+    return 0;
+}
+
 static int join(struct workload *w, struct error *err)
 {
     const struct workload_opts *o = w->o;
-    int rc = mesh_net_dir(o->mesh, w->dir, err);
+    int rc = check_ports(o, err);
 
+    rc = rc ? rc : mesh_net_dir(o->mesh, w->dir, err);
     if (rc)
         return rc;
     w->net = mesh_net_join(o->mesh, err);
@@ -243,7 +254,7 @@ static int write_agent_config(struct workload *w, struct error *err)
     struct strbuf s;
 
     if (!w->o->no_dns) {
-        c.dns_listen = SV("127.0.0.1:15053");
+        c.dns_listen = arena_printf(&w->arena, "127.0.0.1:%d", BOOTSTRAP_DNS_PORT);
         c.dns_domain =
             arena_printf(&w->arena, "%s.svc.%.*s", w->o->ns, SV_ARG(w->reply->domain_suffix));
         /* The way out of the mesh network answers for the rest of the world (uplink.h). */
@@ -328,7 +339,7 @@ static int isolate(struct workload *w, struct error *err)
     const struct workload_opts *o = w->o;
     struct intercept i = {.outbound_port = 15001,
                           .inbound_port = 15006,
-                          .dns_port = o->no_dns ? 0 : 15053,
+                          .dns_port = o->no_dns ? 0 : BOOTSTRAP_DNS_PORT,
                           .exclude_inbound_ports = o->exclude_inbound_ports,
                           .n_exclude_inbound_ports = o->n_exclude_inbound_ports,
                           .exclude_outbound_ports = o->exclude_outbound_ports,

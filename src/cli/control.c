@@ -33,6 +33,14 @@ static void on_signal(int signo, void *arg)
     loop_stop(arg);
 }
 
+static int cannot_keep(const char *path, struct error *err)
+{
+    return error_set(err, E_IO,
+                     "%s cannot be made, and the root of the mesh's identities is to be kept there "
+                     "(%s): say --state DIR",
+                     path, strerror(errno));
+}
+
 /* Where the CA's root is kept between starts: a path of the user's own. */
 static int state_dir(const struct settings *s, char out[PATH_MAX], struct error *err)
 {
@@ -54,10 +62,10 @@ static int state_dir(const struct settings *s, char out[PATH_MAX], struct error 
             continue;
         snprintf(part, sizeof part, "%.*s", (int)(p - out), out);
         if (mkdir(part, 0755) != 0 && errno != EEXIST)
-            return error_set(err, E_IO, "%s: %s", part, strerror(errno));
+            return cannot_keep(part, err);
     }
     if (mkdir(out, 0700) != 0 && errno != EEXIST)
-        return error_set(err, E_IO, "%s: %s", out, strerror(errno));
+        return cannot_keep(out, err);
     return 0;
 }
 

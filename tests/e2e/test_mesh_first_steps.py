@@ -67,3 +67,18 @@ def test_two_control_planes(mesh, tmp_path):
                            capture_output=True, text=True, timeout=60)
         assert r.returncode == 1 and said in r.stderr, r.stderr
     assert m.page("/debug/configz")  # the first one is as it was
+
+
+def test_what_cannot_begin_says_what_to_do(mesh, tmp_path):
+    m = mesh()
+
+    def weft(*args):
+        r = subprocess.run([m.weft, *args], capture_output=True, text=True, timeout=60)
+        return r.returncode, r.stderr
+
+    code, said = weft("run", "--mesh", m.name, "--name", "app", "--port", "15006", "--", "true")
+    assert code == 125 and "--port 15006 is the sidecar's own: let the command listen at another" in said
+    code, said = weft("control", "--config", m.config, "--mesh", f"{m.name}-b", "--state", "/dev/null/state")
+    assert code != 0 and "/dev/null/state cannot be made" in said and "say --state DIR" in said
+    code, said = weft("run", "--mesh", f"{m.name}-none", "--name", "app", "--", "true")
+    assert code == 125 and "waiting for the control plane" in said and "start it with `weft control" in said
