@@ -2,6 +2,7 @@
 #include "upstream/cluster_config_private.h"
 
 #include "api/google.pb.h"
+#include "api/pb_struct.h"
 
 static int read_one(struct config_reader *r, const struct envoy_TransportSocket *s,
                     const char *path, struct cluster_transport *out);
@@ -96,58 +97,6 @@ int config_read_transports(struct config_reader *r)
 
 /* ---- choosing by metadata ---- */
 
-static bool value_eq(const struct google_Value *a, const struct google_Value *b);
-
-static const struct google_Value *field(const struct google_Struct *s, sv key)
-{
-    for (uint32_t i = 0; i < s->fields.n; i++)
-        if (sv_eq(s->fields.v[i]->key, key))
-            return s->fields.v[i]->value;
-    return NULL;
-}
-
-static bool struct_eq(const struct google_Struct *a, const struct google_Struct *b)
-{
-    if (!a || !b || a->fields.n != b->fields.n)
-        return a == b;
-    for (uint32_t i = 0; i < a->fields.n; i++) {
-        const struct google_Value *v = field(b, a->fields.v[i]->key);
-        if (!v || !value_eq(a->fields.v[i]->value, v))
-            return false;
-    }
-    return true;
-}
-
-static bool list_eq(const struct google_ListValue *a, const struct google_ListValue *b)
-{
-    if (!a || !b || a->values.n != b->values.n)
-        return a == b;
-    for (uint32_t i = 0; i < a->values.n; i++)
-        if (!value_eq(a->values.v[i], b->values.v[i]))
-            return false;
-    return true;
-}
-
-static bool value_eq(const struct google_Value *a, const struct google_Value *b)
-{
-    if (!a || !b || a->which_kind != b->which_kind)
-        return false;
-    switch (a->which_kind) {
-    case google_Value_number_value_tag:
-        return a->number_value == b->number_value;
-    case google_Value_string_value_tag:
-        return sv_eq(a->string_value, b->string_value);
-    case google_Value_bool_value_tag:
-        return a->bool_value == b->bool_value;
-    case google_Value_struct_value_tag:
-        return struct_eq(a->struct_value, b->struct_value);
-    case google_Value_list_value_tag:
-        return list_eq(a->list_value, b->list_value);
-    default:
-        return true;
-    }
-}
-
 static const struct google_Struct *socket_metadata(const struct envoy_Metadata *m)
 {
     for (uint32_t i = 0; m && i < m->filter_metadata.n; i++)
@@ -164,8 +113,8 @@ uint32_t cluster_config_transport(const void *arg, const struct envoy_Metadata *
         const struct google_Struct *want = c->transports[i].match;
         uint32_t k = 0;
         while (k < want->fields.n) {
-            const struct google_Value *v = have ? field(have, want->fields.v[k]->key) : NULL;
-            if (!v || !value_eq(want->fields.v[k]->value, v))
+            const struct google_Value *v = pb_struct_get(have, want->fields.v[k]->key);
+            if (!v || !pb_value_equal(want->fields.v[k]->value, v))
                 break;
             k++;
         }
